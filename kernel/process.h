@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Processes by pidfd, so that a recycled pid is never taken for the process it once was. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* pidfd_open(2). The caller owns the descriptor. -ESRCH: no such process; -EINVAL: pid <= 0. */
+int process_open(pid_t pid, int *ret_pidfd);
+
+/* The pid behind a pidfd, from /proc/self/fdinfo. -ESRCH: it is dead and reaped; -EBADF: not a
+ * pidfd. */
+int process_pid(int pidfd, pid_t *ret_pid);
+
+/* Whether the process behind pidfd has not exited yet: 1, 0, or a negative errno. */
+int process_alive(int pidfd);
+
+/* Start time in clock ticks since boot (field 22 of /proc/PID/stat): with the pid it names a
+ * process for ever. -ESRCH. */
+int process_start_time(pid_t pid, uint64_t *ret_ticks);
+
+/* The UUID that a QEMU command line names ("-uuid UUID"), in lower case, to be freed with
+ * g_free(). -ENXIO: the command line names none; -ESRCH. */
+int process_qemu_uuid(pid_t pid, char **ret_uuid);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Budgets and the charges taken from them.
+ *
+ * A budget promises bytes up to its limit: a tenant's budget has the host's as its parent, and a
+ * charge is taken from both or from none. Freeing the charge gives it back; freeing a budget
+ * asserts that nothing is charged any more.
+ *
+ *   a charge of n bytes fits  <=>  n <= limit - reserved,  for the budget and each parent,
+ *   computed without overflow (reserved <= limit does not hold after a limit was lowered; nothing
+ *   fits then, and what was promised stays promised).
+ */
+#pragma once
+
+#include "policy/error.h"
+
+#include <stdint.h>
+
+typedef struct Budget Budget;
+typedef struct Charge Charge;
+
+/* name stands in error messages: "tenant acme", "the host". limit in bytes or SIZE_INFINITY.
+ * parent may be NULL and must outlive the budget. code is the error of a charge that this budget
+ * refuses: LIMIT_EXCEEDED or HOST_BUDGET_EXCEEDED. */
+Budget *budget_new(const char *name, uint64_t limit, IommudError code, Budget *parent);
+/* Accepts NULL. Asserts that nothing is reserved. */
+void budget_free(Budget *budget);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Budget, budget_free)
+
+uint64_t budget_limit(const Budget *budget);
+/* May be below what is reserved. */
+void budget_set_limit(Budget *budget, uint64_t limit);
+uint64_t budget_reserved(const Budget *budget);
+/* The most that was ever reserved. */
+uint64_t budget_peak(const Budget *budget);
+/* What can still be charged here, parents not asked. SIZE_INFINITY without a limit. */
+uint64_t budget_left(const Budget *budget);
+
+/* Takes bytes from budget and its parents, or fails with the code of the first that has not
+ * enough left. what names the taker in the message: "machine web-1". */
+Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error);
+/* Makes the charge larger or smaller; a failed growth leaves it as it was. */
+gboolean charge_resize(Charge *charge, uint64_t bytes, GError **error);
+uint64_t charge_bytes(const Charge *charge);
+/* Gives the bytes back. Accepts NULL. */
+void charge_free(Charge *charge);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Charge, charge_free)

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Configuration: CONFIG_DIR/iommud.conf, and one file per tenant in CONFIG_DIR/tenants.d and in
+ * STATE_DIR/tenants.d (those that CreateTenant made). GKeyFile; an unknown group or key is an
+ * error. Everything is read and checked before any of it is taken over.
+ *
+ *   iommud.conf                     tenants.d/acme.conf
+ *   [Host]                          [Tenant]
+ *   Budget=90%|64G|infinity         Id=acme          (default: the file's name)
+ *   [Tenants]                       Limit=64G|infinity
+ *   Default=acme                    Isolation=tenant|machine
+ *   [Machines]                      Accounting=process|user
+ *   AdmissionTimeout=600            Devices=0000:81:00.*;10de:*;
+ */
+#pragma once
+
+#include "policy/tenant.h"
+
+typedef struct {
+    uint64_t budget;         /* bytes; SIZE_INFINITY: none. Used when budget_percent is 0 */
+    unsigned budget_percent; /* of the host's memory, 1 to 100; 0: budget is meant */
+    char *default_tenant;    /* for machines that name none; NULL: they are refused */
+    unsigned admission_timeout; /* seconds after which an unstarted machine gives back */
+    GPtrArray *tenants;         /* owned TenantConfig */
+} Config;
+
+/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, no tenant. */
+Config *config_new(void);
+/* Missing folders and files are the defaults. INVALID_ARGUMENT names file, group and key. */
+Config *config_load(const char *config_dir, const char *state_dir, GError **error);
+void config_free(Config *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
+
+/* The host budget in bytes on a host with so much memory. */
+uint64_t config_host_budget(const Config *config, uint64_t memory_total);
+
+/* Writes STATE_DIR/tenants.d/ID.conf whole (temporary file and rename), or removes it. */
+gboolean tenant_config_save(const TenantConfig *config, const char *state_dir, GError **error);
+gboolean tenant_config_remove(const char *id, const char *state_dir, GError **error);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One VM of a tenant, by UUID, from its admission to the end of its reap. */
+#pragma once
+
+#include "policy/tenant.h"
+
+#include <sys/types.h>
+
+typedef enum {
+    MACHINE_ADMITTED, /* bytes and devices promised; its leader is not known yet */
+    MACHINE_RUNNING,  /* its leader is watched */
+    MACHINE_REAPING,  /* dead or released; what it left is being destroyed */
+    _MACHINE_STATE_MAX,
+} MachineState;
+
+const char *machine_state_to_string(MachineState state);
+int machine_state_from_string(const char *text);
+
+struct Machine {
+    char *uuid; /* canonical, lower case, with dashes */
+    char *name;
+    Tenant *tenant;     /* not owned; the machine is in its table */
+    Charge *charge;     /* owned */
+    GPtrArray *devices; /* owned addresses (char *), sorted */
+    MachineState state;
+    bool iommufd;         /* uses the tenant's IOMMUFD, as opposed to legacy VFIO */
+    pid_t leader;         /* 0 before StartMachine */
+    int leader_pidfd;     /* owned, -EBADF before StartMachine */
+    uint64_t last_pinned; /* bytes the leader had pinned when last looked at */
+    int64_t since;        /* CLOCK_MONOTONIC, µs: when the state was entered */
+};
+
+/* A UUID in any of the usual spellings (with or without dashes, any case) -> canonical, or NULL
+ * with INVALID_ARGUMENT. Freed with g_free(). */
+char *machine_uuid_parse(const char *text, GError **error);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An owner of machines, with a budget of pinned bytes and rules on devices. */
+#pragma once
+
+#include "policy/charge.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Machine Machine;
+
+typedef enum {
+    ISOLATION_TENANT,  /* one shared IOMMUFD for all machines of the tenant */
+    ISOLATION_MACHINE, /* a fresh IOMMUFD for each start of a machine */
+    _ISOLATION_MAX,
+} Isolation;
+
+typedef enum {
+    ACCOUNTING_PROCESS, /* the kernel counts against the mapping process (libvirt's choice) */
+    ACCOUNTING_USER,    /* against the user, summed over its processes */
+    _ACCOUNTING_MAX,
+} Accounting;
+
+/* "tenant"/"machine"; "process"/"user". from_string: -1 for anything else. */
+const char *isolation_to_string(Isolation isolation);
+int isolation_from_string(const char *text);
+const char *accounting_to_string(Accounting accounting);
+int accounting_from_string(const char *text);
+
+/* What configuration or CreateTenant says about a tenant. */
+typedef struct {
+    char *id;
+    uint64_t limit; /* bytes, or SIZE_INFINITY */
+    Isolation isolation;
+    Accounting accounting;
+    char **devices; /* patterns, NULL: every device. See tenant_allows_device() */
+    char *source;   /* the file that defines it, NULL: made at run time */
+} TenantConfig;
+
+TenantConfig *tenant_config_new(const char *id);
+TenantConfig *tenant_config_copy(const TenantConfig *config);
+void tenant_config_free(TenantConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(TenantConfig, tenant_config_free)
+
+/* Whether id can name a tenant: 1 to 64 characters of A-Z a-z 0-9 _ . - (Keystone's project ids
+ * are opaque strings of at most 64), not starting with '.' or '-'. INVALID_ARGUMENT with the rule
+ * in its message. */
+gboolean tenant_id_check(const char *id, GError **error);
+/* Whether text is a pattern for tenant_allows_device(). INVALID_ARGUMENT. */
+gboolean device_pattern_check(const char *pattern, GError **error);
+
+typedef struct Tenant {
+    TenantConfig *config; /* owned */
+    Budget *budget;       /* owned; its parent is the host's */
+    GHashTable *machines; /* uuid -> Machine, not owned */
+    /* The shared IOMMUFD, owned; -EBADF before the first use and with ISOLATION_MACHINE. Plain
+     * data here: opened and spoken to by the rooms around. */
+    int iommufd;
+} Tenant;
+
+/* Takes config. */
+Tenant *tenant_new(TenantConfig *config, Budget *host);
+/* Asserts that it has no machine; closes its IOMMUFD. */
+void tenant_free(Tenant *tenant);
+
+/* Whether the tenant's rules let it have the device. Patterns: an address with shell wildcards
+ * ("0000:81:00.*"), or "VENDOR:PRODUCT" in hex with * for any ("10de:*"). */
+bool tenant_allows_device(const Tenant *tenant, const char *address, uint16_t vendor,
+                          uint16_t product);
