@@ -14,6 +14,7 @@
 
 #include "policy/error.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct Budget Budget;
@@ -23,7 +24,10 @@ typedef struct Charge Charge;
  * parent may be NULL and must outlive the budget. code is the error of a charge that this budget
  * refuses: LIMIT_EXCEEDED or HOST_BUDGET_EXCEEDED. */
 Budget *budget_new(const char *name, uint64_t limit, IommudError code, Budget *parent);
-/* Accepts NULL. Asserts that nothing is reserved. */
+/* What the reader of a refusal can do, the part of the sentence after the colon: "stop a machine of
+ * the tenant". Without one: "ask for less, or free some of it". */
+void budget_set_advice(Budget *budget, const char *advice);
+/* Accepts NULL. Asserts that nothing is charged and that no other budget has it as its parent. */
 void budget_free(Budget *budget);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Budget, budget_free)
 
@@ -35,10 +39,16 @@ uint64_t budget_reserved(const Budget *budget);
 uint64_t budget_peak(const Budget *budget);
 /* What can still be charged here, parents not asked. SIZE_INFINITY without a limit. */
 uint64_t budget_left(const Budget *budget);
+/* How many charges were taken from it and not given back; one of 0 bytes is a charge, too. */
+size_t budget_charges(const Budget *budget);
 
 /* Takes bytes from budget and its parents, or fails with the code of the first that has not
- * enough left. what names the taker in the message: "machine web-1". */
+ * enough left. what names the taker in the message: "machine web-1". INVALID_ARGUMENT:
+ * SIZE_INFINITY is no number of bytes. */
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error);
+/* Takes bytes back that were taken before a restart, whatever the limits are now: what was promised
+ * stays promised. NULL: bytes is SIZE_INFINITY, or a sum would have no room in 64 bits. */
+Charge *charge_restore(Budget *budget, uint64_t bytes, const char *what);
 /* Makes the charge larger or smaller; a failed growth leaves it as it was. */
 gboolean charge_resize(Charge *charge, uint64_t bytes, GError **error);
 uint64_t charge_bytes(const Charge *charge);

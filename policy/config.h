@@ -17,23 +17,42 @@
 #include "policy/tenant.h"
 
 typedef struct {
-    uint64_t budget;         /* bytes; SIZE_INFINITY: none. Used when budget_percent is 0 */
-    unsigned budget_percent; /* of the host's memory, 1 to 100; 0: budget is meant */
-    char *default_tenant;    /* for machines that name none; NULL: they are refused */
+    uint64_t budget;            /* bytes; SIZE_INFINITY: none. Used when budget_percent is 0 */
+    unsigned budget_percent;    /* of the host's memory, 1 to 100; 0: budget is meant */
+    char *default_tenant;       /* for machines that name none; NULL: they are refused */
     unsigned admission_timeout; /* seconds after which an unstarted machine gives back */
     GPtrArray *tenants;         /* owned TenantConfig */
 } Config;
 
 /* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, no tenant. */
 Config *config_new(void);
-/* Missing folders and files are the defaults. INVALID_ARGUMENT names file, group and key. */
+/*
+ * Reads both folders. Missing folders and files are the defaults; in tenants.d, files whose name
+ * starts with '.' or does not end in ".conf" are ignored. Tenants are sorted by id. Those of
+ * CONFIG_DIR have their file as source; those of STATE_DIR have none, and step back where
+ * CONFIG_DIR has a tenant of the same id.
+ * INVALID_ARGUMENT names file, group and key: a file over 1 MiB, not regular, or not UTF-8; an
+ * unknown group or key; a value that is none; a tenant that two files of a folder define.
+ */
 Config *config_load(const char *config_dir, const char *state_dir, GError **error);
+/* Accepts NULL. */
 void config_free(Config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
 
 /* The host budget in bytes on a host with so much memory. */
 uint64_t config_host_budget(const Config *config, uint64_t memory_total);
 
-/* Writes STATE_DIR/tenants.d/ID.conf whole (temporary file and rename), or removes it. */
+/* The two kinds of files, as text; file stands in messages, and its name is the tenant's default
+ * id. What a failed config_parse() has put into config is undefined. */
+gboolean config_parse(Config *config, const char *file, const char *data, size_t length,
+                      GError **error);
+TenantConfig *tenant_config_parse(const char *file, const char *data, size_t length,
+                                  GError **error);
+/* What tenant_config_parse() reads. Freed with g_free(). */
+char *tenant_config_to_data(const TenantConfig *config);
+
+/* Writes STATE_DIR/tenants.d/ID.conf (0600) whole and durably (temporary file, fsync, rename), or
+ * removes it; a file that is not there is removed already. Missing folders are made (0700).
+ * INVALID_ARGUMENT: the id; KERNEL_REFUSED: the file could not be written or removed. */
 gboolean tenant_config_save(const TenantConfig *config, const char *state_dir, GError **error);
 gboolean tenant_config_remove(const char *id, const char *state_dir, GError **error);

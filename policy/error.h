@@ -27,3 +27,7 @@ typedef enum {
     IOMMUD_ERROR_KERNEL_REFUSED,
     _IOMMUD_ERROR_MAX,
 } IommudError;
+
+/* Somebody's text for use in a sentence: in double quotes, valid UTF-8, without control characters,
+ * cut after 128 characters. NULL is "". Freed with g_free(). */
+char *error_quote(const char *text);

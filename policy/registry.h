@@ -4,6 +4,10 @@
  *
  * All or nothing: a function that fails has changed nothing. No clock, no bus, no ioctl: what the
  * kernel says about devices comes in as an array of HostDevice.
+ *
+ * A registry and all that hangs on it (tenants, machines, budgets, charges) belong to one thread,
+ * that of the event loop: nothing here locks. What works on several threads (the reaper) hands its
+ * results to that thread.
  */
 #pragma once
 
@@ -20,10 +24,25 @@ void registry_free(Registry *registry);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
 
 Budget *registry_host_budget(Registry *registry);
+/* The id of the tenant of machines that name none, or NULL: they are refused. It need not exist. */
+const char *registry_default_tenant(Registry *registry);
+
+/*
+ * Takes over a new configuration, all or nothing: host budget (of a host with so much memory),
+ * default tenant, limits, rules, new tenants; and removes the tenants that it does not have.
+ * TENANT_BUSY: one of those has machines or charges. INVALID_ARGUMENT: the isolation or accounting
+ * of a tenant with machines or charges would change, or two tenants have one id. A limit below
+ * what is reserved is no error: see charge.h.
+ * *ret_added and *ret_removed (each may be NULL): ids (char *), sorted, to be freed with
+ * g_ptr_array_unref(). Pointers to removed tenants and to the configs of all tenants are gone.
+ */
+gboolean registry_reload(Registry *registry, const Config *config, uint64_t memory_total,
+                         GPtrArray **ret_added, GPtrArray **ret_removed, GError **error);
 
 /* ---- tenants ---- */
 
-/* Takes config. TENANT_EXISTS, INVALID_ARGUMENT (id). The registry owns the tenant. */
+/* Takes config, also when it fails. TENANT_EXISTS, INVALID_ARGUMENT (id, device patterns). The
+ * registry owns the tenant. */
 Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error);
 /* NO_SUCH_TENANT. */
 Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error);
@@ -37,43 +56,44 @@ GPtrArray *registry_tenants(Registry *registry);
 typedef struct {
     const char *uuid; /* any spelling */
     const char *name;
-    const char *tenant;
+    const char *tenant;         /* NULL or "": the default tenant */
     uint64_t bytes;             /* the reservation */
-    const char *const *devices; /* NULL-terminated addresses, may be empty */
+    const char *const *devices; /* NULL-terminated addresses, may be empty or NULL */
     bool iommufd;
 } AdmissionRequest;
 
 /*
  * Admits a machine: tenant, device rules, groups, limit and host budget, in this order, all or
  * nothing. host_devices: what the kernel has now.
- * INVALID_ARGUMENT: uuid, name (empty, control characters, over 255 bytes), device named twice;
- * NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's rules, or a bridge);
- * DEVICE_BUSY (another machine's); GROUP_SHARED (a member of its IOMMU group belongs to another
- * tenant, or is used by a driver of the host); NOT_SUPPORTED (no IOMMU group); LIMIT_EXCEEDED;
- * HOST_BUDGET_EXCEEDED.
+ * INVALID_ARGUMENT: uuid, name (empty, control characters, over 255 bytes), device named twice,
+ * infinite bytes; NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's
+ * rules, or a bridge); DEVICE_BUSY (another machine's); GROUP_SHARED (see policy/admission.h);
+ * NOT_SUPPORTED (no IOMMU group); LIMIT_EXCEEDED; HOST_BUDGET_EXCEEDED.
  */
 Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
                         const HostDevice *host_devices, size_t n_host_devices, GError **error);
+/* Takes back a machine that was admitted before a restart, as it was: what was promised stays
+ * promised, so limits, rules, groups and whether its devices are there are not asked again.
+ * INVALID_ARGUMENT; NO_SUCH_TENANT; MACHINE_EXISTS; DEVICE_BUSY (another machine's). */
+Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error);
 /* Gives back the charge and the devices, and frees the machine. */
 void registry_remove_machine(Registry *registry, Machine *machine);
 /* uuid in any spelling. NO_SUCH_MACHINE, INVALID_ARGUMENT. */
 Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error);
 /* Sorted by name, then uuid; elements not owned. */
 GPtrArray *registry_machines(Registry *registry);
-/* One more device for a machine that is there, by the rules of registry_admit(). */
+/* One more device for a machine that is there, by the rules of registry_admit(). NO_SUCH_MACHINE:
+ * it is being reaped. */
 gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
-                             const HostDevice *host_devices, size_t n_host_devices,
-                             GError **error);
+                             const HostDevice *host_devices, size_t n_host_devices, GError **error);
 /* NO_SUCH_DEVICE: the machine does not hold it. */
 gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
                                 GError **error);
 /* The machine that holds the device, or NULL. address canonical. */
 Machine *registry_device_holder(Registry *registry, const char *address);
 
-/* "1:0.0", "01:00.0", "0000:01:00.0" -> "0000:01:00.0", or NULL with INVALID_ARGUMENT. */
-char *device_address_parse(const char *text, GError **error);
-/* Whether some machine could get the device now; *ret_reason (to be freed with g_free()) is a
- * sentence when not, else NULL. */
+/* Whether a machine of any tenant that its rules allow it could get the device now, with no other
+ * device; *ret_reason (to be freed with g_free()) is a sentence when not, else NULL. */
 bool registry_device_assignable(Registry *registry, const HostDevice *device,
                                 const HostDevice *host_devices, size_t n_host_devices,
                                 char **ret_reason);

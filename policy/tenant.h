@@ -3,6 +3,7 @@
 #pragma once
 
 #include "policy/charge.h"
+#include "policy/device.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,12 +34,14 @@ typedef struct {
     uint64_t limit; /* bytes, or SIZE_INFINITY */
     Isolation isolation;
     Accounting accounting;
-    char **devices; /* patterns, NULL: every device. See tenant_allows_device() */
+    char **devices; /* patterns (device.h); NULL: every device, empty: none */
     char *source;   /* the file that defines it, NULL: made at run time */
 } TenantConfig;
 
+/* No limit, ISOLATION_TENANT, ACCOUNTING_PROCESS, every device. */
 TenantConfig *tenant_config_new(const char *id);
 TenantConfig *tenant_config_copy(const TenantConfig *config);
+/* Accepts NULL. */
 void tenant_config_free(TenantConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TenantConfig, tenant_config_free)
 
@@ -46,8 +49,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TenantConfig, tenant_config_free)
  * are opaque strings of at most 64), not starting with '.' or '-'. INVALID_ARGUMENT with the rule
  * in its message. */
 gboolean tenant_id_check(const char *id, GError **error);
-/* Whether text is a pattern for tenant_allows_device(). INVALID_ARGUMENT. */
-gboolean device_pattern_check(const char *pattern, GError **error);
+/* Whether id and device patterns are what they should be. INVALID_ARGUMENT. */
+gboolean tenant_config_check(const TenantConfig *config, GError **error);
 
 typedef struct Tenant {
     TenantConfig *config; /* owned */
@@ -60,10 +63,15 @@ typedef struct Tenant {
 
 /* Takes config. */
 Tenant *tenant_new(TenantConfig *config, Budget *host);
-/* Asserts that it has no machine; closes its IOMMUFD. */
+/* Asserts that it has no machine and no charge; closes its IOMMUFD. Accepts NULL. */
 void tenant_free(Tenant *tenant);
 
-/* Whether the tenant's rules let it have the device. Patterns: an address with shell wildcards
- * ("0000:81:00.*"), or "VENDOR:PRODUCT" in hex with * for any ("10de:*"). */
+/* Whether it has machines or charges: it can't be removed then. */
+bool tenant_busy(const Tenant *tenant);
+/* Replaces its config by a copy of config (of the same id) and its limit with it. When isolation
+ * or accounting change, its IOMMUFD is closed: the next one is opened as the new config says. */
+void tenant_set_config(Tenant *tenant, const TenantConfig *config);
+
+/* Whether the tenant's rules let it have the device. address canonical. */
 bool tenant_allows_device(const Tenant *tenant, const char *address, uint16_t vendor,
                           uint16_t product);

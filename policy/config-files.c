@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The files behind config.h: config.c knows what is in them, this file where they are. */
+#include "policy/config.h"
+
+#include "kernel/cleanup.h"
+#include "policy/size.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define CONFIG_NAME "iommud.conf"
+#define TENANTS_NAME "tenants.d"
+#define SUFFIX ".conf"
+#define FILE_SIZE_MAX (1024 * 1024)
+
+Config *config_new(void)
+{
+    Config *config = g_new0(Config, 1);
+    config->budget = SIZE_INFINITY;
+    config->budget_percent = 100;
+    config->admission_timeout = 600;
+    config->tenants = g_ptr_array_new_with_free_func((GDestroyNotify)tenant_config_free);
+    return config;
+}
+
+void config_free(Config *config)
+{
+    if (!config)
+        return;
+    g_ptr_array_unref(config->tenants);
+    g_free(config->default_tenant);
+    g_free(config);
+}
+
+/*
+ *   budget = floor(memory_total * percent / 100)
+ *          = memory_total / 100 * percent + memory_total % 100 * percent / 100,
+ *
+ * which has no overflow, for percent <= 100.
+ */
+uint64_t config_host_budget(const Config *config, uint64_t memory_total)
+{
+    uint64_t percent = config->budget_percent;
+    if (percent == 0)
+        return config->budget;
+    return memory_total / 100 * percent + memory_total % 100 * percent / 100;
+}
+
+/* ---- reading ---- */
+
+static gboolean refuse_file(const char *path, const char *reason, GError **error)
+{
+    g_autofree char *name = g_filename_display_name(path);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "File %s can't be read: %s: mend or remove it.", name, reason);
+    return FALSE;
+}
+
+/* The whole of fd, up to one byte more than a file may have. */
+static gboolean read_all(int fd, const char *path, GString *data, GError **error)
+{
+    char buffer[8192];
+    ssize_t n;
+    do {
+        n = TEMP_FAILURE_RETRY(read(fd, buffer, sizeof(buffer)));
+        if (n < 0)
+            return refuse_file(path, g_strerror(errno), error);
+        g_string_append_len(data, buffer, n);
+    } while (n > 0 && data->len <= FILE_SIZE_MAX);
+    if (data->len > FILE_SIZE_MAX)
+        return refuse_file(path, "it is larger than 1 MiB", error);
+    return TRUE;
+}
+
+/* *ret_data is NULL when there is no such file. */
+static gboolean read_file(const char *path, GString **ret_data, GError **error)
+{
+    /* O_NONBLOCK: opening a FIFO must not hang the service. */
+    autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) {
+        *ret_data = NULL;
+        return TRUE;
+    }
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return refuse_file(path, g_strerror(errno), error);
+    if (!S_ISREG(st.st_mode))
+        return refuse_file(path, "it is not a regular file", error);
+    g_autoptr(GString) data = g_string_new(NULL);
+    if (!read_all(fd, path, data, error))
+        return FALSE;
+    *ret_data = g_steal_pointer(&data);
+    return TRUE;
+}
+
+static gboolean load_main(Config *config, const char *config_dir, GError **error)
+{
+    g_autofree char *path = g_build_filename(config_dir, CONFIG_NAME, NULL);
+    g_autofree char *name = g_filename_display_name(path);
+    g_autoptr(GString) data = NULL;
+    if (!read_file(path, &data, error))
+        return FALSE;
+    return !data || config_parse(config, name, data->str, data->len, error);
+}
+
+static int name_compare(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The names of the tenants' files in folder, sorted. */
+static GPtrArray *list_files(const char *folder, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) wrong = NULL;
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, &wrong);
+    if (!dir && !g_error_matches(wrong, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        g_autofree char *name = g_filename_display_name(folder);
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                    "Folder %s can't be read: %s: mend or remove it.", name, wrong->message);
+        return NULL;
+    }
+    const char *name;
+    while (dir && (name = g_dir_read_name(dir))) {
+        if (name[0] != '.' && g_str_has_suffix(name, SUFFIX))
+            g_ptr_array_add(names, g_strdup(name));
+    }
+    g_ptr_array_sort(names, name_compare);
+    return g_steal_pointer(&names);
+}
+
+static TenantConfig *load_tenant(const char *path, const char *name, GError **error)
+{
+    g_autoptr(GString) data = NULL;
+    if (!read_file(path, &data, error))
+        return NULL;
+    if (!data) {
+        refuse_file(path, g_strerror(ENOENT), error);
+        return NULL;
+    }
+    return tenant_config_parse(name, data->str, data->len, error);
+}
+
+/* The tenants of one folder: id -> TenantConfig with its file as source, owned. */
+static GHashTable *load_folder(const char *parent, GError **error)
+{
+    g_autofree char *folder = g_build_filename(parent, TENANTS_NAME, NULL);
+    g_autoptr(GPtrArray) names = list_files(folder, error);
+    if (!names)
+        return NULL;
+    g_autoptr(GHashTable) tenants =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)tenant_config_free);
+    for (guint i = 0; i < names->len; i++) {
+        g_autofree char *path = g_build_filename(folder, names->pdata[i], NULL);
+        g_autofree char *name = g_filename_display_name(path);
+        g_autoptr(TenantConfig) tenant = load_tenant(path, name, error);
+        if (!tenant)
+            return NULL;
+        const TenantConfig *other = g_hash_table_lookup(tenants, tenant->id);
+        if (other) {
+            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                        "File %s, group [Tenant], key Id: tenant %s is defined in %s already: "
+                        "remove one of the two files, or change its Id.",
+                        name, tenant->id, other->source);
+            return NULL;
+        }
+        tenant->source = g_steal_pointer(&name);
+        char *id = tenant->id;
+        g_hash_table_insert(tenants, id, g_steal_pointer(&tenant));
+    }
+    return g_steal_pointer(&tenants);
+}
+
+static int tenant_compare(gconstpointer a, gconstpointer b)
+{
+    const TenantConfig *one = *(TenantConfig *const *)a;
+    const TenantConfig *other = *(TenantConfig *const *)b;
+    return strcmp(one->id, other->id);
+}
+
+static void take_tenants(Config *config, GHashTable *configured, GHashTable *runtime)
+{
+    GHashTableIter iter;
+    gpointer id;
+    gpointer value;
+    g_hash_table_iter_init(&iter, runtime);
+    while (g_hash_table_iter_next(&iter, &id, &value)) {
+        TenantConfig *tenant = value;
+        if (g_hash_table_contains(configured, id))
+            continue;
+        g_hash_table_iter_steal(&iter);
+        g_clear_pointer(&tenant->source, g_free);
+        g_ptr_array_add(config->tenants, tenant);
+    }
+    g_hash_table_iter_init(&iter, configured);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        g_hash_table_iter_steal(&iter);
+        g_ptr_array_add(config->tenants, value);
+    }
+    g_ptr_array_sort(config->tenants, tenant_compare);
+}
+
+Config *config_load(const char *config_dir, const char *state_dir, GError **error)
+{
+    g_autoptr(Config) config = config_new();
+    if (!load_main(config, config_dir, error))
+        return NULL;
+    g_autoptr(GHashTable) configured = load_folder(config_dir, error);
+    if (!configured)
+        return NULL;
+    g_autoptr(GHashTable) runtime = load_folder(state_dir, error);
+    if (!runtime)
+        return NULL;
+    take_tenants(config, configured, runtime);
+    return g_steal_pointer(&config);
+}
+
+/* ---- writing ---- */
+
+static gboolean refuse_change(const char *id, const char *verb, int error_number, GError **error)
+{
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
+                "The file of tenant %s can't be %s: %s: make room or mend its folder, and try "
+                "again.",
+                id, verb, g_strerror(error_number));
+    return FALSE;
+}
+
+static bool write_all(int fd, const char *data)
+{
+    size_t left = strlen(data);
+    while (left > 0) {
+        ssize_t n = TEMP_FAILURE_RETRY(write(fd, data, left));
+        if (n < 0)
+            return false;
+        data += n;
+        left -= (size_t)n;
+    }
+    return fsync(fd) == 0;
+}
+
+/* A new file in folder with a name that config_load() ignores, which a crash may leave behind, then
+ * in one step in the place of name. GLib's own would keep the mode of what is there. */
+static bool replace_file(const char *folder, const char *name, const char *data)
+{
+    g_autofree char *path = g_build_filename(folder, name, NULL);
+    g_autofree char *temporary = g_strdup_printf("%s/.%s.XXXXXX", folder, name);
+    autoclose int fd = mkostemp(temporary, O_CLOEXEC); /* 0600 */
+    if (fd < 0)
+        return false;
+    if (write_all(fd, data) && rename(temporary, path) == 0)
+        return true;
+    int saved = errno;
+    unlink(temporary);
+    errno = saved;
+    return false;
+}
+
+/* What is in folder is in place already; this keeps a power failure from undoing it. */
+static void sync_folder(const char *folder)
+{
+    autoclose int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)fsync(fd);
+}
+
+gboolean tenant_config_save(const TenantConfig *config, const char *state_dir, GError **error)
+{
+    if (!tenant_config_check(config, error))
+        return FALSE;
+    g_autofree char *folder = g_build_filename(state_dir, TENANTS_NAME, NULL);
+    g_autofree char *name = g_strconcat(config->id, SUFFIX, NULL);
+    g_autofree char *data = tenant_config_to_data(config);
+    if (g_mkdir_with_parents(folder, 0700) < 0 || !replace_file(folder, name, data))
+        return refuse_change(config->id, "written", errno, error);
+    sync_folder(folder);
+    return TRUE;
+}
+
+gboolean tenant_config_remove(const char *id, const char *state_dir, GError **error)
+{
+    if (!tenant_id_check(id, error))
+        return FALSE;
+    g_autofree char *folder = g_build_filename(state_dir, TENANTS_NAME, NULL);
+    g_autofree char *path = g_strdup_printf("%s/%s" SUFFIX, folder, id);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return refuse_change(id, "removed", errno, error);
+    sync_folder(folder);
+    return TRUE;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policy/machine.h"
+
+#include "kernel/cleanup.h"
+
+#include <string.h>
+
+#define UUID_DIGITS 32
+#define NAME_BYTES_MAX 255
+
+static const char *const states[_MACHINE_STATE_MAX] = {
+    [MACHINE_ADMITTED] = "admitted",
+    [MACHINE_RUNNING] = "running",
+    [MACHINE_REAPING] = "reaping",
+};
+
+const char *machine_state_to_string(MachineState state)
+{
+    return states[state];
+}
+
+int machine_state_from_string(const char *text)
+{
+    for (int i = 0; i < _MACHINE_STATE_MAX; i++) {
+        if (g_strcmp0(states[i], text) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* After which of the digits a dash stands. */
+static bool dash_after(unsigned n)
+{
+    return n == 8 || n == 12 || n == 16 || n == 20;
+}
+
+char *machine_uuid_parse(const char *text, GError **error)
+{
+    const char *p = text ? text : "";
+    bool dashes = strchr(p, '-');
+    g_autoptr(GString) uuid = g_string_sized_new(UUID_DIGITS + 4);
+    for (unsigned n = 0; n < UUID_DIGITS && g_ascii_isxdigit(*p); p++) {
+        g_string_append_c(uuid, g_ascii_tolower(*p));
+        if (!dash_after(++n))
+            continue;
+        g_string_append_c(uuid, '-');
+        if (dashes && *++p != '-')
+            break;
+    }
+    if (*p || uuid->len != UUID_DIGITS + 4) {
+        g_autofree char *quoted = error_quote(text);
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                    "%s is not the UUID of a machine: write 32 hex digits, with or without dashes, "
+                    "such as 4dea22b3-1d52-d8f3-2516-782e98ab3fa0.",
+                    quoted);
+        return NULL;
+    }
+    return g_string_free(g_steal_pointer(&uuid), FALSE);
+}
+
+gboolean machine_name_check(const char *name, GError **error)
+{
+    size_t length = name ? strnlen(name, NAME_BYTES_MAX + 1) : 0;
+    bool ok =
+        length >= 1 && length <= NAME_BYTES_MAX && g_utf8_validate(name, (gssize)length, NULL);
+    for (const char *p = name; ok && *p; p = g_utf8_next_char(p))
+        ok = !g_unichar_iscntrl(g_utf8_get_char(p));
+    if (ok)
+        return TRUE;
+    g_autofree char *quoted = error_quote(name);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "%s can't be the name of a machine: take 1 to 255 bytes of UTF-8 without control "
+                "characters.",
+                quoted);
+    return FALSE;
+}
+
+Machine *machine_new(const char *uuid, const char *name, Tenant *tenant, Charge *charge,
+                     GPtrArray *addresses)
+{
+    Machine *machine = g_new0(Machine, 1);
+    machine->uuid = g_strdup(uuid);
+    machine->name = g_strdup(name);
+    machine->tenant = tenant;
+    machine->charge = charge;
+    machine->devices = addresses;
+    machine->leader_pidfd = -EBADF;
+    return machine;
+}
+
+void machine_free(Machine *machine)
+{
+    if (!machine)
+        return;
+    charge_free(machine->charge);
+    close_fd(machine->leader_pidfd);
+    g_ptr_array_unref(machine->devices);
+    g_free(machine->name);
+    g_free(machine->uuid);
+    g_free(machine);
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policy/registry.h"
+
+#include "policy/admission.h"
+#include "policy/size.h"
+
+#include <string.h>
+
+struct Registry {
+    Budget *host;
+    GHashTable *tenants;  /* id -> Tenant, owned */
+    GHashTable *machines; /* uuid -> Machine, owned */
+    GHashTable *devices;  /* address -> Machine that holds it; the key is in its devices */
+    char *default_tenant;
+};
+
+Registry *registry_new(uint64_t host_limit)
+{
+    Registry *registry = g_new0(Registry, 1);
+    registry->host = budget_new("the host", host_limit, IOMMUD_ERROR_HOST_BUDGET_EXCEEDED, NULL);
+    budget_set_advice(registry->host,
+                      "raise Budget= in iommud.conf and reload, or stop a machine of any tenant");
+    registry->tenants = g_hash_table_new(g_str_hash, g_str_equal);
+    registry->machines = g_hash_table_new(g_str_hash, g_str_equal);
+    registry->devices = g_hash_table_new(g_str_hash, g_str_equal);
+    return registry;
+}
+
+void registry_free(Registry *registry)
+{
+    if (!registry)
+        return;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_unref(registry->devices);
+    g_hash_table_iter_init(&iter, registry->machines);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Machine *machine = value;
+        g_hash_table_remove(machine->tenant->machines, machine->uuid);
+        machine_free(machine);
+    }
+    g_hash_table_unref(registry->machines);
+    g_hash_table_iter_init(&iter, registry->tenants);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        tenant_free(value);
+    g_hash_table_unref(registry->tenants);
+    budget_free(registry->host);
+    g_free(registry->default_tenant);
+    g_free(registry);
+}
+
+Budget *registry_host_budget(Registry *registry)
+{
+    return registry->host;
+}
+
+const char *registry_default_tenant(Registry *registry)
+{
+    return registry->default_tenant;
+}
+
+static GPtrArray *table_sorted(GHashTable *table, GCompareFunc compare)
+{
+    GPtrArray *values = g_ptr_array_sized_new(g_hash_table_size(table));
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, table);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        g_ptr_array_add(values, value);
+    g_ptr_array_sort(values, compare);
+    return values;
+}
+
+/* ---- tenants ---- */
+
+/* Takes config. */
+static Tenant *tenants_insert(Registry *registry, TenantConfig *config)
+{
+    Tenant *tenant = tenant_new(config, registry->host);
+    g_hash_table_insert(registry->tenants, tenant->config->id, tenant);
+    return tenant;
+}
+
+Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error)
+{
+    g_autoptr(TenantConfig) owned = config;
+    if (!tenant_config_check(config, error))
+        return NULL;
+    if (g_hash_table_contains(registry->tenants, config->id)) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_EXISTS,
+                    "There is a tenant %s already: take another id, or change that one.",
+                    config->id);
+        return NULL;
+    }
+    return tenants_insert(registry, g_steal_pointer(&owned));
+}
+
+Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error)
+{
+    Tenant *tenant = id ? g_hash_table_lookup(registry->tenants, id) : NULL;
+    if (!tenant) {
+        g_autofree char *quoted = error_quote(id);
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
+                    "There is no tenant %s: see 'iommuctl status' for those there are, or make it "
+                    "with 'iommuctl tenant create'.",
+                    quoted);
+    }
+    return tenant;
+}
+
+static gboolean tenant_check_idle(const Tenant *tenant, GError **error)
+{
+    if (!tenant_busy(tenant))
+        return TRUE;
+    g_autofree char *reserved = size_format(budget_reserved(tenant->budget));
+    unsigned machines = g_hash_table_size(tenant->machines);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_BUSY,
+                "Tenant %s can't be removed while it has %u machine%s and %s reserved: stop its "
+                "machines and unmap what was mapped for it first.",
+                tenant->config->id, machines, machines == 1 ? "" : "s", reserved);
+    return FALSE;
+}
+
+gboolean registry_remove_tenant(Registry *registry, const char *id, GError **error)
+{
+    Tenant *tenant = registry_get_tenant(registry, id, error);
+    if (!tenant || !tenant_check_idle(tenant, error))
+        return FALSE;
+    g_hash_table_remove(registry->tenants, id);
+    tenant_free(tenant);
+    return TRUE;
+}
+
+static int tenant_compare(gconstpointer a, gconstpointer b)
+{
+    const Tenant *one = *(Tenant *const *)a;
+    const Tenant *other = *(Tenant *const *)b;
+    return strcmp(one->config->id, other->config->id);
+}
+
+GPtrArray *registry_tenants(Registry *registry)
+{
+    return table_sorted(registry->tenants, tenant_compare);
+}
+
+/* ---- machines ---- */
+
+/* What admission and restoration need first, in the order in which it is asked. */
+typedef struct {
+    char *uuid;
+    GPtrArray *addresses;
+    Tenant *tenant; /* not owned */
+} Newcomer;
+
+static void newcomer_clear(Newcomer *newcomer)
+{
+    g_free(newcomer->uuid);
+    g_clear_pointer(&newcomer->addresses, g_ptr_array_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Newcomer, newcomer_clear)
+
+static Tenant *find_tenant(Registry *registry, const AdmissionRequest *request, const char *uuid,
+                           GError **error)
+{
+    if (request->tenant && *request->tenant)
+        return registry_get_tenant(registry, request->tenant, error);
+    if (registry->default_tenant)
+        return registry_get_tenant(registry, registry->default_tenant, error);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
+                "Machine %s (%s) names no tenant, and there is no default one: name one in its "
+                "metadata, or set Default= in iommud.conf and reload.",
+                request->name, uuid);
+    return NULL;
+}
+
+static gboolean check_new(Registry *registry, const char *uuid, GError **error)
+{
+    const Machine *machine = g_hash_table_lookup(registry->machines, uuid);
+    if (!machine)
+        return TRUE;
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS,
+                "Machine %s (%s) of tenant %s is %s already: release it before it is admitted "
+                "anew.",
+                machine->name, machine->uuid, machine->tenant->config->id,
+                machine_state_to_string(machine->state));
+    return FALSE;
+}
+
+/* *newcomer is to be cleared whatever comes back. */
+static gboolean newcomer_check(Newcomer *newcomer, Registry *registry,
+                               const AdmissionRequest *request, GError **error)
+{
+    newcomer->uuid = machine_uuid_parse(request->uuid, error);
+    if (!newcomer->uuid || !machine_name_check(request->name, error))
+        return FALSE;
+    newcomer->addresses = admission_parse_devices(request->devices, error);
+    if (!newcomer->addresses)
+        return FALSE;
+    newcomer->tenant = find_tenant(registry, request, newcomer->uuid, error);
+    return newcomer->tenant && check_new(registry, newcomer->uuid, error);
+}
+
+static char *newcomer_title(const Newcomer *newcomer, const AdmissionRequest *request)
+{
+    return g_strdup_printf("machine %s (%s)", request->name, newcomer->uuid);
+}
+
+/* Takes charge. */
+static Machine *machines_insert(Registry *registry, Newcomer *newcomer,
+                                const AdmissionRequest *request, Charge *charge)
+{
+    Machine *machine = machine_new(newcomer->uuid, request->name, newcomer->tenant, charge,
+                                   g_steal_pointer(&newcomer->addresses));
+    machine->iommufd = request->iommufd;
+    g_hash_table_insert(registry->machines, machine->uuid, machine);
+    g_hash_table_insert(machine->tenant->machines, machine->uuid, machine);
+    for (guint i = 0; i < machine->devices->len; i++)
+        g_hash_table_insert(registry->devices, machine->devices->pdata[i], machine);
+    return machine;
+}
+
+Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
+                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
+{
+    g_auto(Newcomer) newcomer = {0};
+    if (!newcomer_check(&newcomer, registry, request, error))
+        return NULL;
+    const Admission admission = {
+        .registry = registry,
+        .tenant = newcomer.tenant,
+        .iommufd = request->iommufd,
+        .host_devices = host_devices,
+        .n_host_devices = n_host_devices,
+    };
+    if (!admission_check(&admission, newcomer.addresses, error))
+        return NULL;
+    g_autofree char *title = newcomer_title(&newcomer, request);
+    Charge *charge = charge_take(newcomer.tenant->budget, request->bytes, title, error);
+    return charge ? machines_insert(registry, &newcomer, request, charge) : NULL;
+}
+
+Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error)
+{
+    g_auto(Newcomer) newcomer = {0};
+    if (!newcomer_check(&newcomer, registry, request, error))
+        return NULL;
+    for (guint i = 0; i < newcomer.addresses->len; i++) {
+        if (!admission_check_holder(registry, newcomer.addresses->pdata[i], error))
+            return NULL;
+    }
+    g_autofree char *title = newcomer_title(&newcomer, request);
+    Charge *charge = charge_restore(newcomer.tenant->budget, request->bytes, title);
+    if (!charge) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                    "The reservation of machine %s (%s) has no room in 64 bits along with those of "
+                    "the others: what was saved of it is damaged.",
+                    request->name, newcomer.uuid);
+        return NULL;
+    }
+    return machines_insert(registry, &newcomer, request, charge);
+}
+
+void registry_remove_machine(Registry *registry, Machine *machine)
+{
+    for (guint i = 0; i < machine->devices->len; i++)
+        g_hash_table_remove(registry->devices, machine->devices->pdata[i]);
+    g_hash_table_remove(machine->tenant->machines, machine->uuid);
+    g_hash_table_remove(registry->machines, machine->uuid);
+    machine_free(machine);
+}
+
+Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error)
+{
+    g_autofree char *canonical = machine_uuid_parse(uuid, error);
+    if (!canonical)
+        return NULL;
+    Machine *machine = g_hash_table_lookup(registry->machines, canonical);
+    if (!machine)
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
+                    "There is no machine %s: see 'iommuctl machines' for those there are.",
+                    canonical);
+    return machine;
+}
+
+static int machine_compare(gconstpointer a, gconstpointer b)
+{
+    const Machine *one = *(Machine *const *)a;
+    const Machine *other = *(Machine *const *)b;
+    int order = strcmp(one->name, other->name);
+    return order != 0 ? order : strcmp(one->uuid, other->uuid);
+}
+
+GPtrArray *registry_machines(Registry *registry)
+{
+    return table_sorted(registry->machines, machine_compare);
+}
+
+/* ---- devices ---- */
+
+gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
+                             const HostDevice *host_devices, size_t n_host_devices, GError **error)
+{
+    const char *const one[] = {address ? address : "", NULL};
+    g_autoptr(GPtrArray) addresses = admission_parse_devices(one, error);
+    if (!addresses)
+        return FALSE;
+    if (machine->state == MACHINE_REAPING) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
+                    "Machine %s (%s) is gone and being reaped: admit it anew with device %s.",
+                    machine->name, machine->uuid, (const char *)addresses->pdata[0]);
+        return FALSE;
+    }
+    const Admission admission = {
+        .registry = registry,
+        .tenant = machine->tenant,
+        .machine = machine,
+        .iommufd = machine->iommufd,
+        .host_devices = host_devices,
+        .n_host_devices = n_host_devices,
+    };
+    if (!admission_check(&admission, addresses, error))
+        return FALSE;
+    char *added = g_ptr_array_steal_index(addresses, 0);
+    guint at = 0;
+    while (at < machine->devices->len && strcmp(machine->devices->pdata[at], added) < 0)
+        at++;
+    g_ptr_array_insert(machine->devices, (gint)at, added);
+    g_hash_table_insert(registry->devices, added, machine);
+    return TRUE;
+}
+
+gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
+                                GError **error)
+{
+    g_autofree char *canonical = device_address_parse(address, error);
+    if (!canonical)
+        return FALSE;
+    guint at;
+    if (!g_ptr_array_find_with_equal_func(machine->devices, canonical, g_str_equal, &at)) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_DEVICE,
+                    "Machine %s (%s) has no device %s: see 'iommuctl devices' for who holds it.",
+                    machine->name, machine->uuid, canonical);
+        return FALSE;
+    }
+    g_hash_table_remove(registry->devices, canonical);
+    g_ptr_array_remove_index(machine->devices, at);
+    return TRUE;
+}
+
+Machine *registry_device_holder(Registry *registry, const char *address)
+{
+    return g_hash_table_lookup(registry->devices, address);
+}
+
+/* ---- reload ---- */
+
+/* id -> TenantConfig of config, not owned. */
+static GHashTable *wanted_tenants(const Config *config, GError **error)
+{
+    g_autoptr(GHashTable) wanted = g_hash_table_new(g_str_hash, g_str_equal);
+    for (guint i = 0; i < config->tenants->len; i++) {
+        TenantConfig *tenant = config->tenants->pdata[i];
+        if (!tenant_config_check(tenant, error))
+            return NULL;
+        if (!g_hash_table_insert(wanted, tenant->id, tenant)) {
+            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                        "Tenant %s is defined twice: define it once.", tenant->id);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&wanted);
+}
+
+static gboolean reload_check(GPtrArray *tenants, GHashTable *wanted, GError **error)
+{
+    for (guint i = 0; i < tenants->len; i++) {
+        const Tenant *tenant = tenants->pdata[i];
+        const TenantConfig *old = tenant->config;
+        const TenantConfig *now = g_hash_table_lookup(wanted, old->id);
+        if (!now && !tenant_check_idle(tenant, error))
+            return FALSE;
+        if (now && tenant_busy(tenant) &&
+            (now->isolation != old->isolation || now->accounting != old->accounting)) {
+            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                        "Isolation and accounting of tenant %s can't change from %s and %s to %s "
+                        "and %s while it has machines or mappings: stop its machines first.",
+                        old->id, isolation_to_string(old->isolation),
+                        accounting_to_string(old->accounting), isolation_to_string(now->isolation),
+                        accounting_to_string(now->accounting));
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* Keeps, removes and adds tenants until there are those of config; nothing can fail. */
+static void reload_tenants(Registry *registry, GPtrArray *tenants, const Config *config,
+                           GHashTable *wanted, GPtrArray *added, GPtrArray *removed)
+{
+    for (guint i = 0; i < tenants->len; i++) {
+        Tenant *tenant = tenants->pdata[i];
+        const TenantConfig *now = g_hash_table_lookup(wanted, tenant->config->id);
+        if (now) {
+            tenant_set_config(tenant, now);
+            continue;
+        }
+        g_ptr_array_add(removed, g_strdup(tenant->config->id));
+        g_hash_table_remove(registry->tenants, tenant->config->id);
+        tenant_free(tenant);
+    }
+    for (guint i = 0; i < config->tenants->len; i++) {
+        const TenantConfig *wish = config->tenants->pdata[i];
+        if (g_hash_table_contains(registry->tenants, wish->id))
+            continue;
+        tenants_insert(registry, tenant_config_copy(wish));
+        g_ptr_array_add(added, g_strdup(wish->id));
+    }
+}
+
+static int id_compare(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+gboolean registry_reload(Registry *registry, const Config *config, uint64_t memory_total,
+                         GPtrArray **ret_added, GPtrArray **ret_removed, GError **error)
+{
+    g_autoptr(GHashTable) wanted = wanted_tenants(config, error);
+    if (!wanted)
+        return FALSE;
+    g_autoptr(GPtrArray) tenants = registry_tenants(registry);
+    if (!reload_check(tenants, wanted, error))
+        return FALSE;
+
+    g_autoptr(GPtrArray) added = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) removed = g_ptr_array_new_with_free_func(g_free);
+    budget_set_limit(registry->host, config_host_budget(config, memory_total));
+    g_free(registry->default_tenant);
+    registry->default_tenant = g_strdup(config->default_tenant);
+    reload_tenants(registry, tenants, config, wanted, added, removed);
+    g_ptr_array_sort(added, id_compare);
+    if (ret_added)
+        *ret_added = g_steal_pointer(&added);
+    if (ret_removed)
+        *ret_removed = g_steal_pointer(&removed);
+    return TRUE;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policy/tenant.h"
+
+#include "kernel/cleanup.h"
+#include "policy/size.h"
+
+#include <string.h>
+
+#define TENANT_ID_MAX 64
+
+static const char *const isolations[_ISOLATION_MAX] = {
+    [ISOLATION_TENANT] = "tenant",
+    [ISOLATION_MACHINE] = "machine",
+};
+
+static const char *const accountings[_ACCOUNTING_MAX] = {
+    [ACCOUNTING_PROCESS] = "process",
+    [ACCOUNTING_USER] = "user",
+};
+
+static int table_find(const char *const *table, int n, const char *text)
+{
+    for (int i = 0; i < n; i++) {
+        if (g_strcmp0(table[i], text) == 0)
+            return i;
+    }
+    return -1;
+}
+
+const char *isolation_to_string(Isolation isolation)
+{
+    return isolations[isolation];
+}
+
+int isolation_from_string(const char *text)
+{
+    return table_find(isolations, _ISOLATION_MAX, text);
+}
+
+const char *accounting_to_string(Accounting accounting)
+{
+    return accountings[accounting];
+}
+
+int accounting_from_string(const char *text)
+{
+    return table_find(accountings, _ACCOUNTING_MAX, text);
+}
+
+/* ---- config ---- */
+
+TenantConfig *tenant_config_new(const char *id)
+{
+    TenantConfig *config = g_new0(TenantConfig, 1);
+    config->id = g_strdup(id);
+    config->limit = SIZE_INFINITY;
+    return config;
+}
+
+TenantConfig *tenant_config_copy(const TenantConfig *config)
+{
+    TenantConfig *copy = tenant_config_new(config->id);
+    copy->limit = config->limit;
+    copy->isolation = config->isolation;
+    copy->accounting = config->accounting;
+    copy->devices = g_strdupv(config->devices);
+    copy->source = g_strdup(config->source);
+    return copy;
+}
+
+void tenant_config_free(TenantConfig *config)
+{
+    if (!config)
+        return;
+    g_free(config->id);
+    g_strfreev(config->devices);
+    g_free(config->source);
+    g_free(config);
+}
+
+gboolean tenant_id_check(const char *id, GError **error)
+{
+    size_t length = id ? strnlen(id, TENANT_ID_MAX + 1) : 0;
+    bool ok = length >= 1 && length <= TENANT_ID_MAX && !strchr(".-", id[0]);
+    for (size_t i = 0; ok && i < length; i++)
+        ok = g_ascii_isalnum(id[i]) || strchr("_.-", id[i]);
+    if (ok)
+        return TRUE;
+    g_autofree char *quoted = error_quote(id);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "%s can't be the id of a tenant: take 1 to 64 characters of A-Z a-z 0-9 _ . - that "
+                "don't start with . or -.",
+                quoted);
+    return FALSE;
+}
+
+gboolean tenant_config_check(const TenantConfig *config, GError **error)
+{
+    if (!tenant_id_check(config->id, error))
+        return FALSE;
+    for (size_t i = 0; config->devices && config->devices[i]; i++) {
+        if (!device_pattern_check(config->devices[i], error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* ---- tenant ---- */
+
+Tenant *tenant_new(TenantConfig *config, Budget *host)
+{
+    g_autofree char *name = g_strdup_printf("tenant %s", config->id);
+    g_autofree char *advice =
+        g_strdup_printf("raise it with 'iommuctl tenant set-limit %s SIZE', or stop a machine of "
+                        "the tenant",
+                        config->id);
+    Tenant *tenant = g_new0(Tenant, 1);
+    tenant->config = config;
+    tenant->budget = budget_new(name, config->limit, IOMMUD_ERROR_LIMIT_EXCEEDED, host);
+    budget_set_advice(tenant->budget, advice);
+    tenant->machines = g_hash_table_new(g_str_hash, g_str_equal);
+    tenant->iommufd = -EBADF;
+    return tenant;
+}
+
+void tenant_free(Tenant *tenant)
+{
+    if (!tenant)
+        return;
+    g_assert_cmpuint(g_hash_table_size(tenant->machines), ==, 0);
+    g_hash_table_unref(tenant->machines);
+    budget_free(tenant->budget);
+    close_fd(tenant->iommufd);
+    tenant_config_free(tenant->config);
+    g_free(tenant);
+}
+
+bool tenant_busy(const Tenant *tenant)
+{
+    return g_hash_table_size(tenant->machines) > 0 || budget_charges(tenant->budget) > 0;
+}
+
+void tenant_set_config(Tenant *tenant, const TenantConfig *config)
+{
+    g_assert_cmpstr(tenant->config->id, ==, config->id);
+    if (tenant->config->isolation != config->isolation ||
+        tenant->config->accounting != config->accounting)
+        tenant->iommufd = close_fd(tenant->iommufd);
+    TenantConfig *copy = tenant_config_copy(config);
+    /* The id stays where it is: it is the key of tables. */
+    g_free(copy->id);
+    copy->id = g_steal_pointer(&tenant->config->id);
+    tenant_config_free(tenant->config);
+    tenant->config = copy;
+    budget_set_limit(tenant->budget, config->limit);
+}
+
+bool tenant_allows_device(const Tenant *tenant, const char *address, uint16_t vendor,
+                          uint16_t product)
+{
+    char *const *patterns = tenant->config->devices;
+    if (!patterns)
+        return true;
+    for (; *patterns; patterns++) {
+        if (device_pattern_matches(*patterns, address, vendor, product))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "kernel/cleanup.h"
+#include "policy/registry.h"
+#include "policy/size.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <malloc.h>
+
+#define MIB (UINT64_C(1024) * 1024)
+#define GIB (1024 * MIB)
+#define PAGE UINT64_C(4096)
+
+#define UUID_1 "00000000-0000-4000-8000-000000000001"
+#define UUID_2 "00000000-0000-4000-8000-000000000002"
+#define UUID_3 "00000000-0000-4000-8000-000000000003"
+
+static Tenant *add_tenant(Registry *registry, const char *id, uint64_t limit)
+{
+    TenantConfig *config = tenant_config_new(id);
+    config->limit = limit;
+    Tenant *tenant = registry_add_tenant(registry, config, NULL);
+    g_assert_nonnull(tenant);
+    return tenant;
+}
+
+static Machine *admit(Registry *registry, const char *uuid, const char *name, const char *tenant,
+                      uint64_t bytes, GError **error)
+{
+    const AdmissionRequest request = {
+        .uuid = uuid,
+        .name = name,
+        .tenant = tenant,
+        .bytes = bytes,
+        .iommufd = true,
+    };
+    return registry_admit(registry, &request, NULL, 0, error);
+}
+
+static void test_tenants(void)
+{
+    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(GError) error = NULL;
+    Tenant *zeta = add_tenant(registry, "zeta", 1 * GIB);
+    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    g_assert_true(registry_get_tenant(registry, "acme", NULL) == acme);
+    g_autoptr(GPtrArray) tenants = registry_tenants(registry);
+    g_assert_cmpuint(tenants->len, ==, 2);
+    g_assert_true(tenants->pdata[0] == acme);
+    g_assert_true(tenants->pdata[1] == zeta);
+
+    g_assert_null(registry_add_tenant(registry, tenant_config_new("acme"), &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_EXISTS);
+    g_clear_error(&error);
+    g_assert_null(registry_add_tenant(registry, tenant_config_new("a/b"), &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    g_clear_error(&error);
+    TenantConfig *wrong = tenant_config_new("wrong");
+    wrong->devices = g_strsplit("81:*", ";", -1);
+    g_assert_null(registry_add_tenant(registry, wrong, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    g_clear_error(&error);
+
+    g_assert_false(registry_remove_tenant(registry, "nobody", &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT);
+    g_assert_cmpstr(error->message, ==,
+                    "There is no tenant \"nobody\": see 'iommuctl status' for those there are, or "
+                    "make it with 'iommuctl tenant create'.");
+    g_clear_error(&error);
+    g_assert_null(registry_get_tenant(registry, NULL, NULL));
+    g_assert_true(registry_remove_tenant(registry, "zeta", &error));
+    g_assert_null(registry_get_tenant(registry, "zeta", NULL));
+}
+
+static void test_remove_busy_tenant(void)
+{
+    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(GError) error = NULL;
+    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    Machine *machine = admit(registry, UUID_1, "web-1", "acme", 512 * MIB, NULL);
+    g_assert_false(registry_remove_tenant(registry, "acme", &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_BUSY);
+    g_assert_cmpstr(error->message, ==,
+                    "Tenant acme can't be removed while it has 1 machine and 512M reserved: stop "
+                    "its machines and unmap what was mapped for it first.");
+    g_clear_error(&error);
+    registry_remove_machine(registry, machine);
+
+    /* A mapping through the bus has a charge, but no machine. */
+    Charge *charge = charge_take(acme->budget, 0, "mapping", NULL);
+    g_assert_false(registry_remove_tenant(registry, "acme", &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_BUSY);
+    g_clear_error(&error);
+    charge_free(charge);
+    g_assert_true(registry_remove_tenant(registry, "acme", NULL));
+}
+
+static void test_admit(void)
+{
+    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(GError) error = NULL;
+    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    Machine *machine =
+        admit(registry, "00000000000040008000000000000001", "web-1", "acme", 924 * MIB, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(machine->uuid, ==, UUID_1);
+    g_assert_cmpstr(machine->name, ==, "web-1");
+    g_assert_true(machine->tenant == acme);
+    g_assert_cmpint(machine->state, ==, MACHINE_ADMITTED);
+    g_assert_true(machine->iommufd);
+    g_assert_cmpint(machine->leader, ==, 0);
+    g_assert_cmpint(machine->leader_pidfd, ==, -EBADF);
+    g_assert_cmpuint(charge_bytes(machine->charge), ==, 924 * MIB);
+    g_assert_true(g_hash_table_lookup(acme->machines, UUID_1) == machine);
+    g_assert_true(registry_get_machine(registry, UUID_1, NULL) == machine);
+    g_assert_cmpuint(budget_reserved(registry_host_budget(registry)), ==, 924 * MIB);
+
+    g_assert_null(admit(registry, UUID_1, "web-1", "acme", PAGE, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS);
+    g_assert_cmpstr(error->message, ==,
+                    "Machine web-1 (" UUID_1 ") of tenant acme is admitted already: release it "
+                    "before it is admitted anew.");
+    g_clear_error(&error);
+
+    /* The last bytes are given out, and not a page more. */
+    g_assert_null(admit(registry, UUID_2, "web-4", "acme", 100 * MIB + PAGE, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
+    g_assert_cmpstr(error->message, ==,
+                    "Machine web-4 (" UUID_2 ") needs 100M (104861696 bytes) of pinned memory, "
+                    "but tenant acme has 100M (104857600 bytes) left of its limit of 1G: raise it "
+                    "with 'iommuctl tenant set-limit acme SIZE', or stop a machine of the tenant.");
+    g_clear_error(&error);
+    g_assert_null(registry_get_machine(registry, UUID_2, NULL));
+    g_assert_nonnull(admit(registry, UUID_2, "web-4", "acme", 100 * MIB, &error));
+
+    registry_remove_machine(registry, machine);
+    g_assert_cmpuint(budget_reserved(acme->budget), ==, 100 * MIB);
+    g_assert_null(registry_get_machine(registry, UUID_1, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE);
+    g_clear_error(&error);
+    g_assert_null(registry_get_machine(registry, "web-1", &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+}
+
+static void test_admit_refuses(void)
+{
+    g_autoptr(Registry) registry = registry_new(2 * GIB);
+    Tenant *acme = add_tenant(registry, "acme", SIZE_INFINITY);
+    g_autofree char *long_name = g_strnfill(256, 'x');
+    const struct {
+        const char *uuid;
+        const char *name;
+        const char *tenant;
+        uint64_t bytes;
+        IommudError code;
+    } requests[] = {
+        {"web-1", "web-1", "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {NULL, "web-1", "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {UUID_1, "", "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {UUID_1, NULL, "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {UUID_1, "web\n1", "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {UUID_1, long_name, "acme", PAGE, IOMMUD_ERROR_INVALID_ARGUMENT},
+        {UUID_1, "web-1", "evil", PAGE, IOMMUD_ERROR_NO_SUCH_TENANT},
+        {UUID_1, "web-1", "", PAGE, IOMMUD_ERROR_NO_SUCH_TENANT},
+        {UUID_1, "web-1", NULL, PAGE, IOMMUD_ERROR_NO_SUCH_TENANT},
+        {UUID_1, "web-1", "acme", 2 * GIB + 1, IOMMUD_ERROR_HOST_BUDGET_EXCEEDED},
+        {UUID_1, "web-1", "acme", UINT64_MAX - 1, IOMMUD_ERROR_HOST_BUDGET_EXCEEDED},
+        {UUID_1, "web-1", "acme", SIZE_INFINITY, IOMMUD_ERROR_INVALID_ARGUMENT},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(requests); i++) {
+        g_autoptr(GError) error = NULL;
+        g_assert_null(admit(registry, requests[i].uuid, requests[i].name, requests[i].tenant,
+                            requests[i].bytes, &error));
+        g_assert_error(error, IOMMUD_ERROR, (int)requests[i].code);
+        g_assert_true(g_str_has_suffix(error->message, "."));
+        g_assert_false(tenant_busy(acme));
+    }
+    g_autoptr(GError) error = NULL;
+    g_assert_null(admit(registry, UUID_1, "web-1", "acme", 3 * GIB, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "Machine web-1 (" UUID_1 ") needs 3G of pinned memory, but the host has 2G "
+                    "left of its budget of 2G: raise Budget= in iommud.conf and reload, or stop a "
+                    "machine of any tenant.");
+}
+
+static void test_machines_sorted(void)
+{
+    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY);
+    add_tenant(registry, "acme", SIZE_INFINITY);
+    Machine *b2 = admit(registry, UUID_2, "b", "acme", PAGE, NULL);
+    Machine *a = admit(registry, UUID_3, "a", "acme", PAGE, NULL);
+    Machine *b1 = admit(registry, UUID_1, "b", "acme", PAGE, NULL);
+    g_autoptr(GPtrArray) machines = registry_machines(registry);
+    g_assert_cmpuint(machines->len, ==, 3);
+    g_assert_true(machines->pdata[0] == a);
+    g_assert_true(machines->pdata[1] == b1);
+    g_assert_true(machines->pdata[2] == b2);
+}
+
+static void test_restore(void)
+{
+    g_autoptr(Registry) registry = registry_new(1 * GIB);
+    g_autoptr(GError) error = NULL;
+    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    const char *const devices[] = {"0000:01:00.0", NULL};
+    AdmissionRequest request = {UUID_1, "web-1", "acme", 3 * GIB, devices, true};
+
+    /* Over the limit, with a device that nobody says is there: it was promised. */
+    Machine *machine = registry_restore(registry, &request, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(budget_reserved(acme->budget), ==, 3 * GIB);
+    g_assert_true(registry_device_holder(registry, "0000:01:00.0") == machine);
+
+    g_assert_null(registry_restore(registry, &request, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS);
+    g_clear_error(&error);
+    request.uuid = UUID_2;
+    g_assert_null(registry_restore(registry, &request, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY);
+    g_clear_error(&error);
+    request.devices = NULL;
+    request.bytes = UINT64_MAX - 1;
+    g_assert_null(registry_restore(registry, &request, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    g_clear_error(&error);
+    request.tenant = "evil";
+    g_assert_null(registry_restore(registry, &request, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT);
+    g_assert_cmpuint(budget_reserved(acme->budget), ==, 3 * GIB);
+}
+
+static void test_remove_closes_pidfd(void)
+{
+    g_autoptr(Registry) registry = registry_new(1 * GIB);
+    add_tenant(registry, "acme", 1 * GIB);
+    Machine *machine = admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    machine->leader_pidfd = fd;
+    registry_remove_machine(registry, machine);
+    g_assert_cmpint(fcntl(fd, F_GETFD), ==, -1);
+}
+
+/* Frees what is in it; the sanitizers say if not. */
+static void test_free(void)
+{
+    Registry *registry = registry_new(1 * GIB);
+    add_tenant(registry, "acme", 1 * GIB);
+    admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
+    admit(registry, UUID_2, "web-2", "acme", PAGE, NULL);
+    registry_free(registry);
+    registry_free(NULL);
+}
+
+static void test_free_leaked_charge(void)
+{
+    if (g_test_subprocess()) {
+        Registry *registry = registry_new(1 * GIB);
+        charge_take(add_tenant(registry, "acme", 1 * GIB)->budget, PAGE, "mapping", NULL);
+        registry_free(registry);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr("*assertion failed*reserved*");
+}
+
+/* 10,000 machines of 100 tenants on a host with 1,000 devices: fast, and small. */
+static void test_many(void)
+{
+    enum { N_MACHINES = 10000, N_TENANTS = 100, N_DEVICES = 1000 };
+    g_autofree HostDevice *host = g_new0(HostDevice, N_DEVICES);
+    for (int i = 0; i < N_DEVICES; i++) {
+        g_snprintf(host[i].address, sizeof(host[i].address), "0000:%02x:%02x.%x", i >> 8,
+                   (i >> 3) & 0x1f, i & 7);
+        host[i].group = i;
+    }
+    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY);
+    for (int i = 0; i < N_TENANTS; i++) {
+        g_autofree char *id = g_strdup_printf("tenant-%d", i);
+        add_tenant(registry, id, SIZE_INFINITY);
+    }
+    size_t memory = mallinfo2().uordblks;
+    g_test_timer_start();
+    for (int i = 0; i < N_MACHINES; i++) {
+        g_autofree char *uuid = g_strdup_printf("00000000-0000-4000-8000-%012x", i);
+        g_autofree char *name = g_strdup_printf("instance-%08x", i);
+        g_autofree char *tenant = g_strdup_printf("tenant-%d", i % N_TENANTS);
+        const char *const devices[] = {i < N_DEVICES ? host[i].address : NULL, NULL};
+        const AdmissionRequest request = {uuid, name, tenant, GIB, devices, true};
+        g_assert_nonnull(registry_admit(registry, &request, host, N_DEVICES, NULL));
+    }
+    for (int i = 0; i < N_DEVICES; i++)
+        g_assert_nonnull(registry_device_holder(registry, host[i].address));
+    g_autoptr(GPtrArray) machines = registry_machines(registry);
+    g_assert_cmpuint(machines->len, ==, N_MACHINES);
+    double elapsed = g_test_timer_elapsed();
+    size_t each = (mallinfo2().uordblks - memory) / N_MACHINES;
+    g_test_message("%.3f s, %zu bytes per machine", elapsed, each);
+    g_assert_cmpuint(each, <, 1024);
+    g_assert_cmpfloat(elapsed, <, 10.0);
+    for (guint i = 0; i < machines->len; i++)
+        registry_remove_machine(registry, machines->pdata[i]);
+    g_assert_cmpuint(budget_reserved(registry_host_budget(registry)), ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/registry/tenants", test_tenants);
+    g_test_add_func("/registry/remove-busy-tenant", test_remove_busy_tenant);
+    g_test_add_func("/registry/admit", test_admit);
+    g_test_add_func("/registry/admit-refuses", test_admit_refuses);
+    g_test_add_func("/registry/machines-sorted", test_machines_sorted);
+    g_test_add_func("/registry/restore", test_restore);
+    g_test_add_func("/registry/remove-closes-pidfd", test_remove_closes_pidfd);
+    g_test_add_func("/registry/free", test_free);
+    g_test_add_func("/registry/free-leaked-charge", test_free_leaked_charge);
+    g_test_add_func("/registry/many", test_many);
+    return g_test_run();
+}
