@@ -1,0 +1,175 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2054,SC2154 # the commas are QEMU's; checkout, rootfs, image, kernel ... are the lab's
+# machine.sh: boots the lab's machine and talks to it. Sourced by ../lab.
+
+# A folder of this run's own. One whose lab was killed is removed by the next lab.
+make_scratch() {
+	local folder
+	for folder in "${TMPDIR:-/tmp}"/iommud-lab.*/; do
+		if [[ -O $folder && -e $folder/lock ]] && flock --nonblock "$folder/lock" true; then
+			rm -rf --one-file-system "$folder"
+		fi
+	done
+	scratch=$(mktemp -d "${TMPDIR:-/tmp}/iommud-lab.XXXXXXXX")
+	exec {scratch_lock}>"$scratch/lock"
+	flock "$scratch_lock"
+}
+
+# What the guest gets as its disk "lab-run": guest/run, its parameters, and the checkout's tests and examples. A script
+# from these runs at its place there, so that it finds what lies beside it; any other is copied.
+pack_run() {
+	local mode=$1 project=$2 script=${3-} place=() terminal=()
+	mkdir "$scratch/run"
+	if [[ $mode == run ]]; then
+		case $script in
+		"$checkout"/tests/* | "$checkout"/examples/*) place=("/usr/share/iommud-lab/${script#"$checkout"/}") ;;
+		*)
+			mkdir "$scratch/run/script"
+			cp -L "$script" "$scratch/run/script/"
+			place=("/usr/share/iommud-lab/script/${script##*/}")
+			;;
+		esac
+		shift 3
+		place+=("$@")
+	else
+		terminal=("$(tput lines)" "$(tput cols)" "${TERM:-vt100}")
+	fi
+	cp "$here/lab.d/guest/run" "$scratch/run/run"
+	{
+		echo "mode=$mode"
+		echo "project=$project"
+		echo "command=(${place[*]@Q})"
+		echo "terminal=(${terminal[*]@Q})"
+	} >"$scratch/run/parameters"
+	local folder
+	for folder in tests examples; do
+		[[ ! -d $checkout/$folder ]] || cp -a "$checkout/$folder" "$scratch/run/$folder"
+	done
+	tar -c -f "$scratch/run.tar" -C "$scratch/run" --owner=0 --group=0 .
+}
+
+# Everything about the machine's hardware. The disks and what the lab talks through sit on the root bus, away from the
+# devices under test, which are, in the guest:
+#   0000:01:00.0 ... 0000:06:00.0   six NVMe, each in an IOMMU group of its own
+#   0000:07:00.0                    e1000e
+#   0000:08:00.0                    igb, with seven virtual functions to be had
+#   0000:09:00.0, 0a:01.0, 0a:02.0  a PCI bridge and two e1000: one group of three
+#   0000:00:10.0                    edu
+hardware() {
+	local i port=0
+	machine=(
+		-M q35,accel=tcg,kernel-irqchip=split -cpu max,la57=off -smp 2 -m 4G
+		-nodefaults -no-user-config -display none -no-reboot
+		-device intel-iommu,intremap=on,device-iotlb=on
+		-drive "if=none,id=root,file=$image/disk,format=raw,snapshot=on,cache=unsafe"
+		-device virtio-blk-pci,bus=pcie.0,addr=2,drive=root
+		-drive "if=none,id=run,file=$scratch/run.tar,format=raw,readonly=on"
+		-device virtio-blk-pci,bus=pcie.0,addr=3,drive=run,serial=lab-run
+		-device virtio-serial-pci,bus=pcie.0,addr=4
+		-device virtio-rng-pci,bus=pcie.0,addr=5
+		-device edu,bus=pcie.0,addr=10
+	)
+	if [[ -e $scratch/project.tar ]]; then
+		machine+=(-drive "if=none,id=project,file=$scratch/project.tar,format=raw,readonly=on"
+			-device virtio-blk-pci,bus=pcie.0,addr=6,drive=project,serial=lab-project)
+	fi
+	# in_port DEVICE: behind a root port of its own
+	in_port() {
+		port=$((port + 1))
+		printf -v i '%x' $((16 + port))
+		machine+=(-device "pcie-root-port,id=port$port,bus=pcie.0,addr=$i,chassis=$port"
+			-device "$1,bus=port$port")
+	}
+	for i in 1 2 3 4 5 6; do
+		truncate -s 64M "$scratch/nvme$i"
+		machine+=(-drive "if=none,id=nvme$i,file=$scratch/nvme$i,format=raw,cache=unsafe")
+		in_port "nvme,drive=nvme$i,serial=lab-nvme$i"
+	done
+	in_port e1000e
+	in_port igb
+	in_port pcie-pci-bridge,id=bridge
+	machine+=(-device e1000,bus=bridge,addr=1 -device e1000,bus=bridge,addr=2)
+}
+
+# QEMU is the root file system's (it has igb, and is known), run by that system's loader: nothing is mounted for it.
+start_machine() {
+	local root=$rootfs/root libraries
+	libraries=$root/usr/lib/x86_64-linux-gnu
+	env --chdir="$scratch" TMPDIR="$scratch" QEMU_MODULE_DIR="$libraries/qemu" \
+		setpriv --pdeathsig KILL -- \
+		"$root/usr/lib64/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$libraries" \
+		"$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@" \
+		<&0 >"$scratch/qemu.log" 2>&1 &
+	child=$!
+}
+
+# The machine's last words, when it didn't do what it was started for.
+show_console() {
+	say "the end of the machine's console:"
+	tail -n "${1:-40}" "$scratch/console" 2>/dev/null | sed 's/\r$//; s/^/  | /' >&2
+	[[ ! -s $scratch/qemu.log ]] || sed 's/^/  | qemu: /' "$scratch/qemu.log" >&2
+}
+
+# run_machine MODE LIMIT: boots it, streams what comes out of it, and puts the script's exit status into $status.
+run_machine() {
+	local mode=$1 limit=$2 since=$SECONDS reader readers=() port control word='' rest started='' output
+	local boot=(
+		-kernel "$rootfs/root/boot/vmlinuz-$kernel" -initrd "$rootfs/root/boot/initrd.img-$kernel"
+		-append "root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off init_on_alloc=0 nowatchdog
+ intel_iommu=on iommu=nopt lsm=landlock,lockdown,yama,apparmor,bpf"
+		-chardev "file,id=console,path=$scratch/console" -serial chardev:console
+	)
+	mkfifo "$scratch/control"
+	exec {control}<>"$scratch/control"
+	boot+=(-chardev "file,id=control,path=$scratch/control,append=on"
+		-device virtserialport,chardev=control,name=lab.control)
+	if [[ $mode == shell ]]; then
+		boot+=(-chardev stdio,id=shell,mux=on,signal=off -device virtconsole,chardev=shell)
+		say "Ctrl-A X switches the machine off at any time."
+	fi
+	for port in stdout stderr; do
+		mkfifo "$scratch/$port"
+		boot+=(-chardev "file,id=$port,path=$scratch/$port,append=on"
+			-device "virtserialport,chardev=$port,name=lab.$port")
+		if [[ $port == stdout ]]; then output=1; else output=2; fi
+		setpriv --pdeathsig KILL cat "$scratch/$port" >&"$output" &
+		readers+=($!)
+	done
+	hardware
+	start_machine "${machine[@]}" "${boot[@]}"
+
+	status=
+	while [[ ! $status ]]; do
+		if read -r -t 1 -u "$control" word rest; then
+			case $word in
+			starting)
+				started=$((SECONDS - since))
+				[[ ! $verbose ]] || say "the machine was ready after $started s."
+				;;
+			failed) status=$LAB_FAILED ;;
+			exit) status=$rest ;;
+			esac
+		elif ! kill -0 "$child" 2>/dev/null; then
+			status=$LAB_FAILED rest="the machine went down before the script had ended."
+			show_console
+		elif [[ ! $started ]] && ((SECONDS - since >= boot_limit)); then
+			status=$LAB_FAILED rest="the machine was not ready within $boot_limit s."
+			show_console
+		elif ((SECONDS - since >= limit)); then
+			status=$LAB_TIMEOUT rest="the script had not ended after $limit s (the boot included) and was stopped."
+			show_console 15
+		fi
+	done
+
+	# After its last word it switches itself off; if not, nothing is lost with it. The readers end with it.
+	[[ $word != exit && $word != failed ]] || timeout 10 tail --pid="$child" -s 0.1 -f /dev/null || :
+	stop_child
+	for reader in "${readers[@]}"; do
+		wait "$reader" || :
+	done
+	[[ ! $verbose ]] || say "the machine was off after $((SECONDS - since)) s."
+	exec {control}>&-
+	case $status in
+	"$LAB_FAILED" | "$LAB_TIMEOUT") [[ ! $rest ]] || say "$rest" ;;
+	esac
+}

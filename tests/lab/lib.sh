@@ -1,0 +1,133 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# lib.sh: what test scripts in the lab share. A script begins with
+#
+#   . "${IOMMUD_LAB_DIR:?runs in the lab only}/tests/lab/lib.sh"
+#
+# then has lines of `check DESCRIPTION COMMAND...`, and ends with `finish`.
+
+checks_passed=0
+checks_failed=0
+
+# check DESCRIPTION COMMAND...: one assertion. What the command prints is shown when it fails. Fails with it.
+check() {
+	local description=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		checks_passed=$((checks_passed + 1))
+		echo "ok - $description"
+		return 0
+	fi
+	checks_failed=$((checks_failed + 1))
+	echo "not ok - $description"
+	printf '#   command: %s\n' "$*"
+	[[ ! $output ]] || printf '#   %s\n' "${output//$'\n'/$'\n'#   }"
+	return 1
+}
+
+# finish: the script's last line and its exit status.
+finish() {
+	echo "$checks_passed passed, $checks_failed failed"
+	[[ $checks_failed -eq 0 && $checks_passed -gt 0 ]]
+	exit
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds; fails when it has not within that time.
+wait_for() {
+	local until=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		((${EPOCHREALTIME/[.,]/} < until)) || return 1
+		sleep 0.1
+	done
+}
+
+# pinned_pages: pages pinned for DMA in the whole host, to the page: the kernel's counters for each CPU are summed first.
+pinned_pages() {
+	echo 1 >/proc/sys/vm/stat_refresh
+	awk '$1 == "nr_foll_pin_acquired" { n += $2 } $1 == "nr_foll_pin_released" { n -= $2 } END { print n }' /proc/vmstat
+}
+
+# between LOW VALUE HIGH: for checks of figures.
+between() {
+	echo "$2 should be between $1 and $3"
+	(($1 <= $2 && $2 <= $3))
+}
+
+# nvme_addresses: the NVMe devices that are alone in their IOMMU group, one address a line.
+nvme_addresses() {
+	local device members
+	for device in /sys/bus/pci/devices/*; do
+		[[ $(cat "$device/class") == 0x010802 && -d $device/iommu_group ]] || continue
+		members=("$device"/iommu_group/devices/*)
+		[[ ${#members[@]} -ne 1 ]] || basename "$device"
+	done
+}
+
+# bridge_addresses: the bridge and the two e1000 that share one group.
+bridge_addresses() {
+	local group members member
+	for group in /sys/kernel/iommu_groups/*; do
+		members=("$group"/devices/*)
+		[[ ${#members[@]} -eq 3 && -d ${members[0]}/pci_bus ]] || continue
+		for member in "${members[@]}"; do
+			basename "$member"
+		done
+	done
+}
+
+# define_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: the smallest nested machine that gets these devices, on the shared
+# IOMMUFD "iommud"; nothing boots in it. An empty TENANT means no metadata.
+define_domain() {
+	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" "$@"
+}
+
+# define_plain_domain NAME UUID MEMORY_MIB ADDRESS...: one that knows nothing of iommud.
+define_plain_domain() {
+	write_domain '' "$1" "$2" "$3" '' "${@:4}"
+}
+
+write_domain() { # write_domain ELEMENTS NAME UUID MEMORY_MIB TENANT ADDRESS...
+	local elements=$1 name=$2 uuid=$3 memory=$4 tenant=$5 address file
+	shift 5
+	file=$(mktemp)
+	{
+		echo "<domain type='qemu'>"
+		echo "  <name>$name</name><uuid>$uuid</uuid>"
+		[[ ! $tenant ]] ||
+			echo "  <metadata><iommud:tenant xmlns:iommud='urn:iommud:domain:1' id='$tenant'/></metadata>"
+		echo "  <memory unit='MiB'>$memory</memory><vcpu>1</vcpu>"
+		echo "  <os><type arch='x86_64' machine='q35'>hvm</type></os>"
+		echo "  $elements"
+		echo "  <devices>"
+		echo "    <controller type='usb' model='none'/><memballoon model='none'/><video><model type='none'/></video>"
+		for address; do
+			[[ $address =~ ^(....):(..):(..)\.(.)$ ]] || return
+			echo "    <hostdev mode='subsystem' type='pci' managed='yes'><source><address" \
+				"domain='0x${BASH_REMATCH[1]}' bus='0x${BASH_REMATCH[2]}' slot='0x${BASH_REMATCH[3]}'" \
+				"function='0x${BASH_REMATCH[4]}'/></source></hostdev>"
+		done
+		echo "  </devices>"
+		echo "</domain>"
+	} >"$file"
+	virsh --quiet define --validate "$file"
+	local status=$?
+	rm "$file"
+	return "$status"
+}
+
+# domain_pid NAME: of its QEMU.
+domain_pid() {
+	cat "/run/libvirt/qemu/$1.pid"
+}
+
+# domain_is NAME STATE: as virsh names it, "running" or "shut off".
+domain_is() {
+	[[ $(virsh domstate "$1") == "$2"* ]]
+}
+
+# status_kb PID FIELD: of /proc/PID/status, as VmPin.
+status_kb() {
+	awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"
+}

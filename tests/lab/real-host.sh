@@ -1,0 +1,310 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# iommud on a real kernel, with a real libvirt and QEMU: everything that goes wrong on a host.
+# shellcheck disable=SC2317 # functions are called through check
+set -uo pipefail
+# shellcheck source=tests/lab/lib.sh
+. "${IOMMUD_LAB_DIR:?run this in the lab}/tests/lab/lib.sh"
+
+mapfile -t nvme < <(nvme_addresses)
+acme_1=11111111-1111-4111-8111-111111111111
+acme_2=22222222-2222-4222-8222-222222222222
+globex_1=33333333-3333-4333-8333-333333333333
+memory=$((256 * 1024 * 1024))
+# Every start of a test begins from here.
+before=$(pinned_pages)
+
+number_of() { # KEY JSON
+    sed -n "s/.*\"$1\":\\([0-9]*\\).*/\\1/p" <<<"$2"
+}
+tenant_number() { # TENANT KEY
+    number_of "$2" "$(iommuctl tenant show "$1" --json=short)"
+}
+machine_state() { # NAME
+    iommuctl machine show "$1" --json=short 2>/dev/null | sed -n 's/.*"state":"\([a-z]*\)".*/\1/p'
+}
+is_running() {
+    domain_is "$1" running
+}
+is_off() {
+    domain_is "$1" "shut off"
+}
+nothing_pinned() {
+    [ "$(pinned_pages)" -le "$before" ]
+}
+# No HWPT and no IOAS in the tenant's IOMMUFD, and its books are empty.
+nothing_left() { # TENANT
+    nothing_pinned && [ "$(tenant_number "$1" pinned_bytes)" = 0 ] &&
+        [ "$(tenant_number "$1" reserved_bytes)" = 0 ] &&
+        [ -z "$(iommuctl objects "$1" --no-legend)" ]
+}
+fails() {
+    ! "$@"
+}
+# says TEXT COMMAND...: the command fails, and its output holds TEXT.
+refused_with() {
+    local text=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "# succeeded: $*"
+        return 1
+    fi
+    grep -qF -- "$text" <<<"$output" || {
+        echo "# it said: $output"
+        return 1
+    }
+}
+stop_all() {
+    local name
+    for name in acme-1 acme-2 globex-1; do
+        virsh destroy $name >/dev/null 2>&1
+    done
+    wait_for 2 nothing_left acme && wait_for 2 nothing_left globex
+}
+
+part() {
+    printf '\n# %s (%d s)\n' "$*" "$SECONDS"
+}
+
+part "the host"
+check "iommuctl doctor finds nothing failed" iommuctl doctor
+check "the real kernel passes the conformance tests" \
+    /usr/libexec/iommud/tests/iommud-conformance --host=linux --device="${nvme[3]}"
+
+part "a busctl session"
+call() { # INTERFACE-SUFFIX PATH METHOD ARGS...
+    busctl call org.iommud1 "$2" "org.iommud1.$1" "${@:3}"
+}
+check "busctl creates a tenant" call Manager /org/iommud1 CreateTenant 'sa{sv}' busy 1 \
+    LimitBytes t 1073741824
+check "busctl opens its IOMMUFD" call Tenant /org/iommud1/tenant/busy Open
+check "busctl allocates an address space" call Tenant /org/iommud1/tenant/busy AllocateIoas
+check "busctl lists it" grep -q '"ioas"' \
+    <(call Tenant /org/iommud1/tenant/busy ListObjects)
+check "busctl deletes the tenant" call Manager /org/iommud1 DeleteTenant s busy
+
+part "two machines of one tenant, one of another"
+iommuctl tenant create acme --limit 2G && iommuctl tenant create globex --limit 2G
+define_domain acme-1 $acme_1 256 acme "${nvme[0]}"
+define_domain acme-2 $acme_2 256 acme "${nvme[1]}"
+define_domain globex-1 $globex_1 256 globex "${nvme[2]}"
+for uuid in $acme_1 $acme_2 $globex_1; do
+    iommuctl libvirt associate $uuid
+done
+virsh start acme-1 &
+first=$!
+virsh start acme-2 &
+second=$!
+check "two machines of a tenant start at once" eval "wait $first && wait $second"
+check "a machine of another tenant starts" virsh start globex-1
+for name in acme-1 acme-2 globex-1; do
+    check "$name is running in the books" test "$(machine_state $name)" = running
+    shown=$(iommuctl machine show $name --json=short)
+    vmpin=$(($(status_kb "$(domain_pid $name)" VmPin) * 1024))
+    check "$name: the books equal VmPin ($vmpin)" test "$(number_of pinned_bytes "$shown")" = $vmpin
+    check "$name pins no more than was reserved ($(number_of reserved_bytes "$shown"))" \
+        test "$(number_of reserved_bytes "$shown")" -ge $vmpin
+done
+objects=$(iommuctl objects acme --no-legend)
+check "acme's objects are listed" test "$(wc -l <<<"$objects")" -ge 6
+check "a device of a running machine is not assignable" \
+    refused_with "acme-1" iommuctl device bind "${nvme[0]}" nvme
+check "a tenant with machines can't be deleted" \
+    refused_with "acme" iommuctl tenant delete acme
+
+part "SIGKILL while running"
+held=$(pinned_pages)
+kill -KILL "$(domain_pid acme-1)"
+check "within two seconds its memory is back" \
+    wait_for 2 eval "[ \$(pinned_pages) -le $((held - memory / 4096)) ]"
+check "its charge is given back" wait_for 2 eval \
+    "[ \"\$(tenant_number acme machines)\" != 2 ] && [ -z \"\$(machine_state acme-1)\" ]"
+check "its sibling runs on" is_running acme-2
+check "it starts again" virsh start acme-1
+check "all stop, and nothing is left" stop_all
+
+part "SIGKILL during the start"
+for delay in 0.3 0.8 1.5 2.5 4; do
+    virsh start acme-2 >/dev/null 2>&1 &
+    starter=$!
+    sleep $delay
+    pkill -KILL -f "guest=acme-2" || true
+    wait $starter
+    wait_for 10 is_off acme-2
+    check "killed $delay s after its start: nothing is left" wait_for 2 nothing_left acme
+done
+check "then it starts" virsh start acme-2
+
+part "SIGKILL while being destroyed"
+pid=$(domain_pid acme-2)
+virsh destroy acme-2 >/dev/null &
+kill -KILL "$pid"
+wait $!
+check "nothing is left" wait_for 2 nothing_left acme
+
+part "SIGKILL of one while its sibling starts"
+virsh start acme-1 >/dev/null
+virsh start acme-2 >/dev/null &
+starter=$!
+sleep 0.7
+kill -KILL "$(domain_pid acme-1)"
+check "the sibling's start succeeds" wait $starter
+check "the dead one's memory is back" \
+    wait_for 2 eval "[ \$(pinned_pages) -lt $((before + 2 * memory / 4096)) ]"
+check "the sibling runs" is_running acme-2
+check "all stop, and nothing is left" stop_all
+
+part "libvirtd and the agent restart in between"
+virsh start acme-1 >/dev/null
+systemctl restart libvirtd
+check "the machine runs on" wait_for 20 is_running acme-1
+check "the books still have it" test "$(machine_state acme-1)" = running
+systemctl restart iommud-libvirt
+check "the agent is connected again" wait_for 20 iommuctl libvirt associate $acme_1
+check "a machine that was off starts" virsh start acme-2
+virsh destroy acme-1 >/dev/null
+check "the one that ran starts again" virsh start acme-1
+systemctl kill -s KILL iommud
+check "iommud comes back after kill -9 and knows both machines" wait_for 20 eval \
+    '[ "$(machine_state acme-1)$(machine_state acme-2)" = runningrunning ]'
+check "both run on" eval 'is_running acme-1 && is_running acme-2'
+check "all stop, and nothing is left" stop_all
+check "and it starts with the new iommud" virsh start acme-1
+check "and stops" stop_all
+
+part "limits"
+virsh start acme-1 >/dev/null
+needs=$(tenant_number acme reserved_bytes)
+virsh destroy acme-1 >/dev/null
+wait_for 2 nothing_left acme
+iommuctl tenant set-limit acme $((needs - 4096))
+check "over the limit by one page: refused" refused_with "limit" virsh start acme-1
+check "a refusal leaves nothing" nothing_left acme
+iommuctl tenant set-limit acme "$needs"
+check "exactly at the limit: starts" virsh start acme-1
+virsh destroy acme-1 >/dev/null
+wait_for 2 nothing_left acme
+for round in 1 2 3; do
+    virsh start acme-1 >/dev/null 2>&1 &
+    first=$!
+    virsh start acme-2 >/dev/null 2>&1 &
+    second=$!
+    won=0
+    wait $first && won=$((won + 1))
+    wait $second && won=$((won + 1))
+    check "race $round for the last bytes: exactly one wins" test $won = 1
+    virsh destroy acme-1 >/dev/null 2>&1
+    virsh destroy acme-2 >/dev/null 2>&1
+    wait_for 2 nothing_left acme
+done
+iommuctl tenant set-limit acme 2G
+
+part "who may start"
+define_domain nobody-1 44444444-4444-4444-8444-444444444444 256 "" "${nvme[3]}"
+check "a domain that names no tenant is refused" fails virsh start nobody-1
+define_domain stranger-1 55555555-5555-4555-8555-555555555555 256 nosuch "${nvme[3]}"
+iommuctl libvirt associate stranger-1 2>/dev/null
+check "a domain of an unknown tenant is refused" fails virsh start stranger-1
+virsh undefine nobody-1 >/dev/null
+virsh undefine stranger-1 >/dev/null
+mapfile -t trio < <(bridge_addresses)
+define_domain acme-3 66666666-6666-4666-8666-666666666666 256 acme "${trio[1]}"
+iommuctl libvirt associate acme-3
+check "one device of a group that the host uses is refused" \
+    refused_with "group" virsh start acme-3
+virsh undefine acme-3 >/dev/null
+
+part "iommud stopped"
+systemctl stop iommud
+systemctl mask --runtime iommud >/dev/null 2>&1
+check "prepare fails closed, and names iommud" refused_with "iommud" virsh start acme-1
+define_plain_domain plain-1 77777777-7777-4777-8777-777777777777 64
+check "a domain that has nothing to do with it starts" virsh start plain-1
+virsh destroy plain-1 >/dev/null
+virsh undefine plain-1 >/dev/null
+check "reconnect exits 0" eval \
+    'virsh dumpxml acme-1 | /etc/libvirt/hooks/qemu.d/50-iommud acme-1 reconnect begin -'
+systemctl unmask --runtime iommud >/dev/null 2>&1
+systemctl start iommud
+check "with iommud back it starts" wait_for 20 virsh start acme-1
+check "and stops" stop_all
+
+part "autostart"
+virsh undefine globex-1 >/dev/null
+define_domain auto-1 $globex_1 256 globex "${nvme[2]}"
+virsh autostart auto-1 >/dev/null
+systemctl restart libvirtd
+check "the agent starts what libvirtd could not" wait_for 60 is_running auto-1
+virsh destroy auto-1 >/dev/null
+systemctl restart libvirtd
+wait_for 20 iommuctl libvirt associate auto-1
+sleep 5
+check "what an operator stopped stays stopped" is_off auto-1
+virsh undefine auto-1 >/dev/null
+
+part "Isolation=machine"
+iommuctl tenant create alone --limit 2G --isolation machine
+define_domain alone-1 88888888-8888-4888-8888-888888888888 256 alone "${nvme[2]}"
+define_domain alone-2 99999999-9999-4999-8999-999999999999 256 alone "${nvme[3]}"
+iommuctl libvirt associate alone-1
+iommuctl libvirt associate alone-2
+for round in 1 2; do
+    check "alone-1 starts, round $round" virsh start alone-1
+    check "alone-2 starts, round $round" virsh start alone-2
+    sleep 1
+    kill -KILL "$(domain_pid alone-1)"
+    check "alone-1 killed: its memory is back" \
+        wait_for 2 eval "[ \$(pinned_pages) -lt $((before + 2 * memory / 4096)) ]"
+    virsh destroy alone-2 >/dev/null
+    check "nothing is pinned" wait_for 2 nothing_pinned
+    wait_for 10 is_off alone-1
+done
+virsh undefine alone-1 >/dev/null
+virsh undefine alone-2 >/dev/null
+
+part "hostile XML in the hook"
+hook=/etc/libvirt/hooks/qemu.d/50-iommud
+hostile() { # WHAT: writes XML to stdout
+    case $1 in
+    huge)
+        echo "<domain type='kvm'><name>x</name><description>"
+        head -c 50M /dev/zero | tr '\0' x
+        echo "</description><iommufd enabled='yes' fdgroup='iommud'/></domain>"
+        ;;
+    bomb)
+        echo '<!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
+        echo '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;">]>'
+        echo '<domain><name>&d;</name></domain>'
+        ;;
+    owners)
+        virsh dumpxml acme-1 | sed 's|<iommud:tenant|<iommud:tenant xmlns:iommud="urn:iommud:domain:1" id="globex"/>&|'
+        ;;
+    absurd) virsh dumpxml acme-1 | sed "s|<memory unit='KiB'>[0-9]*|<memory unit='TiB'>99999999999999|" ;;
+    esac
+}
+for what in huge bomb owners absurd; do
+    output=$(hostile $what | timeout 20 $hook acme-1 prepare begin - 2>&1)
+    status=$?
+    check "$what: refused, with one sentence" test $status -eq 1 -a -n "$output" \
+        -a "$(wc -l <<<"$output")" -eq 1
+    check "$what: reconnect exits 0" eval "hostile $what | $hook acme-1 reconnect begin - 2>/dev/null"
+done
+check "nothing of it is left" nothing_left acme
+
+part "twenty starts and stops"
+for round in $(seq 20); do
+    virsh start acme-1 >/dev/null || check "start $round" false
+    virsh destroy acme-1 >/dev/null || check "stop $round" false
+done
+check "after twenty starts and stops nothing is left" wait_for 2 nothing_left acme
+
+part "the end"
+virsh undefine acme-1 >/dev/null
+virsh undefine acme-2 >/dev/null
+for tenant in acme globex alone; do
+    check "tenant $tenant can be deleted" iommuctl tenant delete $tenant
+done
+check "the kernel pins no more than at the beginning" nothing_pinned
+check "the kernel did not complain" fails grep -E 'WARNING:|BUG:|refcount' <(dmesg)
+echo "# $SECONDS s"
+finish
