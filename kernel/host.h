@@ -59,15 +59,15 @@ typedef enum {
 
 /* A PCI function as sysfs shows it. Strings are "" where there is none. */
 typedef struct {
-    char address[16];     /* 0000:01:00.0 */
-    uint16_t vendor;      /* PCI ids */
+    char address[16]; /* 0000:01:00.0 */
+    uint16_t vendor;  /* PCI ids */
     uint16_t product;
-    uint32_t class_code;  /* 24 bits: class, subclass, programming interface */
-    bool bridge;          /* header type 1: a bridge or port, never assignable itself */
-    int group;            /* IOMMU group number, -1 without one */
-    char driver[32];      /* bound driver */
-    char override[32];    /* driver_override */
-    char cdev[32];        /* VFIO character device's name, e.g. vfio0 */
+    uint32_t class_code; /* 24 bits: class, subclass, programming interface */
+    bool bridge;         /* header type 1: a bridge or port, never assignable itself */
+    int group;           /* IOMMU group number, -1 without one */
+    char driver[32];     /* bound driver */
+    char override[32];   /* driver_override */
+    char cdev[32];       /* VFIO character device's name, e.g. vfio0 */
 } HostDevice;
 
 typedef struct {
@@ -95,7 +95,8 @@ typedef struct {
                             size_t n);
     /* IOMMU_IOAS_MAP_FILE of memfd's bytes [offset, offset + length). *iova is HOST_ANY_IOVA or
      * the wanted address on entry, the mapped one on return. -EOPNOTSUPP: kernel older than 6.13;
-     * -EINVAL: not page-aligned or not a memfd; -EEXIST: the range is mapped; -ENOSPC: no room. */
+     * -EINVAL: not page-aligned, not a memfd, or past its end; -EACCES, -EPERM: write access to a
+     * memfd that is read-only or sealed; -EEXIST: the range is mapped; -ENOSPC: no room. */
     int (*ioas_map_file)(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
                          uint64_t length, unsigned access, uint64_t *iova);
     /* IOMMU_IOAS_COPY between two IOASes of one IOMMUFD; iova as above. */
@@ -107,7 +108,8 @@ typedef struct {
                       uint64_t *ret_unmapped);
 
     /* The objects of an IOMMUFD, by ascending id, found by harmless probes (the kernel has no
-     * enumeration). *ret_objects is freed with g_free(). */
+     * enumeration; kernel/iommufd.h says how far they see). At most the 65536 lowest: who
+     * destroys them finds the rest by asking again. *ret_objects is freed with g_free(). */
     int (*objects)(Host *host, int fd, HostObject **ret_objects, size_t *ret_n);
     /* IOMMU_DESTROY. -EBUSY: in use, nothing happened. Can block up to 60 s: workers only. */
     int (*object_destroy)(Host *host, int fd, uint32_t id);
@@ -116,10 +118,14 @@ typedef struct {
     int (*devices)(Host *host, HostDevice **ret_devices, size_t *ret_n);
     /* One of them. -ENODEV: no such device. -EINVAL: not a PCI address. */
     int (*device)(Host *host, const char *address, HostDevice *ret_device);
-    /* Unbinds the device from its driver and binds it to driver, by driver_override. On failure
-     * the old driver and override are restored. -ENOENT: no such driver is loaded. */
+    /* Unbinds the device from its driver and binds it to driver: by driver_override where that is
+     * one of VFIO's or pci-stub; others get only what they know. On failure the old driver and
+     * override are restored. -ENOENT: no such driver is loaded; -ENODEV: no such device, or the
+     * driver does not know it; -EBUSY: a process uses the device; -EINVAL: a bridge, or not a
+     * name; or what the driver's probe said. */
     int (*device_bind)(Host *host, const char *address, const char *driver);
-    /* Clears the override, unbinds, and binds driver ("" lets the kernel probe for one). */
+    /* Clears the override, unbinds, and binds driver ("" lets the kernel probe for one). Errors
+     * as above. */
     int (*device_restore)(Host *host, const char *address, const char *driver);
 
     /* Bytes pinned by the process (VmPin in /proc/PID/status). -ESRCH: no such process. */

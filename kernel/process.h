@@ -22,3 +22,11 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks);
 /* The UUID that a QEMU command line names ("-uuid UUID"), in lower case, to be freed with
  * g_free(). -ENXIO: the command line names none; -ESRCH. */
 int process_qemu_uuid(pid_t pid, char **ret_uuid);
+
+/* Whether the process has the very open file that fd is here (KCMP_FILE): 0, -ENXIO when not,
+ * -ESRCH. root stands before /proc, "" for the real one. */
+int process_holds_file(const char *root, pid_t pid, int fd);
+
+/* The same for any open file of the character device, where the link in /proc/PID/fd contains
+ * name. The name keeps us from asking about files of, say, a network share that hangs. */
+int process_holds_device(const char *root, pid_t pid, const char *name, dev_t device);

@@ -41,11 +41,11 @@ pack_run() {
 		echo "command=(${place[*]@Q})"
 		echo "terminal=(${terminal[*]@Q})"
 	} >"$scratch/run/parameters"
-	local folder
-	for folder in tests examples; do
-		[[ ! -d $checkout/$folder ]] || cp -a "$checkout/$folder" "$scratch/run/$folder"
-	done
-	tar -c -f "$scratch/run.tar" -C "$scratch/run" --owner=0 --group=0 .
+	# Somebody may be working in the checkout: tar's status 1 is for files that change or vanish meanwhile.
+	local folders=(tests)
+	[[ ! -d $checkout/examples ]] || folders+=(examples)
+	tar -c -f "$scratch/run.tar" --owner=0 --group=0 --ignore-failed-read --warning=none \
+		-C "$scratch/run" . -C "$checkout" "${folders[@]}" || [[ $? -eq 1 ]]
 }
 
 # Everything about the machine's hardware. The disks and what the lab talks through sit on the root bus, away from the

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "dbus/client/client.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TENANT_PREFIX CLIENT_PATH "/tenant"
+#define MACHINE_PREFIX CLIENT_PATH "/machine/"
+#define DEVICE_PREFIX CLIENT_PATH "/device/"
+
+static int open_address(const char *address, sd_bus **ret_bus)
+{
+    g_autoptr(sd_bus) bus = NULL;
+    int r = sd_bus_new(&bus);
+
+    if (r < 0)
+        return r;
+    r = sd_bus_set_address(bus, address);
+    if (r < 0)
+        return r;
+    r = sd_bus_set_bus_client(bus, 1);
+    if (r < 0)
+        return r;
+    r = sd_bus_start(bus);
+    if (r < 0)
+        return r;
+    *ret_bus = g_steal_pointer(&bus);
+    return 0;
+}
+
+int client_open_bus(const char *address, sd_bus **ret_bus)
+{
+    int r;
+
+    if (!address)
+        address = g_getenv(CLIENT_BUS_VARIABLE);
+    if (!address || !*address || strcmp(address, "system") == 0)
+        r = sd_bus_open_system(ret_bus);
+    else if (strcmp(address, "user") == 0)
+        r = sd_bus_open_user(ret_bus);
+    else
+        r = open_address(address, ret_bus);
+    return r < 0 ? r : 0;
+}
+
+/* Which service does not run: the error carries its name (see client_call_message()), the bus
+ * brokers word the rest differently. */
+static char *not_running_text(const sd_bus_error *error)
+{
+    if (error->message && strstr(error->message, CLIENT_LIBVIRT_BUS_NAME))
+        return g_strdup("The libvirt agent is not running: start it with "
+                        "'systemctl start iommud-libvirt'.");
+    return g_strdup("The iommud service is not running: start it with 'systemctl start iommud'.");
+}
+
+static bool from_bus_policy(const char *message)
+{
+    return !message || g_str_has_prefix(message, "Rejected send message") ||
+           g_str_has_prefix(message, "Sender is not authorized");
+}
+
+static char *sentence(const char *text)
+{
+    size_t length = strlen(text);
+
+    if (length > 0 && strchr(".!?", text[length - 1]))
+        return g_strdup(text);
+    return g_strconcat(text, ".", NULL);
+}
+
+char *client_error_text(const sd_bus_error *error, int r)
+{
+    if (!sd_bus_error_is_set(error)) {
+        if (r == -ETIMEDOUT)
+            return g_strdup("The service did not answer in time.");
+        if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOMEDIUM)
+            return g_strdup_printf("The message bus cannot be reached: %s.", g_strerror(-r));
+        return sentence(g_strerror(r < 0 ? -r : EIO));
+    }
+    if (sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+        return not_running_text(error);
+    if (sd_bus_error_has_names(error, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT,
+                               "org.freedesktop.DBus.Error.TimedOut"))
+        return g_strdup("The service did not answer in time.");
+    if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) && from_bus_policy(error->message))
+        return g_strdup("Access denied: only root and the user iommud-libvirt may do this.");
+    return sentence(error->message && *error->message ? error->message : error->name);
+}
+
+int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_usec,
+                        sd_bus_error *error, sd_bus_message **ret_reply)
+{
+    const char *name = sd_bus_message_get_destination(message);
+    int r = sd_bus_call(bus, message, timeout_usec, error, ret_reply);
+
+    if (r < 0 && error &&
+        sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
+                               SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
+        /* Not every bus says which name it is, and client_error_text() has nothing else. */
+        sd_bus_error_free(error);
+        (void)sd_bus_error_setf(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
+                                "The name %s is not on the bus.", name);
+    }
+    return r < 0 ? r : 0;
+}
+
+static int call_v(sd_bus *bus, const char *name, const char *path, const char *interface,
+                  const char *member, uint64_t timeout_usec, sd_bus_error *error,
+                  sd_bus_message **ret_reply, const char *types, va_list ap)
+{
+    g_autoptr(sd_bus_message) message = NULL;
+    int r = sd_bus_message_new_method_call(bus, &message, name, path, interface, member);
+
+    if (r < 0)
+        return r;
+    if (types && *types) {
+        r = sd_bus_message_appendv(message, types, ap);
+        if (r < 0)
+            return r;
+    }
+    return client_call_message(bus, message, timeout_usec, error, ret_reply);
+}
+
+int client_call(sd_bus *bus, const char *path, const char *interface, const char *member,
+                uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply,
+                const char *types, ...)
+{
+    va_list ap;
+    int r;
+
+    va_start(ap, types);
+    r = call_v(bus, CLIENT_BUS_NAME, path, interface, member, timeout_usec, error, ret_reply, types,
+               ap);
+    va_end(ap);
+    return r;
+}
+
+int client_call_name(sd_bus *bus, const char *name, const char *path, const char *interface,
+                     const char *member, uint64_t timeout_usec, sd_bus_error *error,
+                     sd_bus_message **ret_reply, const char *types, ...)
+{
+    va_list ap;
+    int r;
+
+    va_start(ap, types);
+    r = call_v(bus, name, path, interface, member, timeout_usec, error, ret_reply, types, ap);
+    va_end(ap);
+    return r;
+}
+
+int client_get_properties(sd_bus *bus, const char *name, const char *path, const char *interface,
+                          uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply)
+{
+    return client_call_name(bus, name, path, "org.freedesktop.DBus.Properties", "GetAll",
+                            timeout_usec, error, ret_reply, "s", interface);
+}
+
+char *client_tenant_path(const char *id)
+{
+    char *encoded = NULL;
+    char *path;
+
+    if (sd_bus_path_encode(TENANT_PREFIX, id, &encoded) < 0)
+        return NULL;
+    path = g_strdup(encoded);
+    free(encoded);
+    return path;
+}
+
+char *client_tenant_id(const char *path)
+{
+    char *decoded = NULL;
+    char *id;
+
+    if (sd_bus_path_decode(path, TENANT_PREFIX, &decoded) <= 0)
+        return NULL;
+    id = g_strdup(decoded);
+    free(decoded);
+    return id;
+}
+
+char *client_machine_path(const char *uuid)
+{
+    char *path = g_strconcat(MACHINE_PREFIX, uuid, NULL);
+
+    g_strdelimit(path + strlen(MACHINE_PREFIX), "-", '_');
+    return path;
+}
+
+/* The one element below prefix, or NULL. */
+static const char *path_rest(const char *path, const char *prefix)
+{
+    const char *rest;
+
+    if (!g_str_has_prefix(path, prefix))
+        return NULL;
+    rest = path + strlen(prefix);
+    return *rest && !strchr(rest, '/') ? rest : NULL;
+}
+
+char *client_machine_uuid(const char *path)
+{
+    const char *rest = path_rest(path, MACHINE_PREFIX);
+
+    return rest ? g_strdelimit(g_strdup(rest), "_", '-') : NULL;
+}
+
+char *client_device_path(const char *address)
+{
+    char *path = g_strconcat(DEVICE_PREFIX, address, NULL);
+
+    g_strdelimit(path + strlen(DEVICE_PREFIX), ":.", '_');
+    return path;
+}
+
+char *client_device_address(const char *path)
+{
+    const char *rest = path_rest(path, DEVICE_PREFIX);
+    char *address;
+    char *last;
+
+    if (!rest)
+        return NULL;
+    address = g_strdelimit(g_strdup(rest), "_", ':');
+    last = strrchr(address, ':');
+    if (last)
+        *last = '.';
+    return address;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The service's main program. */
+#include "config.h"
+#include "dbus/access.h"
+#include "dbus/bus-error.h"
+#include "dbus/bus.h"
+#include "dbus/journal.h"
+#include "dbus/manager.h"
+
+#include <getopt.h>
+#include <locale.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+typedef struct {
+    ManagerOptions manager;
+    const char *bus;
+} Options;
+
+static void print_help(void)
+{
+    printf("iommud [OPTION...]\n\n"
+           "Shares one IOMMUFD among the machines of each tenant, and counts their memory.\n\n"
+           "  -h --help              Show this\n"
+           "     --version           Show the version\n"
+           "     --simulate=FILE     Simulate the host that FILE describes\n"
+           "     --bus=BUS           system (the default), user, or a D-Bus address\n"
+           "     --config-dir=DIR    Configuration (" CONFIG_DIR ")\n"
+           "     --state-dir=DIR     Tenants made at run time (" STATE_DIR ")\n"
+           "     --runtime-dir=DIR   State that lives until the next boot (" RUNTIME_DIR ")\n");
+}
+
+/* 1: go on; 0: done; negative: wrong usage. */
+static int parse_options(int argc, char *argv[], Options *options)
+{
+    enum {
+        OPTION_VERSION = 256,
+        OPTION_SIMULATE,
+        OPTION_BUS,
+        OPTION_CONFIG_DIR,
+        OPTION_STATE_DIR,
+        OPTION_RUNTIME_DIR,
+    };
+    static const struct option names[] = {
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {"simulate", required_argument, NULL, OPTION_SIMULATE},
+        {"bus", required_argument, NULL, OPTION_BUS},
+        {"config-dir", required_argument, NULL, OPTION_CONFIG_DIR},
+        {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
+        {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
+        {NULL},
+    };
+    int c;
+    while ((c = getopt_long(argc, argv, "h", names, NULL)) >= 0) {
+        switch (c) {
+        case 'h':
+            print_help();
+            return 0;
+        case OPTION_VERSION:
+            puts("iommud " VERSION);
+            return 0;
+        case OPTION_SIMULATE:
+            options->manager.simulate = optarg;
+            break;
+        case OPTION_BUS:
+            options->bus = optarg;
+            break;
+        case OPTION_CONFIG_DIR:
+            options->manager.config_dir = optarg;
+            break;
+        case OPTION_STATE_DIR:
+            options->manager.state_dir = optarg;
+            break;
+        case OPTION_RUNTIME_DIR:
+            options->manager.runtime_dir = optarg;
+            break;
+        default:
+            return -1;
+        }
+    }
+    if (optind < argc)
+        fprintf(stderr, "iommud: there is no argument \"%s\"; try --help.\n", argv[optind]);
+    return optind < argc ? -1 : 1;
+}
+
+/* ---- signals ---- */
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+    g_autoptr(GError) error = NULL;
+    (void)sd_notify(0, "RELOADING=1");
+    if (!manager_reload(userdata, &error))
+        journal_write(LOG_ERR, MESSAGE_CONFIG_REJECTED, NULL,
+                      "The configuration is not taken over, and the old one stays: %s",
+                      error->message);
+    (void)sd_notify(0, "READY=1");
+    return 0;
+}
+
+/* Blocked here, before there is a thread: they are for the event loop. */
+static int watch_signals(sd_event *event, Manager *manager)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -errno;
+    /* Without a callback a signal ends the loop. */
+    int r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+    if (r >= 0)
+        r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+    if (r >= 0)
+        r = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, manager);
+    return r;
+}
+
+/* ---- bus ---- */
+
+static int open_bus(const char *name, sd_bus **ret_bus)
+{
+    if (strcmp(name, "system") == 0)
+        return sd_bus_open_system(ret_bus);
+    if (strcmp(name, "user") == 0)
+        return sd_bus_open_user(ret_bus);
+    g_autoptr(sd_bus) bus = NULL;
+    int r = sd_bus_new(&bus);
+    if (r >= 0)
+        r = sd_bus_set_address(bus, name);
+    if (r >= 0)
+        r = sd_bus_set_bus_client(bus, true);
+    if (r >= 0)
+        r = sd_bus_start(bus);
+    if (r >= 0)
+        *ret_bus = g_steal_pointer(&bus);
+    return r;
+}
+
+/* The name comes last: who sees it finds everything behind it. */
+static int join_bus(Manager *manager, const char *name)
+{
+    int r = open_bus(name, &manager->bus);
+    if (r >= 0)
+        r = sd_bus_set_exit_on_disconnect(manager->bus, true);
+    if (r >= 0)
+        r = sd_bus_attach_event(manager->bus, manager->event, SD_EVENT_PRIORITY_NORMAL);
+    if (r >= 0)
+        r = access_install(manager->bus);
+    if (r >= 0)
+        r = bus_register(manager);
+    if (r >= 0)
+        r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
+    return r;
+}
+
+static int run(sd_event *event, Manager *manager, const char *bus)
+{
+    int r = watch_signals(event, manager);
+    if (r >= 0)
+        r = sd_event_set_watchdog(event, true);
+    if (r < 0) {
+        journal_write(LOG_ERR, MESSAGE_STARTED, NULL, "The event loop can't be set up: %s.",
+                      g_strerror(-r));
+        return r;
+    }
+    r = join_bus(manager, bus);
+    if (r < 0) {
+        journal_write(LOG_ERR, MESSAGE_STARTED, NULL,
+                      r == -EEXIST ? "Another iommud runs on the bus \"%s\" already: %s."
+                                   : "The bus \"%s\" can't be joined: %s.",
+                      bus, g_strerror(-r));
+        return r;
+    }
+    (void)sd_notify(0, "READY=1");
+    manager_notify_status(manager);
+    journal_write(LOG_INFO, MESSAGE_STARTED, NULL, "iommud " VERSION " is ready.");
+    r = sd_event_loop(event);
+    (void)sd_notify(0, "STOPPING=1");
+    return r;
+}
+
+int main(int argc, char *argv[])
+{
+    Options options = {
+        .manager = {.config_dir = CONFIG_DIR, .state_dir = STATE_DIR, .runtime_dir = RUNTIME_DIR},
+        .bus = "system",
+    };
+    /* One arena and no big steps: the workers' threads do next to nothing. */
+    mallopt(M_ARENA_MAX, 1);
+    setlocale(LC_CTYPE, "C.UTF-8");
+    bus_error_register();
+    int r = parse_options(argc, argv, &options);
+    if (r <= 0)
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+
+    g_autoptr(sd_event) event = NULL;
+    r = sd_event_default(&event);
+    if (r < 0) {
+        fprintf(stderr, "iommud: no event loop: %s.\n", g_strerror(-r));
+        return EXIT_FAILURE;
+    }
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Manager) manager = manager_new(event, &options.manager, &error);
+    if (!manager) {
+        journal_write(LOG_ERR, MESSAGE_STARTED, NULL, "iommud can't start: %s", error->message);
+        return EXIT_FAILURE;
+    }
+    r = run(event, manager, options.bus);
+    return r < 0 ? EXIT_FAILURE : r;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The ioctls of VFIO's character devices (/dev/vfio/devices/vfioN, Linux 6.6) that bind a device
+ * to an IOMMUFD. Names are the kernel's; see kernel/uapi/iommufd.h for why they are declared here.
+ * argsz tells the kernel how much of a structure the caller has: the token of
+ * VFIO_DEVICE_BIND_IOMMUFD (6.17) and the PASID of the other two (6.15) are left out.
+ */
+#pragma once
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define VFIO_TYPE (';')
+#define VFIO_BASE 100
+
+#define VFIO_DEVICE_GET_INFO _IO(VFIO_TYPE, VFIO_BASE + 7)
+#define VFIO_DEVICE_BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
+#define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
+
+struct vfio_device_info {
+    __u32 argsz;
+    __u32 flags;
+#define VFIO_DEVICE_FLAGS_RESET (1 << 0)
+#define VFIO_DEVICE_FLAGS_PCI (1 << 1)
+    __u32 num_regions;
+    __u32 num_irqs;
+    __u32 cap_offset;
+};
+
+/* The device stays bound until its descriptor is closed. */
+struct vfio_device_bind_iommufd {
+    __u32 argsz;
+    __u32 flags;
+    __s32 iommufd;
+    __u32 out_devid;
+};
+
+/* pt_id: an IOAS or HWPT on entry, the HWPT (or an emulated device's IOAS) on return. */
+struct vfio_device_attach_iommufd_pt {
+    __u32 argsz;
+    __u32 flags;
+    __u32 pt_id;
+};
+
+struct vfio_device_detach_iommufd_pt {
+    __u32 argsz;
+    __u32 flags;
+};

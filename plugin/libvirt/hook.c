@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The program that libvirt runs when a domain starts and stops:
+ *
+ *   iommud-libvirt-hook NAME OPERATION SUB-OPERATION EXTRA <DOMAIN-XML
+ *
+ *   prepare begin    asks iommud to admit the machine; exit 1 stops the start, and what stands on
+ *                    stderr is the reason that the user of virsh sees
+ *   start begin      the same again for a domain with <interface type='hostdev'>: libvirt chooses
+ *                    the device of a network's pool only after prepare
+ *   started begin    tells iommud the machine's leader; exit 1 makes libvirt kill it
+ *   release end      tells iommud that the machine is gone
+ *   reconnect begin  libvirt has restarted and found the machine running: tells iommud if that
+ *                    does not know; never fails, since libvirt would kill the machine
+ *
+ * Everything else exits 0. A machine that is to run on its tenant's IOMMUFD fails closed: without
+ * iommud's yes it does not start. One with legacy VFIO devices is refused only when iommud itself
+ * says no; when iommud can't be asked it starts.
+ *
+ * libvirt holds the domain's lock meanwhile and waits without a limit. So: never a call to libvirt,
+ * one deadline over everything, and the memory that hostile XML can use is capped.
+ */
+#include "config.h"
+#include "plugin/libvirt/iommud.h"
+#include "plugin/libvirt/leader.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MEMORY_MAX (512u * 1024 * 1024)
+/* AdmitMachine can wait until what a dead machine left is reaped. */
+#define PREPARE_SECONDS 30
+#define STARTED_SECONDS 10
+#define RELEASE_SECONDS 15
+#define RECONNECT_SECONDS 10
+/* How long a restart of iommud may take before a start is refused because of it. */
+#define RESTART_USEC (3 * G_USEC_PER_SEC)
+#define RETRY_USEC (100 * 1000)
+/* Seconds for tests; libvirt gives its hooks an empty environment. */
+#define DEADLINE_VARIABLE "IOMMUD_HOOK_DEADLINE"
+
+typedef struct {
+    const char *name;  /* of the domain, fit for messages */
+    const char *extra; /* why it is released */
+    bool may_fail;     /* whether this operation may exit with 1 */
+    gint64 begin;      /* g_get_monotonic_time() */
+    gint64 deadline;
+} Hook;
+
+/* ---- the deadline ---- */
+
+/* What happens when the time is up: the signal handler may not decide or format anything. */
+static struct {
+    char *text;
+    size_t length;
+    int status;
+} verdict;
+
+static void on_deadline(int signal)
+{
+    ssize_t n = write(STDERR_FILENO, verdict.text, verdict.length);
+    (void)n;
+    _exit(verdict.status);
+}
+
+/* Says what running out of time means from now on: a sentence about the machine, and a status. */
+static void set_verdict(const Hook *hook, const char *sentence, int status)
+{
+    char *text = g_strdup_printf("iommud: The machine %s %s\n", hook->name, sentence);
+    char *old = verdict.text;
+    sigset_t alarm;
+
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    sigprocmask(SIG_BLOCK, &alarm, NULL);
+    verdict.text = text;
+    verdict.length = strlen(text);
+    verdict.status = hook->may_fail ? status : 0;
+    sigprocmask(SIG_UNBLOCK, &alarm, NULL);
+    g_free(old);
+}
+
+static bool start_deadline(Hook *hook, unsigned seconds)
+{
+    const char *override = g_getenv(DEADLINE_VARIABLE);
+    struct sigaction action = {.sa_handler = on_deadline};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+    timer_t timer;
+
+    if (override)
+        seconds = (unsigned)CLAMP(g_ascii_strtoull(override, NULL, 10), 1, seconds);
+    struct itimerspec time = {.it_value = {.tv_sec = seconds}};
+    hook->begin = g_get_monotonic_time();
+    hook->deadline = hook->begin + seconds * G_USEC_PER_SEC;
+    set_verdict(hook, "can't be judged: its domain XML did not come in time.", 1);
+    return sigaction(SIGALRM, &action, NULL) == 0 &&
+           timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 &&
+           timer_settime(timer, 0, &time, NULL) == 0;
+}
+
+/* Something was decided in time, and only one thing is said. */
+static void end_deadline(void)
+{
+    (void)signal(SIGALRM, SIG_IGN);
+}
+
+/* ---- saying things ---- */
+
+/* The last thing that an operation does before it ends. */
+G_GNUC_PRINTF(1, 2) static void say(const char *format, ...)
+{
+    va_list args;
+
+    end_deadline();
+
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    fprintf(stderr, "iommud: %s\n", text);
+}
+
+/* so: what becomes of the machine. */
+static void say_unreachable(const Hook *hook, const char *so, const sd_bus_error *error)
+{
+    g_autofree char *why = client_error_text(error, 0);
+
+    if (g_str_has_suffix(why, "."))
+        why[strlen(why) - 1] = '\0';
+    say("The machine %s %s, since iommud.service can't be asked (%s).", hook->name, so, why);
+}
+
+static void say_refused(const sd_bus_error *error)
+{
+    g_autofree char *why = client_error_text(error, 0);
+    say("%s", why);
+}
+
+/* ---- asking iommud ---- */
+
+/* A question to iommud; sd_bus_error as the functions of iommud.h set it. */
+typedef int (*Question)(sd_bus *bus, void *argument, sd_bus_error *error);
+
+static int ask_once(Question question, void *argument, sd_bus_error *error)
+{
+    g_autoptr(sd_bus) bus = NULL;
+    int r = client_open_bus(NULL, &bus);
+
+    if (r < 0)
+        return sd_bus_error_set_errno(error, r);
+    return question(bus, argument, error);
+}
+
+/* Waits a moment, unless that would be after the given time. */
+static bool wait_until(gint64 end)
+{
+    if (g_get_monotonic_time() + RETRY_USEC >= end)
+        return false;
+    g_usleep(RETRY_USEC);
+    return true;
+}
+
+/* Asks until there is an answer, or until the time end. */
+static int ask(Question question, void *argument, gint64 end, sd_bus_error *error)
+{
+    for (;;) {
+        int r = ask_once(question, argument, error);
+        if (r >= 0 || iommud_refused(error) || !wait_until(end))
+            return r;
+        sd_bus_error_free(error);
+    }
+}
+
+/* What the questions are about; each takes what it needs. */
+typedef struct {
+    const Admission *admission;
+    const char *uuid;
+    const char *reason;
+    int leader;
+    bool running; /* the answer of question_running() */
+} About;
+
+static int question_admit(sd_bus *bus, void *argument, sd_bus_error *error)
+{
+    About *about = argument;
+    return iommud_admit(bus, about->admission, error);
+}
+
+static int question_start(sd_bus *bus, void *argument, sd_bus_error *error)
+{
+    About *about = argument;
+    return iommud_start(bus, about->uuid, about->leader, error);
+}
+
+static int question_release(sd_bus *bus, void *argument, sd_bus_error *error)
+{
+    About *about = argument;
+    return iommud_release(bus, about->uuid, about->reason, error);
+}
+
+static int question_running(sd_bus *bus, void *argument, sd_bus_error *error)
+{
+    About *about = argument;
+    g_autoptr(IommudMachine) machine = NULL;
+    int r = iommud_get_machine(bus, about->uuid, &machine, error);
+
+    if (r >= 0)
+        about->running = g_str_equal(machine->state, "running");
+    return r;
+}
+
+/* ---- the operations ---- */
+
+static DomainXml *read_domain(const Hook *hook)
+{
+    g_autoptr(GError) error = NULL;
+    size_t length;
+    g_autofree char *text = xml_read(STDIN_FILENO, &length, &error);
+    DomainXml *xml = text ? domain_xml_parse(text, length, &error) : NULL;
+
+    if (!xml)
+        say("%s: %s", hook->name, error->message);
+    return xml;
+}
+
+/* Whether a refusal of this machine counts. Nobody but VFIO itself said that iommud has to do with
+ * one that neither uses it nor names a tenant: without a default tenant it is none of ours. */
+static bool is_ours(const Admission *admission, const sd_bus_error *error)
+{
+    return admission->iommufd || *admission->tenant ||
+           (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
+            !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant"));
+}
+
+static int admit(const Hook *hook, const Admission *admission)
+{
+    About about = {.admission = admission};
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+    bool closed = admission->iommufd;
+    gint64 end = closed ? MIN(hook->begin + RESTART_USEC, hook->deadline) : hook->begin;
+
+    set_verdict(hook,
+                closed ? "is not started, since iommud.service did not answer in time."
+                       : "is not accounted, since iommud.service did not answer in time.",
+                closed);
+    if (ask(question_admit, &about, end, &error) >= 0)
+        return 0;
+    if (!iommud_refused(&error)) {
+        say_unreachable(hook, closed ? "is not started" : "is not accounted", &error);
+        return closed;
+    }
+    if (!is_ours(admission, &error))
+        return 0;
+    say_refused(&error);
+    return 1;
+}
+
+static int admit_domain(const Hook *hook, const DomainXml *xml)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Admission) admission = domain_xml_admission(xml, &error);
+
+    if (!admission) {
+        say("%s: %s", hook->name, error->message);
+        return 1;
+    }
+    return admit(hook, admission);
+}
+
+static int hook_prepare(const Hook *hook)
+{
+    g_autoptr(DomainXml) xml = read_domain(hook);
+
+    /* What can't be read might use iommud: it is not started. */
+    if (!xml)
+        return 1;
+    return domain_xml_needs_admission(xml) ? admit_domain(hook, xml) : 0;
+}
+
+static int hook_start(const Hook *hook)
+{
+    g_autoptr(DomainXml) xml = read_domain(hook);
+
+    if (!xml)
+        return 1;
+    return xml->n_interfaces > 0 ? admit_domain(hook, xml) : 0;
+}
+
+/* closed: it must be known to iommud. */
+static int start(const Hook *hook, const char *uuid, int leader, bool closed)
+{
+    About about = {.uuid = uuid, .leader = leader};
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+
+    /* Its charge is taken. If iommud can't be told now, the agent tells it later. */
+    set_verdict(hook, "is not watched yet, since iommud.service did not answer in time.", 0);
+    if (ask(question_start, &about, closed ? hook->deadline : hook->begin, &error) >= 0)
+        return 0;
+    if (!iommud_refused(&error)) {
+        say_unreachable(hook, "is not watched yet", &error);
+        return 0;
+    }
+    if (!closed && sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+        return 0;
+    say_refused(&error);
+    return 1;
+}
+
+static int hook_started(const Hook *hook)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainXml) xml = read_domain(hook);
+    g_autofree char *uuid = NULL, *name = NULL;
+
+    if (!xml)
+        return 1;
+    if (!domain_xml_needs_admission(xml))
+        return 0;
+    bool closed = domain_xml_uses_iommud(xml);
+    int leader = -1;
+    if (domain_xml_identity(xml, &uuid, &name, &error))
+        leader = leader_open(name, uuid, &error);
+    if (leader < 0) {
+        say("%s", error->message);
+        return closed;
+    }
+    return start(hook, uuid, leader, closed);
+}
+
+static int hook_release(const Hook *hook)
+{
+    g_autoptr(DomainXml) xml = read_domain(hook);
+    g_autofree char *uuid = NULL, *name = NULL;
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+
+    if (!xml || !domain_xml_needs_admission(xml) || !domain_xml_identity(xml, &uuid, &name, NULL))
+        return 0;
+    About about = {.uuid = uuid, .reason = hook->extra};
+    set_verdict(hook, "is released later: iommud.service did not answer in time.", 0);
+    if (ask(question_release, &about, hook->begin, &error) < 0 &&
+        !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+        say_refused(&error);
+    return 0;
+}
+
+static int hook_reconnect(const Hook *hook)
+{
+    g_autoptr(GError) wrong = NULL;
+    g_autoptr(DomainXml) xml = read_domain(hook);
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+
+    if (!xml || !domain_xml_needs_admission(xml))
+        return 0;
+    g_autoptr(Admission) admission = domain_xml_admission(xml, &wrong);
+    int leader = admission ? leader_open(admission->name, admission->uuid, &wrong) : -1;
+    if (leader < 0) {
+        say("%s", wrong->message);
+        return 0;
+    }
+    About about = {.uuid = admission->uuid};
+    set_verdict(hook, "runs, but iommud.service did not answer in time.", 0);
+    if (ask(question_running, &about, hook->begin, &error) < 0 &&
+        (!sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine") ||
+         admit(hook, admission) != 0))
+        return 0;
+    return about.running ? 0 : start(hook, admission->uuid, leader, false);
+}
+
+static const struct {
+    const char *operation;
+    const char *sub_operation;
+    unsigned seconds;
+    bool may_fail;
+    int (*run)(const Hook *hook);
+} operations[] = {
+    {"prepare", "begin", PREPARE_SECONDS, true, hook_prepare},
+    {"start", "begin", PREPARE_SECONDS, true, hook_start},
+    {"started", "begin", STARTED_SECONDS, true, hook_started},
+    {"release", "end", RELEASE_SECONDS, false, hook_release},
+    {"reconnect", "begin", RECONNECT_SECONDS, false, hook_reconnect},
+};
+
+static void limit_memory(void)
+{
+/* A sanitizer's shadow memory alone is larger than any limit. */
+#ifndef __SANITIZE_ADDRESS__
+    struct rlimit limit = {MEMORY_MAX, MEMORY_MAX};
+    (void)setrlimit(RLIMIT_AS, &limit);
+#endif
+}
+
+static int usage(const char *argument)
+{
+    if (g_strcmp0(argument, "--version") == 0) {
+        puts("iommud-libvirt-hook " VERSION);
+        return 0;
+    }
+    puts("Usage: iommud-libvirt-hook NAME OPERATION SUB-OPERATION EXTRA <DOMAIN-XML\n\n"
+         "libvirt runs this program when a domain starts and stops; it asks iommud\n"
+         "whether the machine may start, and tells it what became of it.");
+    return g_strcmp0(argument, "--help") == 0 || g_strcmp0(argument, "-h") == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4)
+        return usage(argv[1]);
+    limit_memory();
+    g_autofree char *name = xml_printable(argv[1]);
+    for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
+        if (!g_str_equal(argv[2], operations[i].operation) ||
+            !g_str_equal(argv[3], operations[i].sub_operation))
+            continue;
+        Hook hook = {
+            .name = name,
+            .extra = argc > 4 ? argv[4] : "-",
+            .may_fail = operations[i].may_fail,
+        };
+        int status = 1;
+        if (start_deadline(&hook, operations[i].seconds))
+            status = operations[i].run(&hook);
+        else
+            say("No timer can be set: %s.", g_strerror(errno));
+        end_deadline();
+        return hook.may_fail ? status : 0;
+    }
+    return 0;
+}

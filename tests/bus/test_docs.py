@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The man pages name all there is and nothing else: on the bus, on command lines, in files."""
+
+import os
+import re
+import subprocess
+import unittest
+import xml.etree.ElementTree as ET
+
+import harness
+from harness import GIB, MANAGER, ROOT, SIMULATION, address
+
+IOMMUCTL = os.environ.get("IOMMUCTL", "")
+AGENT = os.environ.get("IOMMUD_LIBVIRT", "")
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+AGENT_NAME = "org.iommud1.Libvirt"
+
+
+def read(path):
+    with open(os.path.join(TOP, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def terms(text):
+    """The terms of a page's definition lists: lines that are nothing but literals."""
+    return [line[2:-2] for line in text.splitlines() if re.fullmatch(r"``.*``", line)]
+
+
+def types(arguments):
+    """'s id, a{sv} options' -> 'sa{sv}'"""
+    return "".join(argument.split()[0] for argument in arguments.split(", ") if argument)
+
+
+def member_of_term(kind, term):
+    """(name, signature) of a documented member."""
+    if kind == "Properties":
+        return tuple(term.split(" "))
+    match = re.fullmatch(r"(\w+)\((.*?)\)(?: -> (.*))?", term)
+    return match[1], types(match[2]) + "->" + types(match[3] or "")
+
+
+def documented():
+    """interface -> kind -> {(name, signature)} of org.iommud1(5)."""
+    found = {}
+    interface = kind = None
+    lines = read("docs/org.iommud1.5.rst").splitlines()
+    for line, below in zip(lines, lines[1:] + [""]):
+        if below and re.fullmatch(r"=+|-+", below):
+            interface = line if line.startswith("org.iommud1.") else None
+        elif re.fullmatch(r"~+", below):
+            kind = line
+        elif interface and terms(line):
+            members = found.setdefault(interface, {}).setdefault(kind, set())
+            members.add(member_of_term(kind, terms(line)[0]))
+    return found
+
+
+def arguments_of(member, direction):
+    return "".join(argument.get("type") for argument in member.findall("arg")
+                   if argument.get("direction", "in") == direction)
+
+
+def members_of(interface):
+    """kind -> {(name, signature)} of an introspected interface."""
+    found = {
+        "Methods": {(m.get("name"), arguments_of(m, "in") + "->" + arguments_of(m, "out"))
+                    for m in interface.findall("method")},
+        "Properties": {(p.get("name"), p.get("type")) for p in interface.findall("property")},
+        "Signals": {(s.get("name"), "".join(a.get("type") for a in s.findall("arg")) + "->")
+                    for s in interface.findall("signal")},
+    }
+    return {kind: members for kind, members in found.items() if members}
+
+
+class Bus(harness.TestCase):
+    tenants = {"acme": ""}
+
+    def introspect(self, path, name=harness.NAME):
+        reply = self.caller.connection.call_sync(
+            name, path, "org.freedesktop.DBus.Introspectable", "Introspect", None, None,
+            harness.Gio.DBusCallFlags.NONE, -1, None)
+        return {interface.get("name"): members_of(interface)
+                for interface in ET.fromstring(reply.unpack()[0]).findall("interface")
+                if interface.get("name").startswith("org.iommud1.")}
+
+    def test_members_are_those_on_the_bus(self):
+        machine = self.admit(harness.new_uuid(), size=GIB)
+        device = self.caller.manager("GetDevice", "s", address(1))
+        live = {}
+        for path in (ROOT, self.tenant_path(), machine, device):
+            live.update(self.introspect(path))
+        self.assertIn(MANAGER, live)
+        self.assertIn(SIMULATION, live)
+        pages = documented()
+        pages.pop(AGENT_NAME)
+        self.assertEqual(pages, live)
+
+    def test_errors(self):
+        page = read("docs/org.iommud1.5.rst")
+        section = page[page.index("\nERRORS\n"):page.index("\nSIMULATION\n")]
+        pages = set(re.findall(r"^\*(\w+)\*$", section, re.MULTILINE))
+        code = set(re.findall(r'ERROR_PREFIX "(\w+)"', read("dbus/bus-error.c")))
+        self.assertGreater(len(code), 10)
+        self.assertEqual(pages - {"LibvirtFailed"}, code)
+
+    def test_agent(self):
+        if not AGENT:
+            self.skipTest("IOMMUD_LIBVIRT does not say which agent to test")
+        process = subprocess.Popen([AGENT, "--uri=test:///default", "--bus=" + self.bus.address],
+                                   stderr=subprocess.DEVNULL,
+                                   env={"RUNTIME_DIRECTORY": self.folder, "PATH": "/usr/bin"})
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def ask():
+            try:
+                return self.introspect("/org/iommud1/libvirt", AGENT_NAME)
+            except harness.GLib.Error:
+                return None
+
+        live = harness.wait_until(ask, what="the agent's name on the bus")
+        self.assertEqual({AGENT_NAME: documented()[AGENT_NAME]}, live)
+
+
+class Example(harness.TestCase):
+    """The session in org.iommud1(5), typed as it stands there."""
+
+    def setUp(self):
+        super().setUp()
+        self.end_service()  # the session starts its own
+
+    def session(self):
+        """The commands as one script, and the lines that they are said to print."""
+        page = read("docs/org.iommud1.5.rst")
+        block = page[page.index("**busctl**\\(1)::"):page.index("\nSEE ALSO\n")]
+        script = []
+        printed = []
+        document = False  # "<<END" until "END"
+        for line in re.findall(r"^    (.*)$", block, re.MULTILINE):
+            if line.startswith("$ "):
+                script.append(line.removeprefix("$ "))
+                document = line.endswith("<<END")
+            elif document or script[-1].endswith("\\"):
+                script.append(line)
+                document = document and line != "END"
+            else:
+                printed.append(line)
+        return script, printed
+
+    def prepare(self, command):
+        """The command as it is run here: on the test's bus, and waiting for the service."""
+        if "dbus-run-session" in command or "DBUS_SESSION" in command:
+            return ""
+        if command.startswith("ask()"):
+            return command + "\nuntil ask status org.iommud1; do sleep 0.05; done &>/dev/null"
+        return command
+
+    def test_session(self):
+        script, printed = self.session()
+        self.assertGreater(len(printed), 2)
+        script = "\n".join(map(self.prepare, script)) + "\nkill $(jobs -p); wait"
+        work = self.path("session")
+        os.mkdir(work)
+        path = ":".join([os.path.dirname(harness.IOMMUD), os.path.dirname(IOMMUCTL),
+                         "/usr/bin:/bin"])
+        done = subprocess.run(["bash", "-c", script], cwd=work, timeout=60, capture_output=True,
+                              text=True, check=False,
+                              env={"PATH": path, "IOMMUD_BUS_ADDRESS": self.bus.address,
+                                   "LC_ALL": "C"})
+        for line in printed:
+            self.assertIn(line + "\n", done.stdout, done.stderr)
+        self.assertIn("web-1", done.stdout)
+        self.assertIn("running", done.stdout)
+        self.assertNotIn("failed", done.stderr)
+
+
+class CommandLines(unittest.TestCase):
+    def run_program(self, *command):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def test_iommuctl_verbs(self):
+        lines = self.run_program(IOMMUCTL, "--help").splitlines()
+        verbs = lines[lines.index("Verbs:") + 1:lines.index("Options:") - 1]
+        verbs = {line[2:30].strip() for line in verbs}
+        self.assertIn("status [TENANT...]", verbs)
+        section = read("docs/iommuctl.1.rst").split("\nVERBS\n")[1].split("\nOPTIONS\n")[0]
+        pages = {re.sub(r" \[--.*| --.*", "", term) for term in terms(section)}
+        self.assertEqual(pages, verbs)
+
+    def test_iommuctl_options(self):
+        page = read("docs/iommuctl.1.rst").split("\nOPTIONS\n")[1].split("\nENVIRONMENT\n")[0]
+        pages = set(re.findall(r"^``.*?(--[a-z-]+\S*?)``$", page, re.MULTILINE))
+        shown = set(re.findall(r"^  (?:-\w|  ) (--\S+)", self.run_program(IOMMUCTL, "--help"),
+                               re.MULTILINE))
+        self.assertIn("--json[=pretty|short]", shown)
+        self.assertEqual(pages, shown)
+
+    def test_options_of_single_verbs(self):
+        """Those that --list-verbs has beyond what every verb takes stand in the verb's term."""
+        verbs = [line.split("\t") for line in
+                 self.run_program(IOMMUCTL, "--list-verbs").splitlines()]
+        common = set.intersection(*(set(verb[2].split()) for verb in verbs))
+        page = terms(read("docs/iommuctl.1.rst"))
+        for name, _, options in verbs:
+            term = [text for text in page if text == name or text.startswith(name + " ")][0]
+            pages = set(re.findall(r"--[a-z]+=", term))
+            self.assertEqual(pages, set(options.split()) - common, name)
+
+    def assert_options(self, program, page, end):
+        section = read(page).split("\nOPTIONS\n")[1].split("\n" + end + "\n")[0]
+        pages = set(re.findall(r"--[a-z-]+", "\n".join(terms(section))))
+        shown = set(re.findall(r"^ .*?(--[a-z-]+)", self.run_program(program, "--help"),
+                               re.MULTILINE))
+        self.assertIn("--bus", shown)
+        self.assertEqual(pages, shown)
+
+    def test_iommud_options(self):
+        self.assert_options(harness.IOMMUD, "docs/iommud.8.rst", "SIGNALS")
+
+    @unittest.skipUnless(AGENT, "IOMMUD_LIBVIRT does not say which agent to test")
+    def test_agent_options(self):
+        self.assert_options(AGENT, "docs/iommud-libvirt.8.rst", "ENVIRONMENT")
+
+
+class Configuration(unittest.TestCase):
+    def test_keys(self):
+        rules = re.findall(r'\{"(\w+)", "(\w+)", parse_', read("policy/config.c"))
+        self.assertGreater(len(rules), 5)
+        pages = []
+        group = None
+        for line in read("docs/iommud.conf.5.rst").split("\nEXAMPLE\n")[0].splitlines():
+            if re.fullmatch(r"\[\w+\]", line):
+                group = line[1:-1]
+            elif terms(line):
+                pages.append((group, terms(line)[0].removesuffix("=")))
+        self.assertEqual(sorted(pages), sorted(rules))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,548 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""iommuctl: every verb, as text and as JSON, its errors and exit statuses, and its completion."""
+
+import json
+import os
+import shlex
+import subprocess
+import threading
+import unittest
+
+import harness
+from harness import GIB, MIB, Gio, GLib, address, nvme
+
+IOMMUCTL = os.environ.get("IOMMUCTL", "")
+COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                          "../../dbus/client/iommuctl.bash-completion")
+
+
+class TestCase(harness.TestCase):
+    def setUp(self):
+        if not IOMMUCTL:
+            self.fail("IOMMUCTL must say which program to test")
+        super().setUp()
+
+    def run_ctl(self, *arguments, **environment):
+        """The finished process."""
+        return subprocess.run(
+            [IOMMUCTL, *arguments], capture_output=True, text=True, timeout=60, check=False,
+            env={"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
+                 **{key: value for key, value in os.environ.items()
+                    if key.endswith("SAN_OPTIONS")}, **environment})
+
+    def ctl(self, *arguments, **environment):
+        """What it prints; it must succeed and complain of nothing."""
+        done = self.run_ctl(*arguments, **environment)
+        self.assertEqual((done.stderr, done.returncode), ("", 0), arguments)
+        return done.stdout
+
+    def ctl_json(self, *arguments):
+        """The same from --json, in both layouts."""
+        pretty = self.ctl(*arguments, "--json")
+        short = self.ctl(*arguments, "--json=short")
+        self.assertEqual(short.count("\n"), 1)
+        self.assertEqual(json.loads(pretty), json.loads(short))
+        return json.loads(short)
+
+    def ctl_fails(self, *arguments, status=1):
+        """The sentence on stderr; nothing is on stdout."""
+        done = self.run_ctl(*arguments)
+        self.assertEqual((done.stdout, done.returncode), ("", status), arguments)
+        self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*\.\n\Z")
+        return done.stderr
+
+
+class Tenants(TestCase):
+    tenants = {"fixed": "Limit=4G\n"}
+
+    def test_create_show_list_delete(self):
+        self.assertEqual(self.ctl("tenant", "create", "acme", "--limit", "1.5G",
+                                  "--isolation=machine", "--accounting=user",
+                                  "--device=10de:*", "--device=0000:81:00.*"), "")
+        described = self.describe()["tenants"][0]
+        self.assertEqual((described["limit_bytes"], described["isolation"],
+                          described["accounting_mode"], described["device_patterns"]),
+                         (1536 * MIB, "machine", "user", ["10de:*", "0000:81:00.*"]))
+        self.assertEqual(self.ctl("tenant", "list"),
+                         "TENANT  LIMIT  RESERVED  PINNED  ORPHANED\n"
+                         "acme     1.5G        0B      0B        0B\n"
+                         "fixed      4G        0B      0B        0B\n")
+        self.assertEqual(self.ctl("tenant", "list", "--no-legend").split()[0], "acme")
+        self.assertEqual(self.ctl_json("tenant", "list")[0],
+                         {"id": "acme", "limit_bytes": 1536 * MIB, "reserved_bytes": 0,
+                          "pinned_bytes": 0, "orphaned_bytes": 0})
+        self.assertIn("Isolation: machine\n", self.ctl("tenant", "show", "acme"))
+        self.assertEqual(self.ctl("tenant", "delete", "acme"), "")
+        self.assertEqual(len(self.ctl_json("tenant", "list")), 1)
+
+    def test_show(self):
+        shown = self.ctl_json("tenant", "show", "fixed")
+        self.assertEqual(shown, {
+            "id": "fixed", "limit_bytes": 4 * GIB, "reserved_bytes": 0, "pinned_bytes": 0,
+            "peak_bytes": 0, "orphaned_bytes": 0, "isolation": "tenant",
+            "accounting_mode": "process", "devices": [], "machines": [],
+            "source": self.path("etc/tenants.d/fixed.conf")})
+
+    def test_set_limit(self):
+        for size, expected in (("512M", 512 * MIB), ("infinity", None), ("4096", 4096)):
+            self.assertEqual(self.ctl("tenant", "set-limit", "fixed", size), "")
+            self.assertEqual(self.ctl_json("tenant", "show", "fixed")["limit_bytes"], expected)
+        self.ctl("tenant", "set-limit", "fixed", "infinity")
+        self.assertIn("   Limit: infinity\n", self.ctl("tenant", "show", "fixed"))
+
+    def test_refusals_are_the_services_sentences(self):
+        self.assertIn("fixed", self.ctl_fails("tenant", "create", "fixed"))
+        self.assertIn("no tenant", self.ctl_fails("tenant", "show", "nobody"))
+        self.assertIn("nobody", self.ctl_fails("tenant", "set-limit", "nobody", "1G"))
+        self.assertIn("nobody", self.ctl_fails("tenant", "delete", "nobody"))
+        self.assertIn("nobody", self.ctl_fails("machines", "nobody"))
+        self.assertIn("nobody", self.ctl_fails("objects", "nobody"))
+        self.assertIn("nobody", self.ctl_fails("reap", "nobody"))
+        self.assertIn("nobody", self.ctl_fails("status", "nobody"))
+        self.assertIn("Isolation", self.ctl_fails("tenant", "create", "x", "--isolation=vm"))
+
+    def test_reload(self):
+        self.write("etc/tenants.d/new.conf", "[Tenant]\nLimit=1G\n")
+        self.assertEqual(self.ctl("reload"), "")
+        self.assertEqual([row["id"] for row in self.ctl_json("tenant", "list")],
+                         ["fixed", "new"])
+        self.write("etc/iommud.conf", "[Host]\nBudged=1G\n")
+        self.assertIn("Budged", self.ctl_fails("reload"))
+
+
+class Machines(TestCase):
+    tenants = {"acme": "Limit=2G\n", "globex": ""}
+
+    def setUp(self):
+        super().setUp()
+        self.machine, self.leader = self.run_machine(size=GIB, devices=[address(1)],
+                                                     reserve=1280 * MIB)
+        self.waiting = harness.new_uuid()
+        self.admit(self.waiting, "globex", 512 * MIB, [address(2)], name="db 1")
+
+    def test_status(self):
+        lines = self.ctl("status").splitlines()
+        self.assertEqual([line.split("  ")[0].rstrip() for line in lines[2:]],
+                         ["|- acme", "|", "|", "`- globex", "", ""])
+        self.assertRegex(lines[0], r"STATE +RESERVED +PINNED +LIMIT +ORPHANED$")
+        self.assertRegex(lines[1], r" 1\.7G +1G +64G +0B  simulated$")
+        self.assertRegex(lines[2], r"^\|- acme +1\.2G +1G +2G +0B$")
+        self.assertRegex(lines[3], r"^\|  `- vm-.* running +1\.2G +1G +0B  process "
+                         + str(self.leader.pid) + "$")
+        self.assertRegex(lines[4], r"^\|     `- 0000:01:00\.0 +1b36:0010 class 010802, driver "
+                         "vfio-pci$")
+        self.assertRegex(lines[5], r"^`- globex +512M +0B +infinity +0B$")
+        self.assertRegex(lines[6], r"^   `- db 1 +admitted +512M +0B +0B$")
+        self.assertEqual(self.ctl(), self.ctl("status"))
+
+    def test_status_of_one_tenant(self):
+        text = self.ctl("status", "globex")
+        self.assertIn("`- globex", text)
+        self.assertNotIn("acme", text)
+        self.ctl_fails("status", "globex", "--json", status=2)
+
+    def test_status_in_a_locale(self):
+        self.assertIn("└─ globex", self.ctl("status", LC_ALL="C.UTF-8"))
+
+    def test_status_without_headings(self):
+        self.assertEqual(self.ctl("status", "--no-legend").splitlines(),
+                         self.ctl("status").splitlines()[1:])
+
+    def test_status_json_is_what_the_service_says(self):
+        self.assertEqual(self.ctl_json("status"), self.describe())
+
+    def test_no_colours_but_on_a_terminal(self):
+        self.assertNotIn("\033", self.ctl("status", TERM="xterm"))
+        for variables, coloured in (("", True), ("NO_COLOR=1 ", False), ("TERM=dumb ", False)):
+            command = (f"IOMMUD_BUS_ADDRESS={shlex.quote(self.bus.address)} TERM=xterm "
+                       f"{variables}{shlex.quote(IOMMUCTL)} status")
+            done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True,
+                                  text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)
+            self.assertEqual("\033[32mrunning" in done.stdout, coloured, done.stdout)
+
+    def test_machines(self):
+        rows = {row["name"]: row for row in self.ctl_json("machines")}
+        self.assertEqual(rows["db 1"], {
+            "uuid": self.waiting, "name": "db 1", "tenant": "globex", "state": "admitted",
+            "reserved_bytes": 512 * MIB, "pinned_bytes": 0, "orphaned_bytes": 0, "leader": None})
+        self.assertEqual([row["uuid"] for row in self.ctl_json("machines", "acme")],
+                         [self.machine])
+        lines = self.ctl("machines", "acme").splitlines()
+        self.assertEqual(lines[0].split(), ["UUID", "NAME", "TENANT", "STATE", "RESERVED",
+                                            "PINNED", "ORPHANED", "LEADER"])
+        self.assertEqual(lines[1].split(), [self.machine, "vm-" + self.machine[:8], "acme",
+                                            "running", "1.2G", "1G", "0B", str(self.leader.pid)])
+
+    def test_machine_show(self):
+        shown = self.ctl_json("machine", "show", self.machine.upper())
+        self.assertEqual(shown, {
+            "name": "vm-" + self.machine[:8], "uuid": self.machine, "tenant": "acme",
+            "state": "running", "leader": self.leader.pid, "iommufd": True,
+            "reserved_bytes": 1280 * MIB, "pinned_bytes": GIB, "orphaned_bytes": 0,
+            "devices": [address(1)]})
+        self.assertEqual(self.ctl_json("machine", "show", "db 1")["uuid"], self.waiting)
+        self.assertIn("Reserved: 512M\n", self.ctl("machine", "show", "db 1"))
+        self.assertIn("no machine 'db'", self.ctl_fails("machine", "show", "db"))
+
+    def test_name_of_two_machines(self):
+        self.admit(harness.new_uuid(), "globex", MIB, name="db 1")
+        self.assertIn("More than one", self.ctl_fails("machine", "show", "db 1"))
+        self.assertEqual(self.ctl_json("machine", "show", self.waiting)["uuid"], self.waiting)
+
+    def test_machine_release(self):
+        self.assertEqual(self.ctl("machine", "release", "db 1"), "")
+        self.assertIsNone(self.state(self.waiting))
+        self.assertIn(str(self.leader.pid), self.ctl_fails("machine", "release", self.machine))
+        self.kill(self.leader)
+        harness.wait_until(lambda: self.state(self.machine) is None)
+
+    def test_objects_and_reap(self):
+        objects = self.ctl_json("objects", "acme")
+        self.assertEqual(sorted(row["type"] for row in objects), ["device", "hwpt", "ioas"])
+        self.assertEqual({row["machine"] for row in objects}, {self.machine})
+        self.assertEqual(sum(row["pinned_bytes"] for row in objects), GIB)
+        self.assertRegex(self.ctl("objects", "acme"), r"\AID +TYPE +PINNED +PID +MACHINE\n")
+        self.assertEqual(self.ctl_json("reap", "acme"), {"objects": 0, "unpinned_bytes": 0})
+        self.assertEqual(self.ctl("reap", "acme", "-q"), "")
+
+    def test_orphans_stand_out(self):
+        """While another one starts, nobody can tell whose a dead machine's objects are."""
+        dead, leader = self.run_machine(tenant="globex", size=GIB, devices=[address(3)])
+        self.kill(leader)
+        harness.wait_until(lambda: self.state(dead) == "reaping")
+        text = self.ctl("status")
+        self.assertRegex(text, r"reaping +1G +0B +1G")
+        self.assertIn("\n1G of tenant globex are pinned for no living process: try 'iommuctl reap "
+                      "globex'.\n", text)
+        self.assertNotIn("no living process", self.ctl("status", "-q"))
+        self.assertNotIn("no living process", self.ctl("status", "acme"))
+        self.assertEqual(self.ctl_json("machine", "show", dead)["orphaned_bytes"], GIB)
+        doctor = self.run_ctl("doctor", "-q")
+        self.assertEqual(doctor.returncode, 1)
+        self.assertIn("failed   orphans    1G are pinned for dead processes.", doctor.stdout)
+
+        self.ctl("machine", "release", self.waiting)
+        harness.wait_until(lambda: self.state(dead) is None)
+        self.assertEqual(self.ctl_json("objects", "globex"), [])
+        self.assertNotIn("no living process", self.ctl("status"))
+
+
+class Devices(TestCase):
+    tenants = {"acme": ""}
+    devices = (nvme(1, driver="nvme") + nvme(2) + nvme(3, driver="e1000", group=40)
+               + nvme(4, driver="e1000", group=40) + nvme(5, driver="", group=41)
+               + nvme(6, driver="", group=41) + nvme(7, driver="", group=41))
+
+    def rows(self):
+        return {row["address"]: row for row in self.ctl_json("devices")}
+
+    def test_devices(self):
+        machine = harness.new_uuid()
+        self.admit(machine, devices=[address(2)], name="web-1")
+        rows = self.rows()
+        self.assertEqual(rows[address(1)], {
+            "address": address(1), "group": 101, "group_members": [address(1)],
+            "driver": "nvme", "tenant": None, "machine_name": None, "machine": None,
+            "description": "1b36:0010 class 010802", "assignable": True, "reason": None})
+        self.assertEqual((rows[address(2)]["tenant"], rows[address(2)]["machine"],
+                          rows[address(2)]["machine_name"], rows[address(2)]["assignable"]),
+                         ("acme", machine, "web-1", False))
+        self.assertIn("e1000", rows[address(3)]["reason"])
+        text = self.ctl("devices")
+        self.assertRegex(text, r"0000:03:00\.0 +40  0000:04:00\.0 +e1000 .* no +Device")
+        self.assertRegex(text, r"0000:05:00\.0 +41  0000:06:00\.0 \+1 ")
+        self.assertRegex(text, r"0000:02:00\.0 .* acme +web-1 ")
+
+    def test_bind_and_restore(self):
+        self.assertEqual(self.ctl("device", "bind", "1:0.0", "vfio-pci"), "")
+        self.assertEqual(self.rows()[address(1)]["driver"], "vfio-pci")
+        self.assertEqual(self.ctl("device", "restore", address(1)), "")
+        self.assertEqual(self.rows()[address(1)]["driver"], "nvme")
+        self.assertIn("0000:55:00.0", self.ctl_fails("device", "bind", "0000:55:00.0", "vfio-pci"))
+        self.assertIn("e1000", self.ctl_fails("device", "bind", address(3), "vfio-pci"))
+
+
+class CommandLine(TestCase):
+    def test_help(self):
+        text = self.ctl("--help")
+        self.assertEqual(text, self.ctl("-h"))
+        self.assertLessEqual(max(map(len, text.splitlines())), 80)
+        for line in self.ctl("--list-verbs").splitlines():
+            self.assertIn("\n  " + line.split("\t")[0] + " ", text)
+
+    def test_version(self):
+        self.assertEqual(self.ctl("--version"),
+                         "iommuctl " + self.caller.get(harness.ROOT, harness.MANAGER, "Version")
+                         + "\n")
+
+    def test_bus_option_wins(self):
+        done = self.run_ctl("--bus=" + self.bus.address, "tenant", "list",
+                            IOMMUD_BUS_ADDRESS="unix:path=/nonexistent")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_taken_for_habit(self):
+        self.assertEqual(self.ctl("--no-pager", "machines", "--no-legend"), "")
+
+    def test_usage(self):
+        for arguments in (["tenant"], ["tenant", "create"], ["tenant", "list", "x"], ["x"],
+                          ["machines", "a", "b"], ["--nonsense"], ["status", "--bus"],
+                          ["machines", "--limit=1G"], ["tenant", "create", "a", "--limit=1Q"],
+                          ["tenant", "set-limit", "a", "-1"], ["--json=yaml"],
+                          ["libvirt", "enable", "vm"]):
+            self.ctl_fails(*arguments, status=2)
+
+    def test_service_stopped(self):
+        self.end_service()
+        for arguments in (["status"], ["tenant", "list"], ["machines"], ["devices"], ["reload"]):
+            self.assertIn("systemctl start iommud", self.ctl_fails(*arguments))
+
+    def test_no_bus(self):
+        self.assertIn("message bus", self.ctl_fails("status", "--bus=unix:path=/nonexistent"))
+
+    def test_agent_stopped(self):
+        for arguments in (["status"], ["associate", "vm"], ["enable", "vm", "--tenant=acme"]):
+            self.assertIn("iommud-libvirt", self.ctl_fails("libvirt", *arguments))
+
+    @unittest.skipIf(os.geteuid() != 0, "needs root to be somebody else")
+    def test_others_may_read_only(self):
+        def become_nobody():
+            os.setgid(65534)
+            os.setuid(65534)
+
+        def run(*arguments):
+            return subprocess.run([IOMMUCTL, "--bus=" + self.bus.address, *arguments],
+                                  capture_output=True, text=True, timeout=60, check=False,
+                                  preexec_fn=become_nobody)
+
+        done = run("status")
+        if "Permission denied" in done.stderr or done.returncode == 126:
+            self.skipTest("the build folder is not open to others")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        done = run("tenant", "create", "acme")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"\Aiommuctl: .*root.*\.\n\Z")
+
+
+class Doctor(TestCase):
+    def check(self, *arguments):
+        done = self.run_ctl("doctor", "--json=short", *arguments)
+        self.assertEqual(done.stderr, "")
+        return {row["check"]: row for row in json.loads(done.stdout)}, done.returncode
+
+    def test_simulated_host(self):
+        checks, status = self.check()
+        self.assertEqual(status, 0)
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "ok"},
+                         {"bus", "service", "iommu", "iommufd", "vfio-cdev", "map-file", "budget",
+                          "orphans"})
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "warning"},
+                         {"guard", "ledger", "agent"})
+        for row in checks.values():
+            self.assertRegex(row["message"], r"^.*\.$")
+
+    def test_text(self):
+        text = self.ctl("doctor")
+        self.assertRegex(text, r"\Aok       bus  ")
+        self.assertIn("warning  guard", text)
+        self.assertRegex(text, r"\n {17}-> Create tenants")
+        self.assertTrue(text.endswith("\n8 ok, 3 warnings, 0 failed\n"))
+        quiet = self.ctl("doctor", "-q")
+        self.assertNotIn("ok  ", quiet)
+        self.assertIn("warning  guard", quiet)
+
+    def test_service_stopped(self):
+        self.end_service()
+        checks, status = self.check()
+        self.assertEqual(status, 1)
+        self.assertEqual(checks["bus"]["result"], "ok")
+        self.assertEqual((checks["service"]["result"], checks["service"]["remedy"]),
+                         ("failed", "systemctl enable --now iommud"))
+        self.assertIn("iommufd", checks)
+        self.assertIn("modules", checks)
+
+    def test_no_bus(self):
+        checks, status = self.check("--bus=unix:path=/nonexistent")
+        self.assertEqual(status, 1)
+        self.assertEqual(checks["bus"]["result"], "failed")
+        self.assertIn("iommufd", checks)
+
+
+class LackingHost(Doctor):
+    """A kernel without IOMMUFD and VFIO character devices."""
+
+    host = harness.HOST.replace("iommufd;vfio-cdev;map-file;iommu;", "iommu;")
+
+    def test_simulated_host(self):
+        checks, status = self.check()
+        self.assertEqual(status, 1)
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "failed"},
+                         {"iommufd", "vfio-cdev"})
+        self.assertEqual(checks["map-file"]["result"], "warning")
+
+    def test_text(self):
+        done = self.run_ctl("doctor")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(", 2 failed\n", done.stdout)
+
+
+AGENT = """
+<node>
+  <interface name="org.iommud1.Libvirt">
+    <method name="Associate"><arg type="s" direction="in"/></method>
+    <method name="Enable"><arg type="s" direction="in"/><arg type="s" direction="in"/></method>
+    <property name="Connected" type="b" access="read"/>
+    <property name="LibvirtVersion" type="s" access="read"/>
+    <property name="State" type="s" access="read"/>
+    <property name="Uri" type="s" access="read"/>
+    <property name="Domains" type="a(sss)" access="read"/>
+  </interface>
+</node>
+"""
+
+
+class FakeAgent:
+    """org.iommud1.Libvirt with what the test says of libvirt."""
+
+    def __init__(self, bus_address):
+        self.calls = []
+        self.error = None
+        self.properties = {
+            "Connected": GLib.Variant("b", True),
+            "LibvirtVersion": GLib.Variant("s", "12.8.0"),
+            "State": GLib.Variant("s", "connected"),
+            "Uri": GLib.Variant("s", "qemu:///system"),
+            "Domains": GLib.Variant("a(sss)", [("uuid-1", "web 1", "acme")]),
+        }
+        self.address = bus_address
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        self.ready.wait()
+
+    def _run(self):
+        context = GLib.MainContext()
+        context.push_thread_default()
+        self.loop = GLib.MainLoop(context)
+        caller = harness.Caller(self.address)
+        interface = Gio.DBusNodeInfo.new_for_xml(AGENT).interfaces[0]
+        caller.connection.register_object("/org/iommud1/libvirt", interface, self._on_call,
+                                          self._on_get, None)
+        caller.connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                    "org.freedesktop.DBus", "RequestName",
+                                    GLib.Variant("(su)", ("org.iommud1.Libvirt", 0)), None,
+                                    Gio.DBusCallFlags.NONE, -1, None)
+        self.ready.set()
+        self.loop.run()
+        caller.close()
+        context.pop_thread_default()
+
+    def _on_call(self, _connection, _sender, _path, _interface, member, arguments, invocation):
+        self.calls.append((member, *arguments.unpack()))
+        if self.error:
+            invocation.return_dbus_error(*self.error)
+        else:
+            invocation.return_value(None)
+
+    def _on_get(self, _connection, _sender, _path, _interface, name):
+        return self.properties[name]
+
+    def close(self):
+        self.loop.quit()
+        self.thread.join()
+
+
+class Libvirt(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.agent = FakeAgent(self.bus.address)
+        self.addCleanup(self.agent.close)
+
+    def test_associate_and_enable(self):
+        self.assertEqual(self.ctl("libvirt", "associate", "web 1"), "")
+        self.assertEqual(self.ctl("libvirt", "enable", "web 1", "--tenant=acme"), "")
+        self.assertEqual(self.agent.calls, [("Associate", "web 1"), ("Enable", "web 1", "acme")])
+        self.agent.error = ("org.iommud1.Error.LibvirtFailed", "libvirt does not know web 1.")
+        self.assertEqual(self.ctl_fails("libvirt", "associate", "web 1"),
+                         "iommuctl: libvirt does not know web 1.\n")
+
+    def test_status(self):
+        self.assertEqual(self.ctl_json("libvirt", "status"), {
+            "connected": True, "state": "connected", "libvirt_version": "12.8.0",
+            "uri": "qemu:///system",
+            "domains": [{"uuid": "uuid-1", "name": "web 1", "tenant": "acme"}]})
+        self.assertEqual(self.ctl("libvirt", "status"),
+                         " Connected: yes\n"
+                         "     State: connected\n"
+                         "   libvirt: 12.8.0\n"
+                         "       URI: qemu:///system\n"
+                         "Associated: 1\n"
+                         "\n"
+                         "UUID    DOMAIN  TENANT\n"
+                         "uuid-1  web 1   acme\n")
+
+    def doctor(self):
+        done = self.run_ctl("doctor", "--json")
+        return {row["check"]: row for row in json.loads(done.stdout)}, done.returncode
+
+    def test_doctor(self):
+        checks, status = self.doctor()
+        self.assertEqual((checks["agent"]["result"], checks["libvirt"]["result"], status),
+                         ("ok", "ok", 0))
+
+    def test_doctor_finds_an_old_libvirt(self):
+        self.agent.properties["LibvirtVersion"] = GLib.Variant("s", "12.1.9")
+        checks, status = self.doctor()
+        self.assertEqual((checks["libvirt"]["result"], status), ("warning", 0))
+
+    def test_doctor_finds_an_agent_without_connection(self):
+        self.agent.properties["Connected"] = GLib.Variant("b", False)
+        self.agent.properties["State"] = GLib.Variant("s", "waiting for libvirt: it is away")
+        self.agent.properties["LibvirtVersion"] = GLib.Variant("s", "")
+        checks, status = self.doctor()
+        self.assertEqual((checks["agent"]["result"], status), ("failed", 1))
+        self.assertIn("it is away", checks["agent"]["message"])
+
+
+class Completion(TestCase):
+    tenants = {"acme": "", "zeta": ""}
+    devices = nvme(1) + nvme(2)
+
+    def complete(self, line):
+        """What bash offers at the end of the line."""
+        script = (f". {shlex.quote(COMPLETION)}; compopt() {{ :; }}; "
+                  f"iommuctl() {{ {shlex.quote(IOMMUCTL)} \"$@\"; }}; "
+                  'COMP_LINE=$1 COMP_POINT=${#1}; _iommuctl; printf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "--norc", "-c", script, "bash", line], check=True,
+                              capture_output=True, text=True, timeout=60,
+                              env={"IOMMUD_BUS_ADDRESS": self.bus.address,
+                                   "PATH": "/usr/bin:/bin", "LC_ALL": "C"})
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split("\n")[:-1] if done.stdout != "\n" else []
+
+    def test_verbs(self):
+        self.assertEqual(self.complete("iommuctl tenant s"), ["set-limit", "show"])
+        self.assertEqual(self.complete("iommuctl lib"), ["libvirt"])
+        self.assertEqual(self.complete("iommuctl machine"), ["machine", "machines"])
+        verbs = {line.split("\t")[0].split()[0]
+                 for line in self.ctl("--list-verbs").splitlines()}
+        self.assertEqual(set(self.complete("iommuctl ")), verbs)
+
+    def test_names(self):
+        self.admit(harness.new_uuid(), name="my vm")
+        self.assertEqual(self.complete("iommuctl tenant show "), ["acme", "zeta"])
+        self.assertEqual(self.complete("iommuctl status acme z"), ["zeta"])
+        self.assertEqual(self.complete("iommuctl tenant show acme "), [])
+        self.assertIn("my\\ vm", self.complete("iommuctl machine show "))
+        self.assertEqual(self.complete("iommuctl device bind 0000:02"), ["02:00.0"])
+
+    def test_options(self):
+        self.assertEqual(self.complete("iommuctl tenant create x --iso"), ["--isolation="])
+        self.assertEqual(self.complete("iommuctl tenant create x --isolation="),
+                         ["machine", "tenant"])
+        self.assertEqual(self.complete("iommuctl machines --iso"), [])
+        self.assertEqual(self.complete("iommuctl --json=s"), ["short"])
+        self.assertEqual(self.complete("iommuctl libvirt enable x --tenant=z"), ["zeta"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Conformance of devices: what is listed, how drivers change, and what remains of a machine that
+ * is killed. On the real kernel the machine is a child that uses VFIO as QEMU does. */
+#include "tests/unit/conformance.h"
+
+#include "kernel/cleanup.h"
+#include "kernel/simulated-host.h"
+#include "kernel/uapi/iommufd.h"
+#include "kernel/uapi/vfio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#define MIB UINT64_C(0x100000)
+/* What the machine maps, and how much else may come and go meanwhile on a real host. */
+#define MACHINE_MEMORY (16 * MIB)
+#define NOISE MIB
+/* The window of interrupts, reserved on every x86 host while a device is attached. */
+static const HostIovaRange interrupts = {0xfee00000, 0xfee0ffff};
+
+void check_devices(Host *host)
+{
+    g_autofree HostDevice *devices = NULL;
+    HostDevice device;
+    size_t n = 0;
+    bool sorted = true, same = true;
+
+    check_result(host->ops->devices(host, &devices, &n), 0, "list the devices");
+    check(n > 0, "there are %zu", n);
+    for (size_t i = 0; i < n; i++) {
+        sorted &= i == 0 || strcmp(devices[i - 1].address, devices[i].address) < 0;
+        same &= host->ops->device(host, devices[i].address, &device) == 0 &&
+                strcmp(device.address, devices[i].address) == 0 &&
+                device.vendor == devices[i].vendor && device.product == devices[i].product &&
+                device.class_code == devices[i].class_code && device.group == devices[i].group &&
+                strcmp(device.driver, devices[i].driver) == 0;
+    }
+    check(sorted, "they are sorted by address");
+    check(same, "each is the same when asked for alone");
+    check_result(host->ops->device(host, "ffff:ff:1f.7", &device), -ENODEV, "no such device");
+    check_result(host->ops->device(host, "01:00.0", &device), -EINVAL, "half an address");
+    check_result(host->ops->device(host, "../0000:00:00.0", &device), -EINVAL, "a path");
+    check_result(host->ops->device_bind(host, "ffff:ff:1f.7", "vfio-pci"), -ENODEV,
+                 "bind no such device");
+    for (size_t i = 0; i < n; i++) {
+        if (!devices[i].bridge)
+            continue;
+        check_result(host->ops->device_bind(host, devices[i].address, "vfio-pci"), -EINVAL,
+                     "bind a bridge");
+        return;
+    }
+    skip("binding of a bridge", "there is none");
+}
+
+static bool has_driver(Host *host, const char *address, const char *driver, const char *override)
+{
+    HostDevice device;
+    return host->ops->device(host, address, &device) == 0 && strcmp(device.driver, driver) == 0 &&
+           strcmp(device.override, override) == 0 &&
+           (strcmp(driver, "vfio-pci") == 0) == (device.cdev[0] != '\0');
+}
+
+/* Any other device's driver, which the kernel must not be made to try. */
+static void check_strange_driver(Host *host, const char *address, const char *driver)
+{
+    g_autofree HostDevice *devices = NULL;
+    size_t n = 0, i = 0;
+    host->ops->devices(host, &devices, &n);
+    while (i < n && (devices[i].driver[0] == '\0' || strcmp(devices[i].driver, driver) == 0 ||
+                     strstr(devices[i].driver, "vfio")))
+        i++;
+    if (i == n) {
+        skip("bind to another device's driver", "there is none");
+        return;
+    }
+    check_result(host->ops->device_bind(host, address, devices[i].driver), -ENODEV,
+                 "bind to another device's driver");
+    check(has_driver(host, address, driver, ""), "it has its own again");
+}
+
+static void check_drivers(Host *host, const char *address, const char *driver)
+{
+    check_strange_driver(host, address, driver);
+    check_result(host->ops->device_bind(host, address, "vfio-pci"), 0, "bind to vfio-pci");
+    check(has_driver(host, address, "vfio-pci", "vfio-pci"), "it is, and has a VFIO device");
+    check_result(host->ops->device_bind(host, address, "vfio-pci"), 0, "bind to vfio-pci again");
+    check_result(host->ops->device_bind(host, address, "no-such-driver"), -ENOENT,
+                 "bind to a driver that is not there");
+    check_result(host->ops->device_bind(host, address, ""), -EINVAL, "bind to a nameless driver");
+    check(has_driver(host, address, "vfio-pci", "vfio-pci"), "a refusal leaves it as it was");
+    check_result(host->ops->device_restore(host, address, driver), 0, "restore its driver");
+    check(has_driver(host, address, driver, ""), "it is back");
+    host->ops->device_bind(host, address, "vfio-pci");
+    check_result(host->ops->device_restore(host, address, ""), 0, "let the kernel find a driver");
+    check(has_driver(host, address, driver, ""), "it found the same");
+    if (driver[0] == '\0') {
+        skip("bind to its own driver", "it has none");
+        return;
+    }
+    host->ops->device_bind(host, address, "vfio-pci");
+    check_result(host->ops->device_bind(host, address, driver), 0, "bind to its own driver");
+    check(has_driver(host, address, driver, ""), "it is, and needs no override");
+}
+
+/* The machine of the real kernel: what QEMU does at its start. */
+typedef struct {
+    int iommufd;
+    char cdev[64];
+    int ready; /* pipe: a byte when all is done */
+} Machine;
+
+static void die(const char *what)
+{
+    perror(what);
+    _exit(EXIT_FAILURE);
+}
+
+static void run_machine(void *data)
+{
+    const Machine *machine = data;
+    int cdev = open(machine->cdev, O_RDWR | O_CLOEXEC);
+    if (cdev < 0)
+        die(machine->cdev);
+    struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = machine->iommufd};
+    if (ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind) < 0)
+        die("VFIO_DEVICE_BIND_IOMMUFD");
+    struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
+    if (ioctl(machine->iommufd, IOMMU_IOAS_ALLOC, &ioas) < 0)
+        die("IOMMU_IOAS_ALLOC");
+    struct iommu_hwpt_alloc hwpt = {
+        .size = sizeof(hwpt),
+        .dev_id = bind.out_devid,
+        .pt_id = ioas.out_ioas_id,
+    };
+    if (ioctl(machine->iommufd, IOMMU_HWPT_ALLOC, &hwpt) < 0)
+        die("IOMMU_HWPT_ALLOC");
+    struct vfio_device_attach_iommufd_pt attach = {
+        .argsz = sizeof(attach),
+        .pt_id = hwpt.out_hwpt_id,
+    };
+    if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) < 0)
+        die("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+    void *memory =
+        mmap(NULL, MACHINE_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+        .ioas_id = ioas.out_ioas_id,
+        .user_va = (uintptr_t)memory,
+        .length = MACHINE_MEMORY,
+    };
+    if (memory == MAP_FAILED || ioctl(machine->iommufd, IOMMU_IOAS_MAP, &map) < 0)
+        die("IOMMU_IOAS_MAP");
+    if (write(machine->ready, "", 1) != 1)
+        die("pipe");
+}
+
+/* A process that has the device bound and attached, and its memory mapped; 0 when that failed. */
+static pid_t start_machine(Host *host, const char *address, int iommufd)
+{
+    if (strcmp(host->ops->name, "simulated") == 0) {
+        pid_t pid = start_process(NULL, NULL);
+        int r = simulated_host_play(host, pid, iommufd, &address, 1, MACHINE_MEMORY);
+        check_result(r, 0, "start a machine");
+        if (r == 0)
+            return pid;
+        kill_process(pid);
+        return 0;
+    }
+
+    HostDevice device = {.group = -1};
+    Machine machine = {.iommufd = iommufd};
+    int ends[2];
+    char byte;
+    host->ops->device(host, address, &device);
+    snprintf(machine.cdev, sizeof(machine.cdev), "/dev/vfio/devices/%s", device.cdev);
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        die("pipe");
+    machine.ready = ends[1];
+    pid_t pid = start_process(run_machine, &machine);
+    close(ends[1]);
+    bool ready = read(ends[0], &byte, 1) == 1;
+    close(ends[0]);
+    check(ready, "start a machine");
+    if (ready)
+        return pid;
+    kill_process(pid);
+    return 0;
+}
+
+typedef struct {
+    unsigned n[HOST_OBJECT_OTHER + 1]; /* by type */
+    uint32_t id[HOST_OBJECT_OTHER + 1];
+} Found;
+
+static Found find_objects(Host *host, int fd)
+{
+    g_autofree HostObject *objects = NULL;
+    size_t n = 0;
+    Found found = {0};
+    if (host->ops->objects(host, fd, &objects, &n) < 0)
+        found.n[HOST_OBJECT_OTHER] = 1000;
+    for (size_t i = 0; i < n; i++) {
+        found.n[objects[i].type]++;
+        found.id[objects[i].type] = objects[i].id;
+    }
+    return found;
+}
+
+static bool found_are(const Found *found, unsigned devices, unsigned hwpts, unsigned ioases)
+{
+    return found->n[HOST_OBJECT_DEVICE] == devices && found->n[HOST_OBJECT_HWPT] == hwpts &&
+           found->n[HOST_OBJECT_IOAS] == ioases && found->n[HOST_OBJECT_OTHER] == 0;
+}
+
+static uint64_t memory_pinned(Host *host)
+{
+    uint64_t bytes = 0;
+    host->ops->memory_pinned(host, &bytes);
+    return bytes;
+}
+
+static void check_living(Host *host, const char *address, int fd, pid_t pid)
+{
+    Found found = find_objects(host, fd);
+    uint64_t pinned = 0;
+
+    check(found_are(&found, 1, 1, 1), "a device, a page table and an IOAS are found");
+    check_result(host->ops->object_destroy(host, fd, found.id[HOST_OBJECT_DEVICE]), -EBUSY,
+                 "destroy the device of a living machine");
+    check_result(host->ops->object_destroy(host, fd, found.id[HOST_OBJECT_HWPT]), -EBUSY,
+                 "destroy its page table");
+    check_result(host->ops->object_destroy(host, fd, found.id[HOST_OBJECT_IOAS]), -EBUSY,
+                 "destroy its IOAS");
+    check_result(host->ops->ioas_allow_iovas(host, fd, found.id[HOST_OBJECT_IOAS], &interrupts, 1),
+                 -EADDRINUSE, "allow the window of interrupts");
+    check_result(host->ops->device_bind(host, address, "vfio-pci"), 0,
+                 "bind its device to the driver it has");
+    check_result(host->ops->device_restore(host, address, ""), -EBUSY, "take its device away");
+    check_result(host->ops->process_holds(host, pid, fd), 0, "it holds the IOMMUFD");
+    check_result(host->ops->process_holds(host, pid, -1), 0, "it holds an IOMMUFD");
+    check_result(host->ops->process_pinned(host, pid, &pinned), 0, "what it has pinned");
+    check(pinned == MACHINE_MEMORY, "that is its memory: %" G_GUINT64_FORMAT " KiB", pinned / 1024);
+}
+
+static void check_leftovers(Host *host, int fd, uint64_t before)
+{
+    Found found = find_objects(host, fd);
+    for (int i = 0; i < 20 && found.n[HOST_OBJECT_DEVICE] > 0; i++) {
+        g_usleep(100 * 1000);
+        found = find_objects(host, fd);
+    }
+    uint32_t ioas = found.id[HOST_OBJECT_IOAS], hwpt = found.id[HOST_OBJECT_HWPT];
+    uint64_t gone = 0;
+
+    check(found_are(&found, 0, 1, 1), "the device is gone, page table and IOAS are left");
+    check(memory_pinned(host) + NOISE >= before + MACHINE_MEMORY, "its memory is still pinned");
+    check_result(host->ops->object_destroy(host, fd, ioas), -EBUSY,
+                 "destroy its IOAS before the page table");
+    check_result(host->ops->ioas_unmap(host, fd, ioas, 0, UINT64_MAX, &gone), 0,
+                 "unmap all of its IOAS");
+    check(gone == MACHINE_MEMORY, "that is its memory");
+    check(memory_pinned(host) <= before + NOISE, "nothing is pinned any more");
+    check_result(host->ops->object_destroy(host, fd, hwpt), 0, "destroy its page table");
+    check_result(host->ops->object_destroy(host, fd, ioas), 0, "destroy its IOAS");
+    found = find_objects(host, fd);
+    check(found_are(&found, 0, 0, 0), "nothing is left");
+}
+
+static void check_machine(Host *host, const char *address)
+{
+    autoclose int fd = open_iommufd(host);
+    uint64_t before = memory_pinned(host), pinned = 0;
+
+    check_result(host->ops->device_bind(host, address, "vfio-pci"), 0, "bind for a machine");
+    pid_t pid = start_machine(host, address, fd);
+    if (pid == 0)
+        return;
+    check_living(host, address, fd, pid);
+    kill_process(pid);
+    check_result(host->ops->process_pinned(host, pid, &pinned), -ESRCH, "what a dead one pinned");
+    check_leftovers(host, fd, before);
+
+    pid = start_machine(host, address, fd);
+    if (pid == 0)
+        return;
+    kill_process(pid);
+    destroy_all(host, fd);
+    check(memory_pinned(host) <= before + NOISE,
+          "a second machine: destroying its page table and IOAS unpins as well");
+}
+
+void check_device(Host *host, const char *address)
+{
+    HostDevice before;
+    int r = host->ops->device(host, address, &before);
+    check_result(r, 0, "the device to bind");
+    if (r < 0)
+        return;
+    check(before.group >= 0, "it has an IOMMU group: %d", before.group);
+    check_drivers(host, address, before.driver);
+    check_machine(host, address);
+    check_result(host->ops->device_restore(host, address, before.driver), 0, "restore its driver");
+    check(has_driver(host, address, before.driver, ""), "it is back");
+}

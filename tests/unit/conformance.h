@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The parts of iommud-conformance. */
+#pragma once
+
+#include "kernel/host.h"
+
+/* One check, one line of output. */
+void check(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Whether the call answered as it should. */
+void check_result(int result, int wanted, const char *what);
+void skip(const char *what, const char *why);
+
+/* An IOMMUFD that accounts by process. Ends the program when there is none. */
+int open_iommufd(Host *host);
+/* Destroys what is in it, the highest id first. */
+void destroy_all(Host *host, int fd);
+
+/* A child that runs the function and then waits to be killed. It does not outlive us. */
+pid_t start_process(void (*run)(void *data), void *data);
+/* Kills it with SIGKILL and waits for its end. */
+void kill_process(pid_t pid);
+
+/* conformance-device.c: devices, drivers, and what a machine leaves behind. */
+void check_devices(Host *host);
+void check_device(Host *host, const char *address);

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whose IOMMUFD each domain has, and what the agent does about it, without libvirt. */
+#include "plugin/libvirt/associations.h"
+
+#define A "11111111-1111-1111-1111-111111111111"
+#define B "22222222-2222-2222-2222-222222222222"
+
+static Associations *table(void)
+{
+    return associations_new(g_free);
+}
+
+/* Does all the work of the domain, which then turns out as the finding says; the work it was. */
+static unsigned do_work(Associations *associations, const char *uuid, const Finding *finding)
+{
+    Association *association = associations_find(associations, uuid);
+    GPtrArray *callers;
+    unsigned work = associations_begin(associations, association, &callers);
+
+    g_ptr_array_unref(callers);
+    associations_done(associations, association, work, finding);
+    return work;
+}
+
+static Finding ours(const char *name, const char *tenant)
+{
+    return (Finding){
+        .found = true, .ours = true, .associated = true, .name = name, .wanted = tenant};
+}
+
+static char *listed(Associations *associations)
+{
+    g_autoptr(GPtrArray) list = associations_list(associations);
+    GString *text = g_string_new(NULL);
+
+    for (guint i = 0; i < list->len; i++) {
+        const Association *association = list->pdata[i];
+        g_string_append_printf(text, "%s:%s ", association->name, association->tenant);
+    }
+    return g_strchomp(g_string_free(text, FALSE));
+}
+
+#define assert_listed(associations, expected)                                                      \
+    G_STMT_START                                                                                   \
+    {                                                                                              \
+        g_autofree char *text_ = listed(associations);                                             \
+        g_assert_cmpstr(text_, ==, expected);                                                      \
+    }                                                                                              \
+    G_STMT_END
+
+static void associate(Associations *associations, const char *uuid, const char *name,
+                      const char *tenant)
+{
+    Finding finding = ours(name, tenant);
+
+    associations_want(associations, uuid, WORK_ASSOCIATE, NULL);
+    g_assert_cmpuint(do_work(associations, uuid, &finding), ==, WORK_ASSOCIATE);
+}
+
+static void test_associate(void)
+{
+    g_autoptr(Associations) associations = table();
+
+    g_assert_null(associations_next(associations));
+    associate(associations, B, "two", "acme");
+    associate(associations, A, "one", "globex");
+    assert_listed(associations, "one:globex two:acme");
+    g_assert_null(associations_next(associations));
+}
+
+/* One domain's work is never handed out twice at a time; what comes meanwhile is collected. */
+static void test_one_at_a_time(void)
+{
+    g_autoptr(Associations) associations = table();
+    GPtrArray *callers;
+    Finding finding = ours("one", "acme");
+
+    Association *one = associations_want(associations, A, WORK_ASSOCIATE, g_strdup("first caller"));
+    g_assert_true(associations_next(associations) == one);
+    g_assert_cmpuint(associations_begin(associations, one, &callers), ==, WORK_ASSOCIATE);
+    g_assert_cmpuint(callers->len, ==, 1);
+    g_ptr_array_unref(callers);
+
+    associations_want(associations, A, WORK_FOLLOW, NULL);
+    associations_want(associations, A, WORK_ASSOCIATE, g_strdup("second caller"));
+    associations_want(associations, A, WORK_ASSOCIATE, g_strdup("third caller"));
+    g_assert_null(associations_next(associations));
+
+    associations_done(associations, one, WORK_ASSOCIATE, &finding);
+    g_assert_true(associations_next(associations) == one);
+    g_assert_cmpuint(associations_begin(associations, one, &callers), ==,
+                     WORK_ASSOCIATE | WORK_FOLLOW);
+    g_assert_cmpuint(callers->len, ==, 2);
+    g_ptr_array_unref(callers);
+    associations_done(associations, one, WORK_ASSOCIATE | WORK_FOLLOW, &finding);
+    g_assert_null(associations_next(associations));
+}
+
+static void test_forgets(void)
+{
+    g_autoptr(Associations) associations = table();
+    Finding plain = {.found = true, .name = "plain", .wanted = ""};
+    Finding gone = {.wanted = ""};
+
+    associations_want(associations, A, WORK_ASSOCIATE, NULL);
+    do_work(associations, A, &plain);
+    g_assert_null(associations_find(associations, A));
+
+    associate(associations, A, "one", "acme");
+    associations_want(associations, A, WORK_FOLLOW, NULL);
+    do_work(associations, A, &gone);
+    g_assert_null(associations_find(associations, A));
+    assert_listed(associations, "");
+}
+
+/* Following a running machine says nothing about its definition. */
+static void test_follow_keeps(void)
+{
+    g_autoptr(Associations) associations = table();
+    Finding followed = {.found = true, .name = "one", .wanted = "", .running = "acme"};
+
+    associate(associations, A, "one", "acme");
+    associations_want(associations, A, WORK_FOLLOW, NULL);
+    do_work(associations, A, &followed);
+    assert_listed(associations, "one:acme");
+    g_assert_cmpstr(associations_find(associations, A)->running, ==, "acme");
+}
+
+/* libvirt keeps what it had when it can't be given anew. */
+static void test_failure_keeps(void)
+{
+    g_autoptr(Associations) associations = table();
+    Finding failed = {.found = true, .ours = true, .name = "one", .wanted = "globex"};
+
+    associate(associations, A, "one", "acme");
+    associations_want(associations, A, WORK_ASSOCIATE, NULL);
+    do_work(associations, A, &failed);
+    assert_listed(associations, "one:acme");
+
+    associations_want_tenant(associations, "acme");
+    g_assert_null(associations_next(associations));
+    associations_want_tenant(associations, "globex");
+    g_assert_nonnull(associations_next(associations));
+}
+
+/* A domain whose tenant could not even be found out is tried with every new tenant. */
+static void test_unknown_tenant(void)
+{
+    g_autoptr(Associations) associations = table();
+    Finding failed = {.found = true, .ours = true, .name = "one", .wanted = ""};
+
+    associations_want(associations, A, WORK_ASSOCIATE, NULL);
+    do_work(associations, A, &failed);
+    assert_listed(associations, "");
+    associations_want_tenant(associations, "acme");
+    g_assert_nonnull(associations_next(associations));
+}
+
+static void test_lost(void)
+{
+    g_autoptr(Associations) associations = table();
+
+    associate(associations, A, "one", "acme");
+    associate(associations, B, "two", "globex");
+    associations_lost(associations, "acme");
+    assert_listed(associations, "two:globex");
+    associations_lost(associations, NULL);
+    assert_listed(associations, "");
+}
+
+/* Rewriting the definition of a running machine does not move it to another tenant. */
+static void test_pinned(void)
+{
+    g_autoptr(Associations) associations = table();
+    Finding runs = ours("one", "acme"), moved = ours("one", "globex");
+
+    runs.running = "acme";
+    associations_want(associations, A, WORK_ASSOCIATE | WORK_FOLLOW, NULL);
+    do_work(associations, A, &runs);
+    moved.running = "globex";
+    associations_want(associations, A, WORK_ASSOCIATE | WORK_FOLLOW, NULL);
+    do_work(associations, A, &moved);
+    g_assert_cmpstr(associations_find(associations, A)->running, ==, "acme");
+    /* The next start is the new tenant's. */
+    assert_listed(associations, "one:globex");
+    associations_stopped(associations, A);
+    g_assert_cmpstr(associations_find(associations, A)->running, ==, "");
+    associations_stopped(associations, B);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/libvirt/associations/associate", test_associate);
+    g_test_add_func("/libvirt/associations/one-at-a-time", test_one_at_a_time);
+    g_test_add_func("/libvirt/associations/forgets", test_forgets);
+    g_test_add_func("/libvirt/associations/follow-keeps", test_follow_keeps);
+    g_test_add_func("/libvirt/associations/failure-keeps", test_failure_keeps);
+    g_test_add_func("/libvirt/associations/unknown-tenant", test_unknown_tenant);
+    g_test_add_func("/libvirt/associations/lost", test_lost);
+    g_test_add_func("/libvirt/associations/pinned", test_pinned);
+    return g_test_run();
+}

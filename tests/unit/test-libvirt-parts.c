@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Parts of the libvirt plugin that stand alone: autostart, leaders, workers. */
+#include "plugin/libvirt/autostart.h"
+#include "plugin/libvirt/leader.h"
+#include "plugin/libvirt/workers.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define A "11111111-1111-1111-1111-111111111111"
+#define B "22222222-2222-2222-2222-222222222222"
+
+static char *new_folder(void)
+{
+    return g_dir_make_tmp("iommud-test-XXXXXX", NULL);
+}
+
+static void remove_folder(char *dir)
+{
+    const char *argv[] = {"rm", "-rf", dir, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+    g_free(dir);
+}
+
+/* ---- autostart ---- */
+
+static void test_autostart_once(void)
+{
+    char *dir = new_folder();
+    g_autofree char *marks = g_build_filename(dir, "started", NULL);
+    g_autoptr(Autostart) autostart = autostart_new(marks);
+
+    g_assert_false(autostart_take(autostart, A));
+    autostart_offer(autostart, A);
+    g_assert_true(autostart_take(autostart, A));
+    g_assert_false(autostart_take(autostart, A));
+    /* libvirtd restarts. The machine was stopped, or failed: it stays. */
+    autostart_offer(autostart, A);
+    g_assert_false(autostart_take(autostart, A));
+    remove_folder(dir);
+}
+
+/* What an operator has stopped stays stopped, whatever restarts. */
+static void test_autostart_has_run(void)
+{
+    char *dir = new_folder();
+
+    for (int restart = 0; restart < 2; restart++) {
+        g_autoptr(Autostart) autostart = autostart_new(dir);
+        if (restart == 0)
+            autostart_ran(autostart, A);
+        autostart_offer(autostart, A);
+        g_assert_false(autostart_take(autostart, A));
+        autostart_offer(autostart, B);
+        autostart_ran(autostart, B);
+        g_assert_false(autostart_take(autostart, B));
+    }
+    remove_folder(dir);
+}
+
+static void test_autostart_dropped(void)
+{
+    char *dir = new_folder();
+    g_autoptr(Autostart) autostart = autostart_new(dir);
+
+    autostart_offer(autostart, A);
+    autostart_drop(autostart, A);
+    g_assert_false(autostart_take(autostart, A));
+    remove_folder(dir);
+}
+
+/* What can't be remembered isn't begun: it would be done again and again. */
+static void test_autostart_no_folder(void)
+{
+    g_autoptr(Autostart) autostart = autostart_new("/proc/self/no-folder");
+
+    autostart_offer(autostart, A);
+    g_assert_false(autostart_take(autostart, A));
+}
+
+/* ---- leaders ---- */
+
+/* A process that looks like QEMU by its command line; it has stopped itself. */
+static pid_t spawn_qemu(const char *uuid)
+{
+    int status;
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", "kill -STOP $$", "-uuid", uuid, NULL);
+        _exit(127);
+    }
+    g_assert_cmpint(waitpid(pid, &status, WUNTRACED), ==, pid);
+    g_assert_true(WIFSTOPPED(status));
+    return pid;
+}
+
+static void end(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+}
+
+static void write_pid_file(const char *dir, const char *name, const char *text)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.pid", dir, name);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static void assert_no_leader(const char *name, const char *uuid, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(leader_open(name, uuid, &error), ==, -1);
+    if (!strstr(error->message, why))
+        g_error("'%s' does not say '%s'", error->message, why);
+}
+
+static void test_leader(void)
+{
+    char *dir = new_folder();
+    pid_t pid = spawn_qemu(A);
+    g_autofree char *number = g_strdup_printf("%d", pid), *line = g_strdup_printf("%d\n", pid);
+
+    g_setenv(LEADER_DIR_VARIABLE, dir, TRUE);
+    write_pid_file(dir, "vm", number);
+    write_pid_file(dir, "a b", line);
+    write_pid_file(dir, "empty", "");
+    write_pid_file(dir, "text", "1 2");
+    write_pid_file(dir, "negative", "-1");
+    write_pid_file(dir, "none", "999999999");
+
+    int leader = leader_open("vm", A, NULL);
+    g_assert_cmpint(leader, >=, 0);
+    struct pollfd watch = {.fd = leader, .events = POLLIN};
+    g_assert_cmpint(poll(&watch, 1, 0), ==, 0);
+    int same = leader_open("a b", A, NULL);
+    g_assert_cmpint(same, >=, 0);
+    close(same);
+
+    assert_no_leader("vm", B, "-uuid " B);
+    assert_no_leader("missing", A, "No such file");
+    assert_no_leader("empty", A, "no process id");
+    assert_no_leader("text", A, "no process id");
+    assert_no_leader("negative", A, "no process id");
+    assert_no_leader("none", A, "No such process");
+    assert_no_leader("../vm", A, "slash");
+
+    end(pid);
+    g_assert_cmpint(poll(&watch, 1, 1000), ==, 1);
+    close(leader);
+    assert_no_leader("vm", A, "No such process");
+    g_unsetenv(LEADER_DIR_VARIABLE);
+    remove_folder(dir);
+}
+
+/* ---- workers ---- */
+
+typedef struct {
+    sd_event *event;
+    GThread *ran_in;
+    GThread *done_in;
+    int *left;
+} Task;
+
+static void run_task(void *data)
+{
+    Task *task = data;
+    task->ran_in = g_thread_self();
+    g_usleep(1000);
+}
+
+static void on_task(void *data)
+{
+    Task *task = data;
+    task->done_in = g_thread_self();
+    if (--*task->left == 0)
+        sd_event_exit(task->event, 0);
+}
+
+static void test_workers(void)
+{
+    sd_event *event = NULL;
+    Workers *workers = NULL;
+    Task tasks[50] = {0};
+    int left = G_N_ELEMENTS(tasks);
+
+    g_assert_cmpint(sd_event_new(&event), >=, 0);
+    g_assert_cmpint(workers_new(event, 4, &workers), >=, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(tasks); i++) {
+        tasks[i] = (Task){.event = event, .left = &left};
+        workers_run(workers, run_task, on_task, &tasks[i]);
+    }
+    g_assert_cmpint(sd_event_loop(event), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(tasks); i++) {
+        g_assert_true(tasks[i].done_in == g_thread_self());
+        g_assert_true(tasks[i].ran_in != g_thread_self());
+    }
+    sd_event_unref(event);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/libvirt/autostart/once", test_autostart_once);
+    g_test_add_func("/libvirt/autostart/has-run", test_autostart_has_run);
+    g_test_add_func("/libvirt/autostart/dropped", test_autostart_dropped);
+    g_test_add_func("/libvirt/autostart/no-folder", test_autostart_no_folder);
+    g_test_add_func("/libvirt/leader", test_leader);
+    g_test_add_func("/libvirt/workers", test_workers);
+    return g_test_run();
+}
