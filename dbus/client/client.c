@@ -45,8 +45,16 @@ int client_open_bus(const char *address, sd_bus **ret_bus)
     return r < 0 ? r : 0;
 }
 
-/* Which service does not run: the error carries its name (see client_call_message()), the bus
- * brokers word the rest differently. */
+/* Whether nobody owns the name that was called, nor could be started to own it. */
+static bool not_running(const sd_bus_error *error)
+{
+    return sd_bus_error_has_names(
+               error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+               "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked") ||
+           g_str_has_prefix(error->name, "org.freedesktop.DBus.Error.Spawn.");
+}
+
+/* The error carries the name that was called, see client_call_message(). */
 static char *not_running_text(const sd_bus_error *error)
 {
     if (error->message && strstr(error->message, CLIENT_LIBVIRT_BUS_NAME))
@@ -79,7 +87,7 @@ char *client_error_text(const sd_bus_error *error, int r)
             return g_strdup_printf("The message bus cannot be reached: %s.", g_strerror(-r));
         return sentence(g_strerror(r < 0 ? -r : EIO));
     }
-    if (sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
+    if (not_running(error))
         return not_running_text(error);
     if (sd_bus_error_has_names(error, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT,
                                "org.freedesktop.DBus.Error.TimedOut"))
@@ -95,9 +103,7 @@ int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_u
     const char *name = sd_bus_message_get_destination(message);
     int r = sd_bus_call(bus, message, timeout_usec, error, ret_reply);
 
-    if (r < 0 && error &&
-        sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
-                               SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
+    if (r < 0 && error && sd_bus_error_is_set(error) && not_running(error)) {
         /* Not every bus says which name it is, and client_error_text() has nothing else. */
         sd_bus_error_free(error);
         (void)sd_bus_error_setf(error, SD_BUS_ERROR_SERVICE_UNKNOWN,

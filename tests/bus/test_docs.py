@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import unittest
 import xml.etree.ElementTree as ET
@@ -129,8 +130,9 @@ class Example(harness.TestCase):
         super().setUp()
         self.end_service()  # the session starts its own
 
-    def session(self):
-        """The commands as one script, and the lines that they are said to print."""
+    @staticmethod
+    def session():
+        """The commands of the page, and the lines that they are said to print."""
         page = read("docs/org.iommud1.5.rst")
         block = page[page.index("**busctl**\\(1)::"):page.index("\nSEE ALSO\n")]
         script = []
@@ -147,7 +149,8 @@ class Example(harness.TestCase):
                 printed.append(line)
         return script, printed
 
-    def prepare(self, command):
+    @staticmethod
+    def prepare(command):
         """The command as it is run here: on the test's bus, and waiting for the service."""
         if "dbus-run-session" in command or "DBUS_SESSION" in command:
             return ""
@@ -163,15 +166,20 @@ class Example(harness.TestCase):
         os.mkdir(work)
         path = ":".join([os.path.dirname(harness.IOMMUD), os.path.dirname(IOMMUCTL),
                          "/usr/bin:/bin"])
-        done = subprocess.run(["bash", "-c", script], cwd=work, timeout=60, capture_output=True,
-                              text=True, check=False,
-                              env={"PATH": path, "IOMMUD_BUS_ADDRESS": self.bus.address,
-                                   "LC_ALL": "C"})
+        shell = subprocess.Popen(["bash", "-c", script], cwd=work, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 start_new_session=True,
+                                 env={"PATH": path, "IOMMUD_BUS_ADDRESS": self.bus.address,
+                                      "LC_ALL": "C"})
+        try:
+            stdout, stderr = shell.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            raise
         for line in printed:
-            self.assertIn(line + "\n", done.stdout, done.stderr)
-        self.assertIn("web-1", done.stdout)
-        self.assertIn("running", done.stdout)
-        self.assertNotIn("failed", done.stderr)
+            self.assertIn(line + "\n", stdout, stderr)
+        self.assertRegex(stdout, r"web-1 +running")
+        self.assertNotIn("failed", stderr)
 
 
 class CommandLines(unittest.TestCase):

@@ -58,6 +58,11 @@ static void test_errors(void)
     assert_text(SD_BUS_ERROR_SERVICE_UNKNOWN, "The name org.iommud1.Libvirt is not on the bus.",
                 "The libvirt agent is not running: start it with 'systemctl start "
                 "iommud-libvirt'.");
+    assert_text("org.freedesktop.systemd1.NoSuchUnit", "Unit dbus-org.iommud1.service not found.",
+                "The iommud service is not running: start it with 'systemctl start iommud'.");
+    assert_text("org.freedesktop.DBus.Error.Spawn.ChildExited",
+                "Process org.iommud1 exited with status 1",
+                "The iommud service is not running: start it with 'systemctl start iommud'.");
     assert_text(SD_BUS_ERROR_NO_REPLY, "x", "The service did not answer in time.");
     assert_text(SD_BUS_ERROR_ACCESS_DENIED, "Rejected send message, 2 matched rules",
                 "Access denied: only root and the user iommud-libvirt may do this.");
