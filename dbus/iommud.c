@@ -102,16 +102,20 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     return 0;
 }
 
-/* Blocked here, before there is a thread: they are for the event loop. */
-static int watch_signals(sd_event *event, Manager *manager)
+/* Signals are for the event loop. They must be blocked before there is another thread, which would
+ * be killed by them, and the process with it. */
+static int block_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-        return -errno;
+    return sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -errno : 0;
+}
+
+static int watch_signals(sd_event *event, Manager *manager)
+{
     /* Without a callback a signal ends the loop. */
     int r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
     if (r >= 0)
@@ -200,7 +204,9 @@ int main(int argc, char *argv[])
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 
     g_autoptr(sd_event) event = NULL;
-    r = sd_event_default(&event);
+    r = block_signals();
+    if (r >= 0)
+        r = sd_event_default(&event);
     if (r < 0) {
         fprintf(stderr, "iommud: no event loop: %s.\n", g_strerror(-r));
         return EXIT_FAILURE;

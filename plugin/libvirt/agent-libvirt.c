@@ -44,23 +44,20 @@ char *agent_version_text(const Agent *agent)
 
 /* ---- events, on libvirt's thread ---- */
 
+/* What callbacks get is the number of the connection that they belong to; whose it is stands here,
+ * for not every driver of libvirt frees what it was given. */
+static Agent *the_agent;
+
 typedef struct {
-    Agent *agent;
     unsigned generation;
     char uuid[VIR_UUID_STRING_BUFLEN];
     int lifecycle; /* virDomainEventType; -1: the machine's devices or memory changed */
 } Event;
 
-/* What callbacks get: which connection they belong to. */
-typedef struct {
-    Agent *agent;
-    unsigned generation;
-} Link;
-
 static void on_event(void *data)
 {
     g_autofree Event *event = data;
-    Agent *agent = event->agent;
+    Agent *agent = the_agent;
 
     if (event->generation != agent->generation)
         return;
@@ -86,34 +83,34 @@ static void on_event(void *data)
     }
 }
 
-static void post_event(Link *link, virDomain *dom, int lifecycle)
+static void post_event(void *generation, virDomain *dom, int lifecycle)
 {
     Event *event = g_new0(Event, 1);
 
-    event->agent = link->agent;
-    event->generation = link->generation;
+    event->generation = GPOINTER_TO_UINT(generation);
     event->lifecycle = lifecycle;
     if (virDomainGetUUIDString(dom, event->uuid) == 0)
-        workers_post(link->agent->workers, on_event, event);
+        workers_post(the_agent->workers, on_event, event);
     else
         g_free(event);
 }
 
-static int on_lifecycle(virConnectPtr connect, virDomainPtr dom, int event, int detail, void *link)
+static int on_lifecycle(virConnectPtr connect, virDomainPtr dom, int event, int detail,
+                        void *generation)
 {
-    post_event(link, dom, event);
+    post_event(generation, dom, event);
     return 0;
 }
 
-static void on_device(virConnectPtr connect, virDomainPtr dom, const char *alias, void *link)
+static void on_device(virConnectPtr connect, virDomainPtr dom, const char *alias, void *generation)
 {
-    post_event(link, dom, -1);
+    post_event(generation, dom, -1);
 }
 
 static void on_memory(virConnectPtr connect, virDomainPtr dom, const char *alias,
-                      unsigned long long size, void *link)
+                      unsigned long long size, void *generation)
 {
-    post_event(link, dom, -1);
+    post_event(generation, dom, -1);
 }
 
 static void run_close(void *data)
@@ -127,11 +124,10 @@ static void on_closed(void *data)
 
 static void on_lost(void *data)
 {
-    g_autofree Link *link = data;
-    Agent *agent = link->agent;
+    Agent *agent = the_agent;
 
     /* Not there yet: on_connected() will see that it is dead. */
-    if (link->generation != agent->generation || !agent->libvirt)
+    if (GPOINTER_TO_UINT(data) != agent->generation || !agent->libvirt)
         return;
     workers_run(agent->workers, run_close, on_closed, g_steal_pointer(&agent->libvirt));
     associations_lost(agent->associations, NULL);
@@ -140,29 +136,24 @@ static void on_lost(void *data)
     connect_soon(agent);
 }
 
-static Link *link_new(const Link *link)
+static void on_close(virConnectPtr connect, int reason, void *generation)
 {
-    return g_memdup2(link, sizeof *link);
-}
-
-static void on_close(virConnectPtr connect, int reason, void *link)
-{
-    workers_post(((Link *)link)->agent->workers, on_lost, link_new(link));
+    workers_post(the_agent->workers, on_lost, generation);
 }
 
 /* ---- connecting, on a worker ---- */
 
 typedef struct {
-    Link link;
+    unsigned generation;
     virConnectPtr libvirt; /* NULL: failed */
     unsigned long version;
     char *error;
 } Connecting;
 
-static int listen_for(virConnectPtr libvirt, int id, void *callback, const Link *link)
+static int listen_for(virConnectPtr libvirt, int id, void *callback, void *generation)
 {
     return virConnectDomainEventRegisterAny(libvirt, NULL, id, VIR_DOMAIN_EVENT_CALLBACK(callback),
-                                            link_new(link), g_free);
+                                            generation, NULL);
 }
 
 /* The rest of what is wanted of a connection. Lifecycle events are needed, the others are what this
@@ -170,14 +161,14 @@ static int listen_for(virConnectPtr libvirt, int id, void *callback, const Link 
 static bool set_up(Connecting *connecting)
 {
     virConnectPtr libvirt = connecting->libvirt;
-    Link *link = &connecting->link;
+    void *generation = GUINT_TO_POINTER(connecting->generation);
 
     (void)virConnectSetKeepAlive(libvirt, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
-    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, on_device, link);
-    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, on_device, link);
-    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, on_memory, link);
-    return virConnectRegisterCloseCallback(libvirt, on_close, link_new(link), g_free) == 0 &&
-           listen_for(libvirt, VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, link) >= 0 &&
+    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, on_device, generation);
+    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, on_device, generation);
+    (void)listen_for(libvirt, VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, on_memory, generation);
+    return virConnectRegisterCloseCallback(libvirt, on_close, generation, NULL) == 0 &&
+           listen_for(libvirt, VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, generation) >= 0 &&
            virConnectGetLibVersion(libvirt, &connecting->version) == 0;
 }
 
@@ -185,7 +176,7 @@ static void run_connect(void *data)
 {
     Connecting *connecting = data;
 
-    connecting->libvirt = virConnectOpen(connecting->link.agent->uri);
+    connecting->libvirt = virConnectOpen(the_agent->uri);
     if (connecting->libvirt && set_up(connecting))
         return;
     connecting->error = g_strdup(virGetLastErrorMessage());
@@ -195,7 +186,7 @@ static void run_connect(void *data)
 static void on_connected(void *data)
 {
     g_autofree Connecting *connecting = data;
-    Agent *agent = connecting->link.agent;
+    Agent *agent = the_agent;
 
     if (connecting->libvirt && virConnectIsAlive(connecting->libvirt) != 1) {
         workers_run(agent->workers, run_close, on_closed, g_steal_pointer(&connecting->libvirt));
@@ -226,8 +217,7 @@ static int on_connect_time(sd_event_source *source, uint64_t usec, void *userdat
     Connecting *connecting = g_new0(Connecting, 1);
 
     agent->generation++;
-    connecting->link.agent = agent;
-    connecting->link.generation = agent->generation;
+    connecting->generation = agent->generation;
     workers_run(agent->workers, run_connect, on_connected, connecting);
     return 0;
 }
@@ -262,6 +252,7 @@ int agent_libvirt_start(Agent *agent)
     if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0)
         return -EIO;
     g_thread_unref(g_thread_new("libvirt-events", run_events, NULL));
+    the_agent = agent;
     agent->backoff_usec = BACKOFF_MIN_USEC;
     return on_connect_time(NULL, 0, agent);
 }

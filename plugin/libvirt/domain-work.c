@@ -182,8 +182,10 @@ static int associate(const WorkContext *context, virDomain *dom, DomainWork *wor
     g_autofree char *text = NULL;
     g_autoptr(GError) why = NULL;
     sd_bus *bus;
-    int fd, r = work_xml(dom, VIR_DOMAIN_XML_INACTIVE, &text, &work->error);
+    int fd, r = need_fdgroup(context, &work->error);
 
+    if (r >= 0)
+        r = work_xml(dom, VIR_DOMAIN_XML_INACTIVE, &text, &work->error);
     if (r < 0)
         return r;
     g_autoptr(DomainXml) xml = domain_xml_parse(text, strlen(text), &why);
@@ -191,15 +193,11 @@ static int associate(const WorkContext *context, virDomain *dom, DomainWork *wor
         return invalid(&work->error, why);
     work->ours = domain_xml_uses_iommud(xml);
     if (!work->ours)
-        return sd_bus_error_setf(
-            &work->error, INVALID_ARGUMENT,
-            "The domain %s has no <iommufd enabled='yes' fdgroup='" DOMAIN_FDGROUP
-            "'/>: run 'iommuctl libvirt enable %s --tenant "
-            "TENANT'.",
-            work->name, work->name);
-    r = need_fdgroup(context, &work->error);
-    if (r >= 0)
-        r = work_bus(context, &bus, &work->error);
+        return sd_bus_error_setf(&work->error, INVALID_ARGUMENT,
+                                 "The domain %s has no <iommufd enabled='yes' fdgroup='%s'/>: run "
+                                 "'iommuctl libvirt enable %s --tenant TENANT'.",
+                                 work->name, DOMAIN_FDGROUP, work->name);
+    r = work_bus(context, &bus, &work->error);
     if (r >= 0)
         r = find_tenant(context, bus, xml, work->name, &work->wanted, &work->error);
     if (r >= 0)

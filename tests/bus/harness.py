@@ -56,16 +56,16 @@ Bridge=true
 """
 
 
-def nvme(slot, driver="vfio-pci", group=None):
-    """A device for a simulated host's file; the address is 0000:SLOT:00.0."""
+def nvme(slot, driver="vfio-pci", group=0):
+    """A device for a simulated host's file: 0000:SLOT:00.0, in a group of its own, in the group
+    that is named, or (-1) in none."""
     return f"""
 [Device 0000:{slot:02x}:00.0]
 Vendor=0x1b36
 Product=0x0010
 Class=0x010802
-Group={100 + slot if group is None else group}
 Driver={driver}
-"""
+""" + ("" if group < 0 else f"Group={group or 100 + slot}\n")
 
 
 def address(slot):
@@ -81,9 +81,8 @@ class BusError(Exception):
 
     def __init__(self, error):
         name = Gio.DBusError.get_remote_error(error) or "local"
-        Gio.DBusError.strip_remote_error(error)
         self.name = name.removeprefix(ERROR)
-        self.message = error.message
+        self.message = error.message.removeprefix(f"GDBus.Error:{name}: ")
         super().__init__(f"{self.name}: {self.message}")
 
 
@@ -165,6 +164,8 @@ class ServiceManager:
         with self.lock:
             while select.select([self.socket], [], [], 0)[0]:
                 data, fds, _, _ = socket.recv_fds(self.socket, 65536, 16)
+                for fd in fds:
+                    os.set_inheritable(fd, False)
                 self._note(data.decode().splitlines(), fds)
 
     def _note(self, lines, fds):
@@ -370,7 +371,8 @@ class TestCase(unittest.TestCase):
             _die_with_parent()
             # Out of the way first: the target numbers may be the sources of others.
             copies = [os.dup(fd) for _, fd in fds]
-            spare = [os.dup2(copy, 200 + i) for i, copy in enumerate(copies)]
+            spare = [os.dup2(copy, 200 + i, inheritable=False)
+                     for i, copy in enumerate(copies)]
             for i, fd in enumerate(spare):
                 os.dup2(fd, 3 + i, inheritable=True)
 
@@ -433,9 +435,10 @@ class TestCase(unittest.TestCase):
 
     # ---- leaders ----
 
-    def new_leader(self, *arguments):
-        """A process that stands for QEMU."""
-        leader = subprocess.Popen(arguments or ["sleep", "1000"], preexec_fn=_die_with_parent)
+    def new_leader(self, *arguments, keep=()):
+        """A process that stands for QEMU, and holds these descriptors."""
+        leader = subprocess.Popen(arguments or ["sleep", "1000"], preexec_fn=_die_with_parent,
+                                  pass_fds=keep)
         self.leaders.append(leader)
         return leader
 

@@ -237,7 +237,7 @@ class Starting(harness.TestCase):
         holder, dead, stranger = self.new_leader(), self.new_leader(), self.new_leader()
         self.play(holder, devices=[address(1)])
         self.kill(dead)
-        other_uuid = self.new_leader("sh", "-c", "sleep 1000; :", "-uuid", new_uuid())
+        other_uuid = self.new_leader("sh", "-c", "kill -STOP $$", "-uuid", new_uuid())
         self.play(other_uuid)
         before = self.describe()
         folder = os.open("/", os.O_RDONLY)
@@ -259,7 +259,7 @@ class Starting(harness.TestCase):
         self.start(self.machine, holder)
 
     def test_only_the_named_process(self):
-        ours = self.new_leader("sh", "-c", "sleep 1000; :", "-uuid", self.machine.upper())
+        ours = self.new_leader("sh", "-c", "kill -STOP $$", "-uuid", self.machine.upper())
         self.play(ours, devices=[address(1)])
         self.start(self.machine, ours)
 

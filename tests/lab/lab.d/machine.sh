@@ -91,15 +91,16 @@ hardware() {
 	machine+=(-device e1000,bus=bridge,addr=1 -device e1000,bus=bridge,addr=2)
 }
 
-# QEMU is the root file system's (it has igb, and is known), run by that system's loader: nothing is mounted for it.
+# start_machine OUTPUT ARGUMENT...: QEMU is the root file system's (it has igb, and is known), run by that system's loader: nothing is mounted for it.
 start_machine() {
-	local root=$rootfs/root libraries
+	local root=$rootfs/root libraries output=$1
+	shift
 	libraries=$root/usr/lib/x86_64-linux-gnu
 	env --chdir="$scratch" TMPDIR="$scratch" QEMU_MODULE_DIR="$libraries/qemu" \
 		setpriv --pdeathsig KILL -- \
 		"$root/usr/lib64/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$libraries" \
 		"$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@" \
-		<&0 >"$scratch/qemu.log" 2>&1 &
+		<&0 >"$output" 2>"$scratch/qemu.log" &
 	child=$!
 }
 
@@ -107,16 +108,17 @@ start_machine() {
 show_console() {
 	say "the end of the machine's console:"
 	tail -n "${1:-40}" "$scratch/console" 2>/dev/null | sed 's/\r$//; s/^/  | /' >&2
-	[[ ! -s $scratch/qemu.log ]] || sed 's/^/  | qemu: /' "$scratch/qemu.log" >&2
+	grep -v 'has no peer' "$scratch/qemu.log" | sed 's/^/  | /' >&2 || : # the network cards' warning
 }
 
 # run_machine MODE LIMIT: boots it, streams what comes out of it, and puts the script's exit status into $status.
 run_machine() {
 	local mode=$1 limit=$2 since=$SECONDS reader readers=() port control word='' rest started='' output
+	local qemu_stdout=/dev/null
 	local boot=(
 		-kernel "$rootfs/root/boot/vmlinuz-$kernel" -initrd "$rootfs/root/boot/initrd.img-$kernel"
 		-append "root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off init_on_alloc=0 nowatchdog
- intel_iommu=on iommu=nopt lsm=landlock,lockdown,yama,apparmor,bpf"
+ systemd.getty_auto=no intel_iommu=on iommu=nopt lsm=landlock,lockdown,yama,apparmor,bpf"
 		-chardev "file,id=console,path=$scratch/console" -serial chardev:console
 	)
 	mkfifo "$scratch/control"
@@ -124,6 +126,7 @@ run_machine() {
 	boot+=(-chardev "file,id=control,path=$scratch/control,append=on"
 		-device virtserialport,chardev=control,name=lab.control)
 	if [[ $mode == shell ]]; then
+		qemu_stdout=/dev/tty
 		boot+=(-chardev stdio,id=shell,mux=on,signal=off -device virtconsole,chardev=shell)
 		say "Ctrl-A X switches the machine off at any time."
 	fi
@@ -136,7 +139,7 @@ run_machine() {
 		readers+=($!)
 	done
 	hardware
-	start_machine "${machine[@]}" "${boot[@]}"
+	start_machine "$qemu_stdout" "${machine[@]}" "${boot[@]}"
 
 	status=
 	while [[ ! $status ]]; do

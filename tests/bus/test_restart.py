@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""kill -9 of iommud: machines run on, descriptors come back from the service manager, nothing is
+lost and nothing is counted twice."""
+
+import os
+import re
+import signal
+import time
+import unittest
+
+import harness
+from harness import GIB, MACHINE, MIB, TENANT, GLib, address, new_uuid
+
+
+class Restart(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.create_tenant("acme", 16 * GIB)
+
+    def test_all_is_as_it_was(self):
+        running, leader = self.run_machine(devices=[address(1)], reserve=2 * GIB)
+        admitted = new_uuid()
+        self.admit(admitted, size=3 * GIB, devices=[address(2)], name="waits")
+        legacy, legacy_leader = new_uuid(), self.new_leader()
+        self.admit(legacy, size=GIB, devices=[address(3)], Iommufd=GLib.Variant("b", False))
+        self.start(legacy, legacy_leader)
+        before, objects = self.describe(), self.objects()
+        names = sorted(["leader-" + running, "leader-" + legacy, "tenant-acme"])
+        self.assertEqual(self.service_manager.names(), names)
+        for _ in range(3):
+            self.restart_service()
+            self.assertEqual(self.describe(), before)
+            self.assertEqual(self.objects(), objects)
+            self.assertEqual(self.service_manager.names(), names)
+        # And goes on as if nothing had been.
+        self.kill(leader)
+        self.kill(legacy_leader)
+        self.release(admitted)
+        self.assert_clean()
+        self.assertEqual(self.service_manager.names(), ["tenant-acme"])
+
+    def test_orderly_stop_keeps_machines(self):
+        self.run_machine(devices=[address(1)])
+        before = self.describe()
+        self.end_service()
+        self.start_service()
+        self.caller = self.new_caller()
+        self.assertEqual(self.describe(), before)
+
+    def test_leader_that_died_meanwhile(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        survivor, _ = self.run_machine(devices=[address(2)])
+        self.kill_service()
+        self.kill(leader)
+        self.start_service()
+        harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
+        self.assertEqual({row[2] for row in self.objects()}, {survivor})
+        self.assertEqual(self.tenant_get("ReservedBytes"), GIB)
+        self.assertEqual(self.service_manager.names(), ["leader-" + survivor, "tenant-acme"])
+
+    def test_killed_in_the_middle_of_a_start(self):
+        machine, leader = new_uuid(), self.new_leader()
+        self.admit(machine, devices=[address(1)])
+        self.play(leader, devices=[address(1)])
+        self.restart_service()
+        # The window of the start is still open: what was made in it is still the machine's.
+        self.start(machine, leader)
+        self.assertEqual({row[2] for row in self.objects()}, {machine})
+        self.assertEqual(len(self.objects()), 3)
+        self.kill(leader)
+        self.assert_clean()
+
+    def test_killed_while_it_reaps(self):
+        for delay in (0, 0.001, 0.003, 0.01, 0.03):
+            _, leader = self.run_machine(devices=[address(1)])
+            self.kill(leader)
+            time.sleep(delay)
+            self.restart_service()
+            self.assert_clean()
+
+    def test_killed_at_any_point_of_many_lives(self):
+        """A client works on while the service is killed again and again."""
+        machine = new_uuid()
+        for i in range(12):
+            leader = self.new_leader()
+            steps = [
+                lambda: self.admit(machine, devices=[address(1)]),
+                lambda: self.play(leader, devices=[address(1)], size=64 * MIB),
+                lambda: self.start(machine, leader),
+            ]
+            for number, step in enumerate(steps):
+                step()
+                if i % len(steps) == number:
+                    self.restart_service()
+            self.assertEqual(self.machines()[machine][2:5], ("running", GIB, 64 * MIB))
+            self.kill(leader)
+            self.assert_clean()
+
+    def test_unknown_descriptors_are_closed_and_removed(self):
+        machine, _ = self.run_machine(devices=[address(1)])
+        files = self.open_files()
+        for name in ("tenant-nobody", "leader-nobody", "something", "leader-" + new_uuid()):
+            self.service_manager.add(name, os.open("/dev/null", os.O_RDONLY))
+        self.restart_service()
+        self.assertEqual(self.service_manager.names(), ["leader-" + machine, "tenant-acme"])
+        self.assertEqual(self.open_files(), files)
+
+    def open_files(self):
+        folder = f"/proc/{self.service.pid}/fd"
+        links = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+        return sorted(re.sub(r"\d+", "N", link) for link in links)
+
+    def test_stored_descriptor_that_is_no_iommufd(self):
+        self.tenant_call("AllocateIoas")
+        self.service_manager.forget("tenant-acme")
+        self.service_manager.add("tenant-acme", os.open("/dev/null", os.O_RDONLY))
+        self.restart_service()
+        self.assertEqual(self.service_manager.names(), [])
+        self.assertEqual(self.objects(), [])
+        self.assertEqual(self.describe()["host"]["reserved_bytes"], 0)
+
+    def test_leaders_are_found_again_without_the_store(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        dead, dead_leader = self.run_machine(devices=[address(2)])
+        self.kill_service()
+        self.service_manager.forget("leader-" + machine)
+        self.service_manager.forget("leader-" + dead)
+        self.kill(dead_leader)
+        self.start_service()
+        harness.wait_until(lambda: dead not in self.machines(), 2, "the reap")
+        self.assertEqual(self.machines()[machine][2], "running")
+        self.assertEqual(self.service_manager.names(), ["leader-" + machine, "tenant-acme"])
+        self.kill(leader)
+        self.assert_clean()
+
+    def test_lost_iommufd_is_taken_back_from_a_leader(self):
+        (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
+        machine = new_uuid()
+        self.admit(machine)
+        # This leader really holds the descriptor, as QEMU does.
+        leader = self.new_leader(keep=[iommufd])
+        os.close(iommufd)
+        self.play(leader, devices=[address(1)])
+        self.start(machine, leader)
+        before, objects = self.describe(), self.objects()
+        self.kill_service()
+        self.service_manager.forget("tenant-acme")
+        self.start_service()
+        self.assertEqual(self.objects(), objects)
+        self.assertEqual(self.describe(), before)
+        self.assertIn("tenant-acme", self.service_manager.names())
+        self.kill(leader)
+        self.assert_clean()
+
+    def test_lost_for_good(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        self.kill_service()
+        self.service_manager.forget("tenant-acme")
+        self.start_service()
+        # It runs on, accounted for; what it will leave goes with its process.
+        self.assertEqual(self.machines()[machine][2:4], ("running", GIB))
+        self.assertIn("is lost", self.log_text())
+        self.kill(leader)
+        self.assert_clean()
+
+    def test_records_that_can_not_be_read(self):
+        machine, _ = self.run_machine(devices=[address(1)])
+        self.kill_service()
+        self.write("run/machines/" + new_uuid(), "garbage")
+        self.write("run/machines/" + new_uuid(), "[Machine]\nName=x\n")
+        self.write("run/machines/nonsense", "[Machine]\n")
+        self.write(f"run/machines/{machine}.A1B2C3", "half a rec")
+        self.write("run/tenants/acme.A1B2C3", "half a rec")
+        self.start_service()
+        self.assertEqual(list(self.machines()), [machine])
+        self.assertEqual(os.listdir(self.path("run/machines")), [machine])
+        self.assertEqual(os.listdir(self.path("run/tenants")), ["acme"])
+
+    def test_tenant_that_is_configured_no_more(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        self.kill_service()
+        os.unlink(self.path("lib/tenants.d/acme.conf"))
+        self.start_service()
+        self.assertEqual(self.machines()[machine][1:4], ("acme", "running", GIB))
+        self.assertEqual(self.tenant_get("LimitBytes"), 0)
+        self.assert_refused("LimitExceeded", self.admit, new_uuid())
+        self.kill(leader)
+        self.assert_clean()
+        self.caller.manager("Reload")
+        self.assertEqual(self.caller.manager("ListTenants"), [])
+        self.assertEqual(self.service_manager.names(), [])
+
+    def test_lowered_limits_keep_what_was_promised(self):
+        machine, _ = self.run_machine(devices=[address(1)])
+        self.kill_service()
+        self.write("lib/tenants.d/acme.conf", "[Tenant]\nLimit=1M\nDevices=\n")
+        self.write("etc/iommud.conf", "[Host]\nBudget=2M\n")
+        self.start_service()
+        self.assertEqual(self.machines()[machine][2:4], ("running", GIB))
+        self.assertEqual(self.tenant_get("ReservedBytes"), GIB)
+        self.assert_refused("LimitExceeded", self.admit, new_uuid(), size=1)
+
+    def test_peak_is_remembered(self):
+        machine, leader = self.run_machine(size=3 * GIB, devices=[address(1)])
+        path = self.caller.manager("GetMachine", "s", machine)
+        self.assertEqual(self.caller.get(path, MACHINE, "PinnedBytes"), 3 * GIB)
+        self.kill(leader)
+        self.assert_clean()
+        self.restart_service()
+        self.assertEqual(self.tenant_get("PeakBytes"), 3 * GIB)
+
+    def test_second_service_does_not_start(self):
+        first, self.service = self.service, None
+        with self.assertRaises(AssertionError):
+            self.start_service()
+        self.assertIn("already", self.log_text())
+        self.service = first
+        first.send_signal(signal.SIGCONT)
+
+
+if __name__ == "__main__":
+    unittest.main()
