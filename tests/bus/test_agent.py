@@ -10,7 +10,7 @@ import harness
 from harness import MIB, Gio, GLib
 from test_hook import UUID, HookCalls, hostdev, tenant
 
-AGENT = os.environ.get("IOMMUD_AGENT", "")
+AGENT = os.environ.get("IOMMUD_LIBVIRT", "")
 NAME, PATH = "org.iommud1.Libvirt", "/org/iommud1/libvirt"
 
 RUNNING = f"""<node><domain xmlns:test='http://libvirt.org/schemas/domain/test/1.0' type='test'>
@@ -24,7 +24,7 @@ class TestCase(HookCalls, harness.TestCase):
 
     def start_agent(self):
         if not AGENT:
-            self.fail("IOMMUD_AGENT must say which program to test")
+            self.fail("IOMMUD_LIBVIRT must say which program to test")
         self.agent_log = open(self.path("agent.log"), "ab")
         self.addCleanup(self.agent_log.close)
         self.agent = subprocess.Popen(
