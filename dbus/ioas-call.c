@@ -106,7 +106,7 @@ static void set_error(const IoasCall *call, GError **error)
                          call->ioas);
 }
 
-/* The charge follows what has happened; false: nothing was charged for this call. */
+/* The charge follows what has happened. */
 static void settle(IoasCall *call)
 {
     TenantLife *life = call->life;

@@ -33,9 +33,9 @@ typedef struct {
     uint64_t unmapped;
 } IoasCall;
 
-/* Takes call, also when it fails; message is answered later. NULL error: queued.
- * LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, INVALID_ARGUMENT (an IOAS that AllocateIoas did not make),
- * KERNEL_REFUSED. */
+/* Takes call (made by g_new() and the like), also when it fails. When it is queued, message is
+ * answered later. LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, INVALID_ARGUMENT (an IOAS that AllocateIoas
+ * did not make), KERNEL_REFUSED. */
 gboolean ioas_call_queue(IoasCall *call, TenantLife *life, sd_bus_message *message, GError **error);
 
 /* The IOAS, if AllocateIoas made it and it is not being destroyed. INVALID_ARGUMENT. */

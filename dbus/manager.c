@@ -70,21 +70,26 @@ static void log_missing(Manager *manager)
 {
     static const struct {
         unsigned feature;
+        unsigned needs; /* where this is missing, too, that says it all */
         const char *sentence;
     } missing[] = {
-        {HOST_FEATURE_IOMMUFD, "This host has no /dev/iommu: machines are admitted and accounted "
-                               "with legacy VFIO only. Load the module iommufd, or install the "
-                               "modules iommud-vfio (DKMS) on a kernel that lacks it."},
-        {HOST_FEATURE_VFIO_CDEV, "This kernel's VFIO has no character devices: devices can't be "
-                                 "used with an IOMMUFD. Install the modules iommud-vfio (DKMS)."},
-        {HOST_FEATURE_MAP_FILE, "This kernel can't map files into an IOAS (Linux 6.13 can): "
-                                "MapFile is not available."},
-        {HOST_FEATURE_IOMMU, "This host has no IOMMU group: switch the IOMMU on in the firmware "
-                             "and on the kernel's command line."},
+        {HOST_FEATURE_IOMMUFD, 0,
+         "This host has no /dev/iommu: machines are admitted and accounted "
+         "with legacy VFIO only. Load the module iommufd, or install the "
+         "modules iommud-vfio (DKMS) on a kernel that lacks it."},
+        {HOST_FEATURE_VFIO_CDEV, HOST_FEATURE_IOMMUFD,
+         "This kernel's VFIO has no character devices: devices can't be "
+         "used with an IOMMUFD. Install the modules iommud-vfio (DKMS)."},
+        {HOST_FEATURE_MAP_FILE, HOST_FEATURE_IOMMUFD,
+         "This kernel can't map files into an IOAS (Linux 6.13 can): "
+         "MapFile is not available."},
+        {HOST_FEATURE_IOMMU, 0,
+         "This host has no IOMMU group: switch the IOMMU on in the firmware "
+         "and on the kernel's command line."},
     };
     unsigned features = manager_features(manager);
     for (size_t i = 0; i < G_N_ELEMENTS(missing); i++) {
-        if (!(features & missing[i].feature))
+        if (!(features & missing[i].feature) && (features & missing[i].needs) == missing[i].needs)
             journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL, "%s", missing[i].sentence);
     }
 }

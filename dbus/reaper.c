@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/reaper.h"
 
-#include "dbus/bus-error.h"
 #include "dbus/journal.h"
 #include "dbus/machine-life.h"
 #include "dbus/sweep.h"

@@ -99,15 +99,18 @@ static void answer(GPtrArray *callers, const sd_bus_error *error)
     }
 }
 
-/* What nobody asked for is worth a line when one of our domains was left without its IOMMUFD. */
-static void report(const DomainWork *work, const Association *before)
+/* A caller is told; what nobody asked for is worth a line when one of our domains was left without
+ * its IOMMUFD. */
+static void report(const Errand *errand, const Association *before)
 {
+    const DomainWork *work = &errand->domain;
+
     if (!(work->work & WORK_ASSOCIATE) || !work->ours)
         return;
-    if (!work->associated) {
+    if (!work->associated && errand->callers->len == 0) {
         g_autofree char *why = client_error_text(&work->error, 0);
         log_warning("The domain %s is not associated: %s", work->name, why);
-    } else if (!g_str_equal(before->tenant, work->wanted)) {
+    } else if (work->associated && !g_str_equal(before->tenant, work->wanted)) {
         log_info("The domain %s has the IOMMUFD of the tenant %s.", work->name, work->wanted);
     }
 }
@@ -135,7 +138,7 @@ static void on_domain_done(void *data)
     /* Busy entries are never forgotten: it is there. */
     Association *association = associations_find(agent->associations, work->uuid);
 
-    report(work, association);
+    report(errand, association);
     associations_done(agent->associations, association, work->work, &finding);
     answer(errand->callers, &work->error);
     if (work->work & WORK_ASSOCIATE) {

@@ -14,6 +14,7 @@ static void complain(const char *name, const char *what, const sd_bus_error *err
     log_warning("The machine %s %s: %s", name, what, why);
 }
 
+/* The leader of a machine that iommud has only admitted: its start could not tell. */
 static void start_leader(sd_bus *bus, const Admission *admission)
 {
     g_autoptr(GError) why = NULL;
@@ -29,23 +30,40 @@ static void start_leader(sd_bus *bus, const Admission *admission)
     close(leader);
 }
 
+static void admit_leader(sd_bus *bus, const Admission *admission, int leader)
+{
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
+    bool anonymous = !admission->iommufd && !*admission->tenant;
+
+    if (iommud_admit(bus, admission, &error) < 0) {
+        if (!anonymous || !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchTenant"))
+            complain(admission->name, "runs without being admitted", &error);
+    } else if (iommud_start(bus, admission->uuid, leader, &error) < 0) {
+        complain(admission->name, "runs without being watched", &error);
+        (void)iommud_release(bus, admission->uuid, "its leader was refused", &ignored);
+    } else {
+        log_info("The machine %s was running already and is admitted now.", admission->name);
+    }
+}
+
 /* A machine that runs although iommud does not know it: started before iommud was there, or given
  * its first device while it ran. */
 static void adopt(sd_bus *bus, Admission *admission, const DomainWork *work)
 {
-    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    bool anonymous = !admission->iommufd && !*admission->tenant;
+    g_autoptr(GError) why = NULL;
+    /* First: iommud may not know it because it has just ended. */
+    int leader = leader_open(admission->name, admission->uuid, &why);
 
+    if (leader < 0) {
+        log_warning("%s", why->message);
+        return;
+    }
     if (*work->pinned) {
         g_free(admission->tenant);
         admission->tenant = g_strdup(work->pinned);
     }
-    if (iommud_admit(bus, admission, &error) >= 0) {
-        log_info("The machine %s was running already and is admitted now.", admission->name);
-        start_leader(bus, admission);
-    } else if (!anonymous || !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchTenant")) {
-        complain(admission->name, "runs without being admitted", &error);
-    }
+    admit_leader(bus, admission, leader);
+    close(leader);
 }
 
 static void change_devices(sd_bus *bus, const IommudMachine *machine, const char *name,

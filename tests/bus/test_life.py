@@ -174,17 +174,38 @@ class Life(harness.TestCase):
         self.assertEqual(self.tenant_call("Reap"), (2, 256 * MIB))
         self.assertEqual(self.objects(), [])
 
-    def test_orphaned_while_somebody_uses_what_it_left(self):
+    def test_stranger_does_not_keep_what_is_known_to_be_a_machines(self):
         machine, leader = self.run_machine(devices=[])
-        # Another process of the tenant hangs on: its device is attached to a page table, which
-        # can't be told from those of the machine.
         stray = self.new_leader()
         self.play(stray, devices=[address(1)], size=256 * MIB)
-        before = self.count()
-        self.assertEqual(before, {"device": 1, "ioas": 2, "hwpt": 2})
+        self.assertEqual(self.count(), {"device": 1, "ioas": 2, "hwpt": 2})
         self.kill(leader)
         harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
         self.assertEqual(self.count(), {"device": 1, "ioas": 1, "hwpt": 1})
+
+    def test_orphaned_while_somebody_uses_what_may_be_its_own(self):
+        # Two start at once: nobody can tell what is whose.
+        machine, other = new_uuid(), new_uuid()
+        leader, stray = self.new_leader(), self.new_leader()
+        self.admit(machine, devices=[address(1)])
+        self.admit(other)
+        self.play(leader, devices=[address(1)])
+        self.play(stray, devices=[address(2)], size=256 * MIB)
+        self.start(machine, leader)
+        self.release(other)
+        self.kill(leader)
+        # What the stray process uses could be the machine's as well: it is not let go of.
+        harness.wait_until(lambda: self.count() == {"device": 1, "ioas": 1, "hwpt": 1}, 2)
+        time.sleep(1)
+        self.assertEqual(self.machines()[machine][2:6], ("reaping", GIB, 0, GIB))
+        self.assertEqual(self.tenant_get("OrphanedBytes"), GIB)
+        self.assertEqual(self.describe()["host"]["orphaned_bytes"], GIB)
+        self.assert_refused("TenantBusy", self.caller.manager, "DeleteTenant", "s", "acme")
+        path = self.caller.manager("GetMachine", "s", machine)
+        self.assert_refused("NoSuchMachine", self.caller.call, path, MACHINE, "SetReservation",
+                            "t", 1)
+        self.kill(stray)
+        self.assert_clean()
 
     def test_hotplug(self):
         machine, leader = self.run_machine(devices=[address(1)])
