@@ -72,6 +72,9 @@ static void autostart(Agent *agent, const DomainWork *work)
 {
     if (!work->ours)
         autostart_drop(agent->autostart, work->uuid);
+    /* Only what runs, or did a moment ago, is followed. */
+    else if (work->work & WORK_FOLLOW)
+        autostart_ran(agent->autostart, work->uuid);
     if (!work->associated || !autostart_take(agent->autostart, work->uuid))
         return;
     Errand *errand = errand_new(agent);
@@ -180,9 +183,7 @@ static void run_list(void *data)
 
 static void sync_domain(Agent *agent, const DomainState *state, bool just_connected)
 {
-    if (state->active)
-        autostart_ran(agent->autostart, state->uuid);
-    else if (state->autostart && just_connected)
+    if (state->autostart && just_connected)
         autostart_offer(agent->autostart, state->uuid);
     associations_want(agent->associations, state->uuid,
                       WORK_ASSOCIATE | (state->active ? WORK_FOLLOW : 0), NULL);

@@ -67,7 +67,6 @@ static void on_event(void *data)
         agent_want(agent, event->uuid, WORK_ASSOCIATE, NULL);
         break;
     case VIR_DOMAIN_EVENT_STARTED:
-        autostart_ran(agent->autostart, event->uuid);
         /* Associated again: with an IOMMUFD for each start, libvirt must let go of the one that the
          * machine has now, or its memory would stay pinned when it ends. */
         agent_want(agent, event->uuid, WORK_ASSOCIATE | WORK_FOLLOW, NULL);

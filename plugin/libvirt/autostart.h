@@ -24,7 +24,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Autostart, autostart_free)
 void autostart_offer(Autostart *autostart, const char *uuid);
 /* The domain turned out to be none of ours, or is gone. */
 void autostart_drop(Autostart *autostart, const char *uuid);
-/* The domain runs. An error on the disk is logged. */
+/* The domain, one of ours, runs. An error on the disk is logged. */
 void autostart_ran(Autostart *autostart, const char *uuid);
 /* The domain is associated: whether to start it now. True once, and it counts as having run from
  * then on; never when that can't be written down. */

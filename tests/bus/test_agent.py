@@ -136,10 +136,6 @@ class Adoption(TestCase):
         harness.wait_until(reported)
         self.assertEqual(self.books(), {})
 
-    def test_has_run_in_this_boot(self):
-        self.start_running("")
-        harness.wait_until(lambda: os.path.exists(self.path(f"agent/started/{UUID}")))
-
 
 class Reconnect(TestCase):
     def test_waits_for_libvirt(self):
