@@ -14,6 +14,8 @@ struct Ledger {
     struct bpf_link **links;
     size_t n_links;
     const struct ledger_row *rows; /* of the walk, mapped */
+    char *folder;                  /* NULL: nothing is pinned */
+    char *version;                 /* the folder of this version in it */
     bool active;
     bool guarding;
     bool taken_over;

@@ -422,8 +422,8 @@ static int start(Ledger *ledger, const LedgerOptions *options)
     if (!r && options->folder) {
         if (!ledger->taken_over)
             r = pin(ledger, version);
-        if (!r)
-            r = remove_others(options->folder, version);
+        ledger->folder = g_strdup(options->folder);
+        ledger->version = g_steal_pointer(&version);
     }
     return r;
 }
@@ -451,6 +451,16 @@ int ledger_new(const LedgerOptions *options, Ledger **ret_ledger)
     return 0;
 }
 
+int ledger_commit(Ledger *ledger)
+{
+    int r;
+
+    if (!ledger->active)
+        return -EOPNOTSUPP;
+    r = ledger_reconcile(ledger, NULL, NULL, NULL);
+    return r || !ledger->folder ? r : remove_others(ledger->folder, ledger->version);
+}
+
 void ledger_free(Ledger *ledger)
 {
     if (!ledger)
@@ -461,6 +471,8 @@ void ledger_free(Ledger *ledger)
     for (size_t i = 0; i < ledger->n_links; i++)
         bpf_link__destroy(ledger->links[i]);
     g_free(ledger->links);
+    g_free(ledger->folder);
+    g_free(ledger->version);
     iommud_bpf__destroy(ledger->skeleton);
     g_free(ledger);
 }

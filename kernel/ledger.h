@@ -38,10 +38,12 @@ typedef struct {
     uint32_t max_owners;
 } LedgerOptions;
 
-/* Loads the programs, or takes over those that are pinned. Those of another version are replaced
- * without a gap: the new ones are loaded, attached and seeded before the old ones go. The caller
+/* Loads the programs, or takes over those that are pinned, and reconciles the books. The caller
  * becomes the service, which may name every object. Never fails for want of a feature. -ENOMEM. */
 int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
+/* Programs of another version go on beside the new ones until the caller has told these all that
+ * it knows (tenants, IOMMUFDs, machines, devices) and calls this: the guard has no gap. */
+int ledger_commit(Ledger *ledger);
 /* Accepts NULL. Pinned programs go on. */
 void ledger_free(Ledger *ledger);
 /* Removes everything that is pinned in the folder; what nothing holds then ends. */
@@ -58,7 +60,8 @@ bool ledger_was_taken_over(const Ledger *ledger);
 
 /* Makes the IOMMUFD fd the tenant's. flags: enum ledger_context_flags; with GUARDED its ioctls are
  * checked from now on. *ret_context names it in the functions below. Again for the same fd: the
- * flags change. -EINVAL: not an IOMMUFD. */
+ * flags change. What is mapped there already becomes the tenant's, whose limit is to be set
+ * before. -EINVAL: not an IOMMUFD. */
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
 /* The bytes that the tenant may have mapped; LEDGER_NO_LIMIT: any. */
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes);

@@ -5,6 +5,33 @@
  */
 #include "pages.bpf.h"
 
+struct move {
+    __u32 context;
+    __u32 tenant;
+};
+
+/* What was mapped before the context had its tenant is the tenant's now. */
+static long move_range(void *map, const __u64 *key, struct ledger_pages *range, struct move *move)
+{
+    struct ledger_tenant *account;
+    __u32 from = range->tenant;
+
+    if (range->context != move->context || from == move->tenant)
+        return 0;
+    range->tenant = move->tenant;
+    account = bpf_map_lookup_elem(&tenants, &from);
+    if (account) {
+        __sync_fetch_and_add(&account->mapped, -(__s64)range->bytes);
+        __sync_fetch_and_add(&account->pinned, -(__s64)range->charged);
+    }
+    account = bpf_map_lookup_elem(&tenants, &move->tenant);
+    if (account) {
+        __sync_fetch_and_add(&account->mapped, (__s64)range->bytes);
+        __sync_fetch_and_add(&account->pinned, (__s64)range->charged);
+    }
+    return 0;
+}
+
 /* Registers the IOMMUFD behind one of the caller's file descriptors. */
 SEC("syscall")
 int control_register(struct ledger_register *args)
@@ -14,6 +41,7 @@ int control_register(struct ledger_register *args)
     struct ledger_config *options = get_config();
     struct file **slots, *file = NULL;
     struct ledger_context *context;
+    struct move move;
     __u64 ictx;
 
     if (!options || args->fd < 0 || (__u32)args->fd >= BPF_CORE_READ(table, max_fds))
@@ -29,6 +57,9 @@ int control_register(struct ledger_register *args)
     if (!context)
         return -ENOMEM;
     context->tenant = args->tenant;
+    move.context = context->serial;
+    move.tenant = args->tenant;
+    bpf_for_each_map_elem(&pages, move_range, &move, 0);
     context->flags = (context->flags & LEDGER_CONTEXT_COMPLETE) | args->flags;
     args->ret_serial = context->serial;
     args->ret_context = ictx;
@@ -41,7 +72,7 @@ int control_name(struct ledger_name *args)
 {
     struct ledger_process *process = get_process(args->tgid, args->start);
     struct ledger_machine *machine;
-    struct ledger_owner *owner;
+    struct ledger_owner *owner, *other;
     __u32 token = args->machine, id, was;
 
     if (args->role != LEDGER_ROLE_USER) {
@@ -60,6 +91,12 @@ int control_name(struct ledger_name *args)
     machine = token ? bpf_map_lookup_elem(&machines, &token) : NULL;
     if (token && !machine)
         return -ENOENT;
+    /* Who bound a device under the machine's name before its leader was known is a usurper. */
+    if (!id && machine && machine->claimed) {
+        owner = get_owner(machine->owner);
+        if (owner && owner->processes > 0)
+            return -EEXIST;
+    }
     if (!id) {
         id = token ? owner_of_machine(token, args->tgid, args->start)
                    : make_owner(args->tgid, args->start, 0);
@@ -70,11 +107,16 @@ int control_name(struct ledger_name *args)
     if (!owner)
         return -ESRCH;
     if (machine) {
-        /* A machine is one owner; another that came first under its name is a usurper. */
-        was = COMPARE_AND_SWAP(&machine->owner, 0, id);
-        if ((was && was != id) || (owner->machine && owner->machine != token))
+        was = machine->owner;
+        other = get_owner(was);
+        if (owner->machine && owner->machine != token)
+            return -EEXIST;
+        if (was != id && other && other->processes > 0)
+            return -EEXIST;
+        if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
             return -EEXIST;
         owner->machine = token;
+        machine->claimed = 0;
     }
     owner->tenant = args->tenant;
     args->ret_owner = id;

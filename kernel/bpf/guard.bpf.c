@@ -327,6 +327,8 @@ static __noinline int claim_device(__u32 rdev, __u32 tenant, __u32 owner_id, boo
         was = COMPARE_AND_SWAP(&machine->owner, 0, owner_id);
         if (was && was != owner_id)
             return -EACCES;
+        if (!was)
+            machine->claimed = 1;
         COMPARE_AND_SWAP(&owner->machine, 0, token);
     }
     if (owner->machine != token)

@@ -180,12 +180,25 @@ struct report {
     __u32 owner;
 };
 
-/* Sends an event. An owner that causes many is counted but not heard, lest it drown the others. */
+/* An owner that causes many events is counted but not heard, lest it drown the others. */
+static __always_inline bool may_speak(struct ledger_owner *owner, __u32 kind)
+{
+    __u64 now = bpf_ktime_get_boot_ns();
+    __u32 which = kind != LEDGER_EVENT_REFUSED;
+
+    if (kind == LEDGER_EVENT_TAMPERED || kind == LEDGER_EVENT_EXIT)
+        return true;
+    if (now - owner->window[which] > 1000000000ull) {
+        owner->window[which] = now;
+        owner->events[which] = 0;
+    }
+    return __sync_fetch_and_add(&owner->events[which], 1) < EVENTS_PER_SECOND;
+}
+
 static __noinline int send_event(const struct report *report)
 {
     struct ledger_owner *owner;
     struct ledger_event *event;
-    __u64 now = bpf_ktime_get_boot_ns();
     __u32 machine = 0;
 
     if (!report)
@@ -193,15 +206,9 @@ static __noinline int send_event(const struct report *report)
     owner = get_owner(report->owner);
     if (owner) {
         machine = owner->machine;
-        if (report->kind == LEDGER_EVENT_REFUSED || report->kind == LEDGER_EVENT_LIMIT) {
-            if (now - owner->window > 1000000000ull) {
-                owner->window = now;
-                owner->events = 0;
-            }
-            if (__sync_fetch_and_add(&owner->events, 1) >= EVENTS_PER_SECOND) {
-                COUNT(lost_events);
-                return 0;
-            }
+        if (!may_speak(owner, report->kind)) {
+            COUNT(lost_events);
+            return 0;
         }
     }
     event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
@@ -209,7 +216,7 @@ static __noinline int send_event(const struct report *report)
         COUNT(lost_events);
         return 0;
     }
-    event->time = now;
+    event->time = bpf_ktime_get_boot_ns();
     event->asked = report->asked;
     event->left = report->left;
     event->kind = report->kind;

@@ -134,16 +134,15 @@ struct ledger_process {
 
 /* Map "owners". */
 struct ledger_owner {
-    __u64 start;  /* of its first process */
-    __u64 window; /* of events that were sent on its behalf */
+    __u64 start;     /* of its first process */
+    __u64 window[2]; /* of events that were sent on its behalf: refusals, and limit hits */
     __u32 tgid;
     __u32 machine;
     __u32 tenant;
-    __u32 events;
     __s32 processes; /* alive */
     __s32 objects;
     __s32 pages; /* entries of the map "pages" */
-    __u32 pad;
+    __u32 events[2];
     char comm[16];
 };
 
@@ -175,7 +174,9 @@ struct ledger_tenant {
 /* Map "machines". Tokens are iommud's; it never reuses one. */
 struct ledger_machine {
     __u32 tenant;
-    __u32 owner; /* 0: it has not shown itself yet */
+    __u32 owner;   /* 0: it has not shown itself yet */
+    __u32 claimed; /* by binding a device, nobody has confirmed it */
+    __u32 pad;
 };
 
 /* Map "devices": character device -> whose it is. */
