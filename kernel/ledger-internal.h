@@ -18,6 +18,7 @@ struct Ledger {
     char *version;                 /* the folder of this version in it */
     bool active;
     bool guarding;
+    bool exact;
     bool taken_over;
     char reason[256];
     char guard_reason[256];

@@ -17,6 +17,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "kernel/cleanup.h"
 #include "kernel/process.h"
 
 /* The folder of one version's programs, in which `maps` and `links` are. */
@@ -59,10 +60,12 @@ static int unavailable(char *reason, size_t size, const char *format, ...)
 typedef struct {
     struct btf *kernel;
     struct btf *iommufd; /* NULL: it is built in */
+    int iommufd_fd;      /* the kernel's own copy of it */
 } Types;
 
 static void types_clear(Types *types)
 {
+    close_fd(types->iommufd_fd);
     btf__free(types->iommufd);
     btf__free(types->kernel);
 }
@@ -73,6 +76,26 @@ static bool types_have(const Types *types, const char *function)
 {
     return btf__find_by_name_kind(types->kernel, function, BTF_KIND_FUNC) > 0 ||
            (types->iommufd && btf__find_by_name_kind(types->iommufd, function, BTF_KIND_FUNC) > 0);
+}
+
+/* The module's BTF as the kernel has it. */
+static int find_module_btf(const char *module)
+{
+    uint32_t id = 0;
+
+    while (!bpf_btf_get_next_id(id, &id)) {
+        char name[64] = "";
+        struct bpf_btf_info info = {.name = (uintptr_t)name, .name_len = sizeof(name)};
+        uint32_t size = sizeof(info);
+        int fd = bpf_btf_get_fd_by_id(id);
+
+        if (fd < 0)
+            continue;
+        if (!bpf_obj_get_info_by_fd(fd, &info, &size) && !strcmp(name, module))
+            return fd;
+        close(fd);
+    }
+    return -ENOENT;
 }
 
 /* Finds the kernel's description of itself, and in it what the ledger needs. */
@@ -87,6 +110,8 @@ static int types_find(Ledger *ledger, Types *types)
     types->iommufd = btf__load_module_btf("iommufd", types->kernel);
     if (libbpf_get_error(types->iommufd))
         types->iommufd = NULL;
+    else
+        types->iommufd_fd = find_module_btf("iommufd");
     if (!types_have(types, "iommufd_fops_ioctl"))
         return LEDGER_UNAVAILABLE(
             ledger, "iommufd is not there, or has no BTF: load it with 'modprobe iommufd' (and "
@@ -98,6 +123,28 @@ static int types_find(Ledger *ledger, Types *types)
                                       "attach to: it is older than 6.12, or built differently.",
                                       needed[i][0]);
     return 0;
+}
+
+/* Whether a BPF program may return in the function's place: found out by loading one that could. */
+static bool may_refuse(const Types *types, const char *function)
+{
+    const struct bpf_insn nothing[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    int id = btf__find_by_name_kind(types->iommufd ? types->iommufd : types->kernel, function,
+                                    BTF_KIND_FUNC);
+    LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_MODIFY_RETURN,
+                .attach_btf_id = id, .attach_btf_obj_fd = types->iommufd ? types->iommufd_fd : 0);
+    int fd;
+
+    if (id <= 0)
+        return false;
+    fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, "may_refuse", "GPL", nothing, G_N_ELEMENTS(nothing),
+                       &opts);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
 }
 
 static bool lsm_has_bpf(void)
@@ -132,6 +179,8 @@ static int choose_programs(Ledger *ledger, const Types *types, enum ledger_guard
             load = !taken_over;
         else if (g_str_has_prefix(section, "lsm"))
             load = guard && lsm && !taken_over;
+        else if (g_str_has_prefix(bpf_program__name(program), "point_"))
+            load = guard && (lsm || fallback) && !taken_over && may_refuse(types, target + 1);
         else if (g_str_has_prefix(section, "fmod_ret/"))
             load = guard && fallback && types_have(types, target + 1) && !taken_over;
         bpf_program__set_autoload(program, load);
@@ -146,6 +195,7 @@ static int choose_programs(Ledger *ledger, const Types *types, enum ledger_guard
                                   "command line (now: /sys/kernel/security/lsm).");
     else
         ledger->guarding = true;
+    ledger->exact = ledger->guarding && may_refuse(types, "iommufd_get_object");
     return 0;
 }
 
@@ -225,17 +275,17 @@ static int load(Ledger *ledger)
 /* The guard's programs follow the ledger's, without which they would check nothing but ids. */
 static int attach(Ledger *ledger)
 {
+    static const char *const stages[] = {"ledger_", "point_", "guard_"};
     struct bpf_object *object = ledger->skeleton->obj;
     struct bpf_program *program;
 
-    for (int guards = 0; guards < 2; guards++) {
+    for (size_t stage = 0; stage < G_N_ELEMENTS(stages); stage++) {
         bpf_object__for_each_program(program, object)
         {
             const char *name = bpf_program__name(program);
             struct bpf_link *link;
 
-            if (!bpf_program__autoload(program) ||
-                (guards ? !g_str_has_prefix(name, "guard_") : !g_str_has_prefix(name, "ledger_")))
+            if (!bpf_program__autoload(program) || !g_str_has_prefix(name, stages[stage]))
                 continue;
             link = bpf_program__attach(program);
             if (!link)
@@ -372,7 +422,7 @@ static int open_channels(Ledger *ledger)
 
 static int start(Ledger *ledger, const LedgerOptions *options)
 {
-    g_auto(Types) types = {0};
+    g_auto(Types) types = {.iommufd_fd = -EBADF};
     g_autofree char *version = NULL, *links = NULL;
     int r;
 
@@ -490,6 +540,11 @@ bool ledger_is_active(const Ledger *ledger)
 bool ledger_guard_is_active(const Ledger *ledger)
 {
     return ledger->active && ledger->guarding;
+}
+
+bool ledger_guard_is_exact(const Ledger *ledger)
+{
+    return ledger_guard_is_active(ledger) && ledger->exact;
 }
 
 const char *ledger_reason(const Ledger *ledger)

@@ -70,9 +70,9 @@ static __noinline int may_name(__u64 ictx, __u32 id, __u32 owner_id)
 }
 
 /*
- * The kernel has copied something else than the guard has seen. The call itself can't be stopped
- * here, its process can: it dies before it returns to its own code, and the event tells iommud to
- * clean up. A mapping that is under way fails for want of CAP_IPC_LOCK (see guard_capable()).
+ * The kernel has copied something else than the guard has seen. The process dies before it returns
+ * to its own code, and the event tells iommud to clean up. Whether the call itself still takes
+ * effect depends on the kernel (see refuse_tampered() and guard_capability()).
  */
 static __noinline int tampered(struct call *call, __u32 context, __u32 id, __u64 asked,
                                __u64 checked)

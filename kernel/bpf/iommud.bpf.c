@@ -2,6 +2,7 @@
 /* One object of all parts: they share their maps, and live and die together. */
 #include "ledger.bpf.c"
 #include "guard.bpf.c"
+#include "points.bpf.c"
 #include "control.bpf.c"
 #include "walk.bpf.c"
 

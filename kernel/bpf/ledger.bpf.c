@@ -119,6 +119,7 @@ int BPF_PROG(ledger_ioctl_done, struct file *filp, unsigned int cmd, unsigned lo
     call->context = 0;
     call->command = 0;
     call->checked = 0;
+    call->tampered = 0;
     return 0;
 }
 

@@ -492,7 +492,23 @@ static void race(Races *sum, Guest *attacker, const char *device, unsigned long 
     sum->other += result.other;
 }
 
-static void test_races(const char *device, const Guest *victim, uint64_t tries)
+/* A page of the victim's, for the attacker to unmap. */
+#define BAIT (1ull << 37)
+
+static void lay_bait(Guest *victim)
+{
+    uint64_t iova = BAIT;
+
+    if (machine_map(&victim->process, victim->ioas, victim->memory, 4096, &iova, true))
+        g_error("The victim can't map.");
+}
+
+static bool take_bait(Guest *victim)
+{
+    return !machine_unmap(&victim->process, victim->ioas, BAIT, 4096);
+}
+
+static void test_races(const char *device, Guest *victim, uint64_t tries)
 {
     static const char *const names[] = {"the length of IOAS_MAP", "the source of IOAS_COPY",
                                         "the address space of IOAS_UNMAP", "the id of DESTROY"};
@@ -502,6 +518,8 @@ static void test_races(const char *device, const Guest *victim, uint64_t tries)
         int64_t victims = pinned_by(victim->token);
         uint64_t host = host_pinned();
         struct ledger_state state = {0}, state_before = {0};
+        uint64_t above = 0;
+        int unmapped = 0;
         Races sum = {0};
 
         forget_events();
@@ -540,12 +558,14 @@ static void test_races(const char *device, const Guest *victim, uint64_t tries)
                 struct iommu_ioas_unmap unmap = {
                     .size = sizeof(unmap),
                     .ioas_id = attacker.ioas,
-                    .iova = 1ull << 40, /* where nobody has anything: the victim lives on */
+                    .iova = BAIT,
                     .length = 4096,
                 };
 
+                lay_bait(victim);
                 race(&sum, &attacker, device, IOMMU_IOAS_UNMAP, &unmap, sizeof(unmap),
                      G_STRUCT_OFFSET(struct iommu_ioas_unmap, ioas_id), false, victim->ioas, tries);
+                unmapped += !take_bait(victim);
             } else {
                 struct iommu_destroy destroy = {.size = sizeof(destroy), .id = attacker.ioas};
 
@@ -553,6 +573,7 @@ static void test_races(const char *device, const Guest *victim, uint64_t tries)
                 race(&sum, &attacker, device, IOMMU_DESTROY, &destroy, sizeof(destroy),
                      G_STRUCT_OFFSET(struct iommu_destroy, id), false, victim->ioas, tries);
             }
+            above += tenant().mapped > (int64_t)tenant().limit && kind == 0;
             guest_end(&attacker);
             ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
         }
@@ -566,6 +587,12 @@ static void test_races(const char *device, const Guest *victim, uint64_t tries)
               "changing %s: every time the kernel saw something else the attacker was killed (%d)",
               names[kind], sum.killed);
         check(!sum.killed || find_event(LEDGER_EVENT_TAMPERED), "and an event says so");
+        if (ledger_guard_is_exact(ledger))
+            check(!above && !unmapped, "and nothing of what it asked for was done");
+        else
+            printf("# %" G_GUINT64_FORMAT " of them got above the limit and %d unmapped the "
+                   "other's page before they died\n",
+                   above, unmapped);
         check(tenant().mapped == (int64_t)before && pinned_by(victim->token) == victims &&
                   host_pinned() == host,
               "and after the reaper nothing of it is pinned or counted (%" G_GINT64_FORMAT
@@ -614,6 +641,8 @@ int main(int argc, char **argv)
     if (!check(ledger_is_active(ledger), "the ledger is active %s", ledger_reason(ledger)) ||
         !check(ledger_guard_is_active(ledger), "the guard checks %s", ledger_guard_reason(ledger)))
         return 1;
+    printf("# what is changed behind the check is %s\n",
+           ledger_guard_is_exact(ledger) ? "refused" : "only found out");
     iommufd = open("/dev/iommu", O_RDWR);
     check_error(ledger_register(ledger, iommufd, TENANT,
                                 LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED |

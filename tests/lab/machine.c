@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernel/process.h"
@@ -30,7 +31,8 @@ enum verb {
     VERB_MEMFD,
     VERB_OPEN,
     VERB_RECEIVE,
-    VERB_RACE
+    VERB_RACE,
+    VERB_TIME,
 };
 
 typedef struct {
@@ -145,6 +147,30 @@ static int64_t serve_fork(const Request *request, Reply *reply)
     return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPIPE;
 }
 
+static int64_t serve_time(const Request *request)
+{
+    struct iommu_ioas_map map;
+    struct timespec from, to;
+
+    memcpy(&map, request->argument, sizeof(map));
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (uint64_t i = 0; i < request->number; i++) {
+        struct iommu_ioas_unmap unmap = {
+            .size = sizeof(unmap), .ioas_id = map.ioas_id, .iova = map.iova, .length = map.length};
+        int available;
+
+        if (!map.length) {
+            if (ioctl(request->fd, FIONREAD, &available))
+                return -errno;
+        } else if (ioctl(request->fd, IOMMU_IOAS_MAP, &map) ||
+                   ioctl(request->fd, IOMMU_IOAS_UNMAP, &unmap)) {
+            return -errno;
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec;
+}
+
 static void serve(int channel)
 {
     Request request;
@@ -176,6 +202,9 @@ static void serve(int channel)
             break;
         case VERB_RECEIVE:
             reply.result = serve_receive(channel);
+            break;
+        case VERB_TIME:
+            reply.result = serve_time(&request);
             break;
         case VERB_RACE:
             serve_race(&request, &reply);
@@ -213,6 +242,7 @@ void machine_start(Machine *machine, int iommufd, const char *device, uid_t user
     if (opened >= 0)
         close(opened);
     machine->channel = pair[0];
+    machine->peer = pair[1];
     machine->iommufd = iommufd;
     machine->device = opened;
     if (machine->pid < 0 || process_start_time(machine->pid, &machine->start))
@@ -351,6 +381,32 @@ bool machine_race(Machine *machine, int fd, unsigned long command, const void *a
         return false;
     *ret_race = reply.race;
     return true;
+}
+
+uint64_t machine_time(Machine *machine, uint32_t ioas, uint64_t memory, uint64_t length,
+                      uint64_t times)
+{
+    Request request = {
+        .verb = VERB_TIME,
+        .fd = length ? machine->iommufd : machine->peer,
+        .number = times,
+    };
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = MACHINE_MAP_FIXED,
+        .ioas_id = ioas,
+        .user_va = memory,
+        .length = length,
+        .iova = 1ull << 32,
+    };
+    Reply reply;
+    int64_t ns;
+
+    memcpy(request.argument, &map, sizeof(map));
+    ns = ask(machine, &request, &reply);
+    if (ns <= 0)
+        g_error("Timing failed: %s.", g_strerror(-ns));
+    return ns;
 }
 
 #define CALL(machine, command, argument)                                                           \

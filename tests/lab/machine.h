@@ -37,6 +37,7 @@ typedef struct {
     pid_t pid;
     uint64_t start;
     int channel;
+    int peer;    /* the channel's number in the machine */
     int iommufd; /* its number in the machine */
     int device;
 } Machine;
@@ -66,6 +67,11 @@ bool machine_race(Machine *machine, int fd, unsigned long command, const void *a
                   size_t size, size_t offset, bool wide, uint64_t other, uint64_t tries,
                   unsigned long undo, const void *undo_argument, size_t undo_size,
                   MachineRace *ret_race);
+
+/* Nanoseconds that `times` mappings and unmappings of memory there take, pair by pair on end; with
+ * length 0, that many ioctls which have nothing to do with it. */
+uint64_t machine_time(Machine *machine, uint32_t ioas, uint64_t memory, uint64_t length,
+                      uint64_t times);
 
 /* Shorthands on the machine's IOMMUFD. */
 int machine_ioas(Machine *machine, uint32_t *ret_id);
