@@ -208,12 +208,15 @@ static __noinline int reserve(struct call *call, __u32 serial, __u32 max_pages, 
     return error;
 }
 
-/* The owner that calls, joined to the context's tenant; 0: a stranger to it. */
+/* The owner that calls, joined to the context's tenant: or the service; 0: a stranger to it. */
 static __noinline __u32 caller(__u32 tenant)
 {
     __u32 id = current_owner(true);
-    struct ledger_owner *owner = get_owner(id);
+    struct ledger_owner *owner;
 
+    if (id == LEDGER_OWNER_SERVICE)
+        return id;
+    owner = get_owner(id);
     if (!owner)
         return LEDGER_OWNER_NONE;
     if (!owner->tenant)
@@ -246,13 +249,14 @@ static __always_inline int guard_context(struct ledger_context *context, __u64 i
 {
     __u32 nr = cmd & 0xff, size = argument_size(nr), owner, fault = 0;
     __u32 tenant = context->tenant, flags = context->flags, serial = context->serial;
-    bool service = current_role() == LEDGER_ROLE_SERVICE;
     union argument argument = {};
     struct named named = {};
     struct call *call;
+    bool service;
     int error;
 
-    owner = service ? LEDGER_OWNER_SERVICE : caller(tenant);
+    owner = caller(tenant);
+    service = owner == LEDGER_OWNER_SERVICE;
     if (!owner)
         return refuse(owner, ictx, cmd, 0, -EACCES);
     if (size && read_argument(&argument, size, arg, may_sleep))
@@ -362,9 +366,9 @@ static __always_inline int guard_device(struct file *file, __u32 rdev, __u32 cmd
         return device && nr == NR_BIND && current_role() != LEDGER_ROLE_SERVICE
                    ? refuse(current_owner(true), 0, cmd, 0, -EACCES)
                    : 0;
-    if (current_role() == LEDGER_ROLE_SERVICE)
-        return begin_call(ictx, context->tenant, LEDGER_OWNER_SERVICE, cmd, false) ? 0 : -ENOMEM;
     owner = caller(context->tenant);
+    if (owner == LEDGER_OWNER_SERVICE)
+        return begin_call(ictx, context->tenant, owner, cmd, false) ? 0 : -ENOMEM;
     if (!owner || claim_device(rdev, context->tenant, owner, nr == NR_BIND))
         return refuse(owner, ictx, cmd, 0, -EACCES);
     if (nr == NR_VFIO_MAP_OR_HOT_RESET)

@@ -83,7 +83,7 @@ int BPF_PROG(ledger_ioctl, struct file *filp, unsigned int cmd)
 
     if (!call)
         return 0;
-    call->context = (__u64)BPF_CORE_READ(filp, private_data);
+    call->context = (__u64)filp->private_data;
     call->command = cmd;
     call->removing = 0;
     return 0;
@@ -127,7 +127,6 @@ SEC("fexit/_iommufd_object_alloc")
 int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsigned int type,
              struct iommufd_object *object)
 {
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
     struct ledger_object_key key = {};
     struct ledger_object new = {}, *entry;
     struct ledger_context *context;
@@ -144,7 +143,7 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     new.owner = current_owner(true);
     new.type = own_type(type);
     new.tgid = bpf_get_current_pid_tgid() >> 32;
-    new.start = start_ticks(task);
+    new.start = current_start();
     entry = bpf_map_lookup_elem(&objects, &key);
     if (!entry) {
         bpf_map_update_elem(&objects, &key, &new, BPF_NOEXIST);
