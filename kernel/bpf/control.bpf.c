@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What iommud tells the kernel: run by it with BPF_PROG_RUN, in its own context. Values that the
+ * hooks change all the time are changed here in place and never written over from user space.
+ */
+#include "pages.bpf.h"
+
+struct move {
+    __u32 context;
+    __u32 tenant;
+};
+
+/* What was mapped before the context had its tenant is the tenant's now. */
+static long move_range(void *map, const __u64 *key, struct ledger_pages *range, struct move *move)
+{
+    struct ledger_tenant *account;
+    __u32 from = range->tenant;
+
+    if (range->context != move->context || from == move->tenant)
+        return 0;
+    range->tenant = move->tenant;
+    account = bpf_map_lookup_elem(&tenants, &from);
+    if (account) {
+        __sync_fetch_and_add(&account->mapped, -(__s64)range->bytes);
+        __sync_fetch_and_add(&account->pinned, -(__s64)range->charged);
+    }
+    account = bpf_map_lookup_elem(&tenants, &move->tenant);
+    if (account) {
+        __sync_fetch_and_add(&account->mapped, (__s64)range->bytes);
+        __sync_fetch_and_add(&account->pinned, (__s64)range->charged);
+    }
+    return 0;
+}
+
+/* Registers the IOMMUFD behind one of the caller's file descriptors. */
+SEC("syscall")
+int control_register(struct ledger_register *args)
+{
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+    struct ledger_config *options = get_config();
+    struct file **slots, *file = NULL;
+    struct ledger_context *context;
+    struct move move;
+    __u64 ictx;
+
+    if (!options || args->fd < 0 || (__u32)args->fd >= BPF_CORE_READ(table, max_fds))
+        return -EBADF;
+    slots = BPF_CORE_READ(table, fd);
+    bpf_probe_read_kernel(&file, sizeof(file), slots + args->fd);
+    if (!file)
+        return -EBADF;
+    if (!options->iommu_rdev || BPF_CORE_READ(file, f_inode, i_rdev) != options->iommu_rdev)
+        return -EINVAL;
+    ictx = (__u64)BPF_CORE_READ(file, private_data);
+    context = make_context(ictx, 0);
+    if (!context)
+        return -ENOMEM;
+    context->tenant = args->tenant;
+    move.context = context->serial;
+    move.tenant = args->tenant;
+    bpf_for_each_map_elem(&pages, move_range, &move, 0);
+    context->flags = (context->flags & LEDGER_CONTEXT_COMPLETE) | args->flags;
+    args->ret_serial = context->serial;
+    args->ret_context = ictx;
+    return 0;
+}
+
+/* Makes a process known: its role, or the machine and the tenant that it belongs to. */
+SEC("syscall")
+int control_name(struct ledger_name *args)
+{
+    struct ledger_process *process = get_process(args->tgid, args->start);
+    struct ledger_machine *machine;
+    struct ledger_owner *owner, *other;
+    __u32 token = args->machine, id, was;
+
+    if (args->role != LEDGER_ROLE_USER) {
+        id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE;
+        if (!process) {
+            add_process(args->tgid, args->start, id, args->role);
+            process = get_process(args->tgid, args->start);
+        }
+        if (!process)
+            return -ENOMEM;
+        process->owner = id;
+        process->role = args->role;
+        return 0;
+    }
+    id = process ? process->owner : LEDGER_OWNER_NONE;
+    machine = token ? bpf_map_lookup_elem(&machines, &token) : NULL;
+    if (token && !machine)
+        return -ENOENT;
+    /* Who bound a device under the machine's name before its leader was known is a usurper. */
+    if (!id && machine && machine->claimed) {
+        owner = get_owner(machine->owner);
+        if (owner && owner->processes > 0)
+            return -EEXIST;
+    }
+    if (!id) {
+        id = token ? owner_of_machine(token, args->tgid, args->start)
+                   : make_owner(args->tgid, args->start, 0);
+        if (!id || add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) != id)
+            return -ENOMEM;
+    }
+    owner = get_owner(id);
+    if (!owner)
+        return -ESRCH;
+    if (machine) {
+        was = machine->owner;
+        other = get_owner(was);
+        if (owner->machine && owner->machine != token)
+            return -EEXIST;
+        if (was != id && other && other->processes > 0)
+            return -EEXIST;
+        if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
+            return -EEXIST;
+        owner->machine = token;
+        machine->claimed = 0;
+    }
+    owner->tenant = args->tenant;
+    args->ret_owner = id;
+    return 0;
+}
+
+SEC("syscall")
+int control_limit(struct ledger_limit *args)
+{
+    struct ledger_tenant new = {.limit = args->limit}, *account;
+    __u32 tenant = args->tenant;
+
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (account) {
+        *(volatile __u64 *)&account->limit = args->limit;
+        return 0;
+    }
+    return bpf_map_update_elem(&tenants, &tenant, &new, BPF_NOEXIST);
+}
+
+/* What the walk found to be mapped more than once, unless something was given back since. */
+SEC("syscall")
+int control_credit(struct ledger_credit *args)
+{
+    struct ledger_tenant *account;
+    __u32 tenant = args->tenant;
+    __s64 was;
+
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (!account)
+        return -ENOENT;
+    was = *(volatile __s64 *)&account->credit;
+    if (*(volatile __u64 *)&account->releases != args->releases)
+        return -ESTALE;
+    if (COMPARE_AND_SWAP(&account->credit, was, args->credit) != was)
+        return -ESTALE;
+    /* A release between the two looks has shrunk the old credit, not this one. */
+    if (*(volatile __u64 *)&account->releases == args->releases)
+        return 0;
+    *(volatile __s64 *)&account->credit = 0;
+    return -ESTALE;
+}
+
+/* The machine is gone; its owner's entry follows when nothing is left of it. */
+SEC("syscall")
+int control_forget(struct ledger_forget *args)
+{
+    __u32 token = args->machine, id;
+    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &token);
+    struct ledger_owner *owner;
+
+    if (!machine)
+        return -ENOENT;
+    id = machine->owner;
+    bpf_map_delete_elem(&machines, &token);
+    owner = get_owner(id);
+    if (owner) {
+        owner->machine = 0;
+        drop_owner_if_idle(id);
+    }
+    return 0;
+}
+
+/* The owner of the process that the kernel says has mapped something: known, or made anew. */
+static __noinline __u32 owner_of(__u32 tgid, __u64 start)
+{
+    struct ledger_process *process = get_process(tgid, start);
+    __u32 id;
+
+    if (process)
+        return process->owner;
+    if (!tgid)
+        return LEDGER_OWNER_NONE;
+    id = make_owner(tgid, start, 0);
+    return id ? add_process(tgid, start, id, LEDGER_ROLE_USER) : LEDGER_OWNER_NONE;
+}
+
+/*
+ * Corrects one range's entry, or adds it. Done only if the entry still is what the walk compared
+ * with; a charge that comes in between is then not counted twice.
+ */
+SEC("syscall")
+int control_mend(struct ledger_mend *args)
+{
+    struct ledger_state *counters = get_state();
+    struct ledger_pages new = {.bytes = args->bytes, .charged = args->is}, *entry;
+    struct ledger_owner *owner;
+    struct ledger_book *book;
+    __u64 key = args->pages;
+
+    if (!counters)
+        return -ENOMEM;
+    entry = bpf_map_lookup_elem(&pages, &key);
+    if (entry) {
+        if (COMPARE_AND_SWAP(&entry->charged, args->was, args->is) != args->was)
+            return -ESTALE;
+        new = *entry;
+    } else {
+        new.context = args->context;
+        new.tenant = args->tenant;
+        new.owner = owner_of(args->tgid, args->start);
+        args->was = 0;
+        if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST))
+            return -ENOMEM;
+        __sync_fetch_and_add(&counters->pages, 1);
+        owner = get_owner(new.owner);
+        if (owner)
+            __sync_fetch_and_add(&owner->pages, 1);
+        tenant_add(new.tenant, (__s64) new.bytes);
+    }
+    book = get_book(new.context, new.owner);
+    if (book && !entry)
+        __sync_fetch_and_add(&book->mapped, (__s64) new.bytes);
+    return book_pages(new.context, new.owner, new.tenant, (__s64)args->is - (__s64)args->was);
+}
+
+/* An object that is older than the ledger. tgid 0: nobody knows whose it is. */
+SEC("syscall")
+int control_seed(struct ledger_seed *args)
+{
+    struct ledger_object_key key = {.context = args->context, .id = args->id};
+    struct ledger_object new = {
+        .object = args->object,
+        .start = args->start,
+        .tgid = args->tgid,
+        .type = args->type,
+    };
+    struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+    struct ledger_owner *owner;
+
+    if (entry && entry->object)
+        return -EEXIST;
+    new.owner = owner_of(args->tgid, args->start);
+    if (bpf_map_update_elem(&objects, &key, &new, BPF_ANY))
+        return -ENOMEM;
+    owner = get_owner(new.owner);
+    if (owner)
+        __sync_fetch_and_add(&owner->objects, 1);
+    return 0;
+}
+
+/* The end of a range was missed: what it counted is given back. */
+SEC("syscall")
+int control_drop(struct ledger_drop *args)
+{
+    __u64 key = args->pages;
+    struct ledger_pages *entry = bpf_map_lookup_elem(&pages, &key);
+
+    if (!entry)
+        return -ENOENT;
+    if (entry->charged != args->was)
+        return -ESTALE;
+    return forget_pages(key);
+}
+
+SEC("syscall")
+int control_complete(struct ledger_complete *args)
+{
+    __u64 key = args->context;
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &key);
+
+    if (!context || context->serial != args->serial)
+        return -ENOENT;
+    __sync_fetch_and_or(&context->flags, LEDGER_CONTEXT_COMPLETE);
+    return 0;
+}

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The ledger: who owns which object of which IOMMUFD, and how many pages the kernel has pinned
+ * for whom.
+ *
+ * Everything is taken from what the kernel has copied and decided already. It refuses nothing, but
+ * it is where an argument that was changed behind the guard's check shows: every object id passes
+ * iommufd_get_object() or iommufd_object_remove(), every mapped length becomes a struct iopt_pages.
+ */
+#include "guard.bpf.h"
+
+SEC("fexit/iommufd_fops_open")
+int BPF_PROG(ledger_open, struct inode *inode, struct file *filp, int ret)
+{
+    __u64 ictx;
+
+    if (ret)
+        return 0;
+    ictx = (__u64)BPF_CORE_READ(filp, private_data);
+    /* Whatever is known about this address is about a context whose end was missed. */
+    bpf_map_delete_elem(&contexts, &ictx);
+    make_context(ictx, LEDGER_CONTEXT_COMPLETE);
+    return 0;
+}
+
+/* Frees an object's entry, if it is still about this object and not about one that came since. */
+static __noinline int free_object(__u32 context, __u32 id, __u64 object)
+{
+    struct ledger_object_key key = {.context = context, .id = id};
+    struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+    struct ledger_owner *owner;
+    __u32 owner_id;
+
+    if (!entry || !object)
+        return 0;
+    owner_id = entry->owner;
+    if (COMPARE_AND_SWAP(&entry->object, object, 0) != object)
+        return 0;
+    owner = get_owner(owner_id);
+    if (owner) {
+        __sync_fetch_and_add(&owner->objects, -1);
+        drop_owner_if_idle(owner_id);
+    }
+    return 0;
+}
+
+static long forget_object(__u32 index, void *data)
+{
+    struct ledger_object_key key = {.context = *(__u32 *)data, .id = index + 1};
+    struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+
+    if (!entry)
+        return 0;
+    free_object(key.context, key.id, entry->object);
+    bpf_map_delete_elem(&objects, &key);
+    return 0;
+}
+
+/*
+ * The last reference is gone, nobody else is in the context. The entries go before the kernel
+ * frees the structure, since a new one may get its address at once. The pages are uncharged after
+ * this, each range on its own.
+ */
+SEC("fentry/iommufd_fops_release")
+int BPF_PROG(ledger_release, struct inode *inode, struct file *filp)
+{
+    __u64 ictx = (__u64)BPF_CORE_READ(filp, private_data);
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    __u32 serial;
+
+    if (!context)
+        return 0;
+    serial = context->serial;
+    bpf_loop(context->max_id, forget_object, &serial, 0);
+    bpf_map_delete_elem(&contexts, &ictx);
+    return 0;
+}
+
+SEC("fentry/iommufd_fops_ioctl")
+int BPF_PROG(ledger_ioctl, struct file *filp, unsigned int cmd)
+{
+    struct call *call = get_call(true);
+
+    if (!call)
+        return 0;
+    call->context = (__u64)filp->private_data;
+    call->command = cmd;
+    call->removing = 0;
+    return 0;
+}
+
+SEC("fexit/iommufd_fops_ioctl")
+int BPF_PROG(ledger_ioctl_done, struct file *filp, unsigned int cmd, unsigned long arg, long ret)
+{
+    struct call *call = get_call(false);
+    struct ledger_context *context;
+    struct ledger_book *book;
+
+    if (!call)
+        return 0;
+    refund(call);
+    context = get_context((void *)call->context);
+    if (context && !ret) {
+        switch (cmd & 0xff) {
+        case NR_MAP:
+        case NR_MAP_FILE:
+        case NR_COPY:
+            book = get_book(context->serial, current_owner(true));
+            if (book)
+                __sync_fetch_and_add(&book->maps, 1);
+            break;
+        case NR_UNMAP:
+            book = get_book(context->serial, current_owner(true));
+            if (book)
+                __sync_fetch_and_add(&book->unmaps, 1);
+            break;
+        }
+    }
+    call->context = 0;
+    call->command = 0;
+    call->checked = 0;
+    call->tampered = 0;
+    return 0;
+}
+
+SEC("fexit/_iommufd_object_alloc")
+int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsigned int type,
+             struct iommufd_object *object)
+{
+    struct ledger_object_key key = {};
+    struct ledger_object new = {}, *entry;
+    struct ledger_context *context;
+    struct ledger_owner *owner;
+    __u32 seen;
+
+    if (is_error(object))
+        return 0;
+    context = make_context((__u64)ictx, 0);
+    if (!context)
+        return 0;
+    key.context = context->serial;
+    key.id = BPF_CORE_READ(object, id);
+    new.owner = current_owner(true);
+    new.type = own_type(type);
+    new.tgid = bpf_get_current_pid_tgid() >> 32;
+    new.start = current_start();
+    entry = bpf_map_lookup_elem(&objects, &key);
+    if (!entry) {
+        bpf_map_update_elem(&objects, &key, &new, BPF_NOEXIST);
+        entry = bpf_map_lookup_elem(&objects, &key);
+    }
+    if (!entry) {
+        /* From now on an id that is not here may yet be somebody's. */
+        COUNT(lost_objects);
+        __sync_fetch_and_and(&context->flags, ~LEDGER_CONTEXT_COMPLETE);
+        return 0;
+    }
+    /* In place, the address last: an older object's removal can't take the new entry with it. */
+    entry->owner = new.owner;
+    entry->type = new.type;
+    entry->tgid = new.tgid;
+    entry->start = new.start;
+    entry->rdev = 0;
+    __sync_lock_test_and_set(&entry->object, (__u64)object);
+    owner = get_owner(new.owner);
+    if (owner)
+        __sync_fetch_and_add(&owner->objects, 1);
+
+    seen = *(volatile __u32 *)&context->max_id;
+    for (int i = 0; i < TRIES && seen < key.id; i++) {
+        __u32 was = COMPARE_AND_SWAP(&context->max_id, seen, key.id);
+
+        if (was == seen)
+            break;
+        seen = was;
+    }
+    return 0;
+}
+
+/* An object that was never published: its creation failed. */
+SEC("fentry/iommufd_object_abort")
+int BPF_PROG(ledger_object_abort, struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+    struct ledger_context *context = get_context(ictx);
+
+    if (context)
+        free_object(context->serial, BPF_CORE_READ(object, id), (__u64)object);
+    return 0;
+}
+
+/* Calls the other one, which a compiler may have put inside it. */
+SEC("fentry/iommufd_object_abort_and_destroy")
+int BPF_PROG(ledger_object_abort_2, struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+    struct ledger_context *context = get_context(ictx);
+
+    if (context)
+        free_object(context->serial, BPF_CORE_READ(object, id), (__u64)object);
+    return 0;
+}
+
+SEC("fentry/iommufd_object_remove")
+int BPF_PROG(ledger_object_remove, struct iommufd_ctx *ictx, struct iommufd_object *to_destroy,
+             unsigned int id)
+{
+    struct ledger_context *context = get_context(ictx);
+    struct ledger_object_key key = {.id = id};
+    struct ledger_object *entry;
+    struct call *call;
+
+    if (!context)
+        return 0;
+    call = get_call(true);
+    if (!call)
+        return 0;
+    key.context = context->serial;
+    entry = bpf_map_lookup_elem(&objects, &key);
+    call->removing = entry ? entry->object : 0;
+    if (!to_destroy)
+        compare_id(call, context, ictx, id);
+    return 0;
+}
+
+SEC("fexit/iommufd_object_remove")
+int BPF_PROG(ledger_object_removed, struct iommufd_ctx *ictx, struct iommufd_object *to_destroy,
+             unsigned int id, unsigned int flags, int ret)
+{
+    struct ledger_context *context = get_context(ictx);
+    struct call *call = get_call(false);
+
+    if (ret || !context || !call)
+        return 0;
+    free_object(context->serial, id, call->removing);
+    call->removing = 0;
+    return 0;
+}
+
+/* Inside: the id that the kernel has copied, whatever the caller's memory says by now. */
+SEC("fentry/iommufd_get_object")
+int BPF_PROG(ledger_get_object, struct iommufd_ctx *ictx, unsigned int id)
+{
+    struct ledger_context *context = get_context(ictx);
+    struct call *call;
+
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+        return 0;
+    call = get_call(false);
+    if (call)
+        compare_id(call, context, ictx, id);
+    return 0;
+}
+
+/* Inside: the context that a device is bound to, whichever number its file has by now. */
+SEC("fentry/iommufd_device_bind")
+int BPF_PROG(ledger_device_bind, struct iommufd_ctx *ictx)
+{
+    struct ledger_context *context = get_context(ictx);
+    struct call *call;
+
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+        return 0;
+    call = get_call(false);
+    if (call && call->checked && call->binding != (__u64)ictx)
+        tampered(call, context->serial, 0, 0, 0);
+    return 0;
+}
+
+/*
+ * Inside: the length that is about to be mapped. Before the kernel asks whether the process is
+ * exempt from RLIMIT_MEMLOCK, so that a changed length can still be refused (guard_capability()).
+ */
+static __always_inline int compare_length(const void *ictx, __u64 offset, __u64 length)
+{
+    struct ledger_context *context = get_context(ictx);
+    struct call *call;
+    __u64 bytes = (offset & (LEDGER_PAGE_SIZE - 1)) + length;
+
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+        return 0;
+    call = get_call(false);
+    if (call && call->checked && bytes > call->reserved && bytes < (1ull << 56))
+        tampered(call, context->serial, 0, bytes, call->reserved);
+    return 0;
+}
+
+SEC("fentry/iopt_map_user_pages")
+int BPF_PROG(ledger_map_user, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova, void *uptr,
+             unsigned long length)
+{
+    return compare_length(ictx, (__u64)uptr, length);
+}
+
+SEC("fentry/iopt_map_file_pages")
+int BPF_PROG(ledger_map_file, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova, int fd,
+             unsigned long start, unsigned long length)
+{
+    return compare_length(ictx, start, length);
+}
+
+/* A memory range: what it counts, and what was reserved for it. */
+static __always_inline int add_pages(struct iopt_pages *range)
+{
+    struct ledger_pages new = {};
+    struct ledger_context *context;
+    struct ledger_owner *owner;
+    struct ledger_state *counters = get_state();
+    struct ledger_book *book;
+    struct call *call;
+    __u64 key = (__u64)range;
+
+    if (is_error(range) || !counters)
+        return 0;
+    new.bytes = BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT;
+    new.owner = current_owner(true);
+    call = get_call(false);
+    context = call ? get_context((void *)call->context) : NULL;
+    if (context) {
+        new.context = context->serial;
+        new.tenant = context->tenant;
+        if (call->checked && new.bytes > call->reserved)
+            tampered(call, context->serial, 0, new.bytes, call->reserved);
+        tenant_add(new.tenant, (__s64)(new.bytes - call->reserved));
+        call->reserved = 0;
+    }
+    forget_pages(key);
+    if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST)) {
+        /* It stays counted against the tenant until a walk mends the books. */
+        __sync_fetch_and_add(&counters->lost_pages, 1);
+        return 0;
+    }
+    __sync_fetch_and_add(&counters->pages, 1);
+    owner = get_owner(new.owner);
+    if (owner)
+        __sync_fetch_and_add(&owner->pages, 1);
+    book = get_book(new.context, new.owner);
+    if (book)
+        __sync_fetch_and_add(&book->mapped, (__s64) new.bytes);
+    return 0;
+}
+
+SEC("fexit/iopt_alloc_user_pages")
+int BPF_PROG(ledger_user_pages, void *uptr, unsigned long length, bool writable,
+             struct iopt_pages *range)
+{
+    return add_pages(range);
+}
+
+SEC("fexit/iopt_alloc_file_pages")
+int BPF_PROG(ledger_file_pages, struct file *file, unsigned long start_byte, unsigned long start,
+             unsigned long length, bool writable, struct iopt_pages *range)
+{
+    return add_pages(range);
+}
+
+/* Until 6.12 there was no other kind than of user memory. */
+SEC("fexit/iopt_alloc_pages")
+int BPF_PROG(ledger_pages_6_12, void *uptr, unsigned long length, bool writable,
+             struct iopt_pages *range)
+{
+    return add_pages(range);
+}
+
+/* kref is the first member of struct iopt_pages. */
+SEC("fentry/iopt_release_pages")
+int BPF_PROG(ledger_release_pages, void *kref)
+{
+    forget_pages((__u64)kref);
+    return 0;
+}
+
+/*
+ * The kernel's one place of accounting. A charge counts when it succeeded. What is uncharged is
+ * unpinned whatever is returned: a dead process's pages give -EINVAL.
+ */
+static __always_inline int update_pinned(struct iopt_pages *range, unsigned long npages, bool inc,
+                                         int ret)
+{
+    __u64 key = (__u64)range;
+    struct ledger_pages *entry;
+    struct ledger_context *context;
+    struct ledger_process *process;
+    struct task_struct *task;
+    struct call *call;
+    __s64 delta = inc ? (__s64)npages : -(__s64)npages;
+    __u32 owner;
+
+    if (inc && ret)
+        return 0;
+    call = get_call(false);
+    entry = bpf_map_lookup_elem(&pages, &key);
+    if (!entry) {
+        /* CHANGE_PROCESS charges the new process through a structure on its stack; anything
+         * else is a range that found the map full, or that is older than the ledger. */
+        task = BPF_CORE_READ(range, source_task);
+        process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
+        context = call ? get_context((void *)call->context) : NULL;
+        return book_pages(context ? context->serial : 0,
+                          process ? process->owner : LEDGER_OWNER_NONE,
+                          context ? context->tenant : 0, delta);
+    }
+    if (!inc && call && (call->command & 0xff) == NR_CHANGE_PROCESS) {
+        /* The old process is uncharged, the pages stay pinned and belong to the caller now. */
+        owner = entry->owner;
+        move_pages(entry, current_owner(true));
+        return book_pages(entry->context, owner, entry->tenant, delta);
+    }
+    __sync_fetch_and_add(&entry->charged, delta);
+    return book_pages(entry->context, entry->owner, entry->tenant, delta);
+}
+
+SEC("fexit/iopt_pages_update_pinned")
+int BPF_PROG(ledger_pinned, struct iopt_pages *range, unsigned long npages, bool inc, void *user,
+             int ret)
+{
+    return update_pinned(range, npages, inc, ret);
+}
+
+/* Its name until 6.13. */
+SEC("fexit/do_update_pinned")
+int BPF_PROG(ledger_pinned_6_12, struct iopt_pages *range, unsigned long npages, bool inc,
+             void *user, int ret)
+{
+    return update_pinned(range, npages, inc, ret);
+}
+
+/* What an owner forks belongs to it. A thread is no process of its own. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(ledger_fork, struct task_struct *parent, struct task_struct *child)
+{
+    struct ledger_process *process;
+    __u32 tgid = child->tgid;
+
+    if ((__u32)parent->tgid == tgid)
+        return 0;
+    process = get_process(parent->tgid, start_ticks(parent));
+    if (process && process->role == LEDGER_ROLE_USER)
+        add_process(tgid, start_ticks(child), process->owner, LEDGER_ROLE_USER);
+    return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(ledger_exit, struct task_struct *task)
+{
+    struct report report = {.kind = LEDGER_EVENT_EXIT};
+    struct ledger_process *process;
+    struct ledger_owner *owner;
+    __u32 tgid = task->tgid, id;
+    struct call *call;
+
+    call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+    if (call)
+        refund(call);
+    if (BPF_CORE_READ(task, signal, live.counter) > 0)
+        return 0;
+    process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    id = process->owner;
+    bpf_map_delete_elem(&processes, &tgid);
+    owner = get_owner(id);
+    if (!owner)
+        return 0;
+    if (__sync_fetch_and_add(&owner->processes, -1) > 1)
+        return 0;
+    if (owner->machine || owner->objects > 0 || owner->pages > 0) {
+        report.owner = id;
+        report.tenant = owner->tenant;
+        send_event(&report);
+    }
+    drop_owner_if_idle(id);
+    return 0;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who does it. An owner is a process from its first ioctl on; what it forks belongs to it, and so
+ * does what runs in the cgroup that was given to its machine.
+ */
+#pragma once
+
+#include "maps.bpf.h"
+
+#define EVENTS_PER_SECOND 32
+#define CGROUP_LEVELS 8
+
+static __always_inline __u64 start_ticks(struct task_struct *task)
+{
+    return BPF_CORE_READ(task, group_leader, start_boottime) / LEDGER_NS_PER_TICK;
+}
+
+/* The current process's, by direct loads: this is on every path. */
+static __always_inline __u64 current_start(void)
+{
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+
+    return task->group_leader->start_boottime / LEDGER_NS_PER_TICK;
+}
+
+static __always_inline struct ledger_owner *get_owner(__u32 owner)
+{
+    return bpf_map_lookup_elem(&owners, &owner);
+}
+
+/* The process's entry, unless it is about another process that had the same pid. */
+static __always_inline struct ledger_process *get_process(__u32 tgid, __u64 start)
+{
+    struct ledger_process *process = bpf_map_lookup_elem(&processes, &tgid);
+
+    return process && process->start == start ? process : NULL;
+}
+
+static __always_inline struct ledger_process *current_process(void)
+{
+    return get_process(bpf_get_current_pid_tgid() >> 32, current_start());
+}
+
+/* The machine that the current cgroup, or one above it, was given to. 0: none. */
+static __noinline __u32 machine_of_cgroup(void)
+{
+    __u64 id = bpf_get_current_cgroup_id();
+    __u32 *machine = bpf_map_lookup_elem(&cgroups, &id);
+
+    for (int level = 1; !machine && level <= CGROUP_LEVELS; level++) {
+        id = bpf_get_current_ancestor_cgroup_id(level);
+        if (!id)
+            break;
+        machine = bpf_map_lookup_elem(&cgroups, &id);
+    }
+    return machine ? *machine : 0;
+}
+
+/* An owner of whom nothing is left and whom no machine names is forgotten. */
+static __always_inline void drop_owner_if_idle(__u32 id)
+{
+    struct ledger_owner *owner = get_owner(id);
+
+    if (owner && id >= LEDGER_OWNER_FIRST && owner->processes <= 0 && owner->objects <= 0 &&
+        owner->pages <= 0 && !owner->machine)
+        bpf_map_delete_elem(&owners, &id);
+}
+
+/*
+ * Makes a process known as the owner's. The owner that it then has: another one when another
+ * thread was faster, 0 when the map is full.
+ */
+static __noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u32 role)
+{
+    struct ledger_process new = {.start = start, .owner = owner_id, .role = role};
+    struct ledger_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    struct ledger_owner *owner;
+
+    if (process && process->start != start)
+        bpf_map_delete_elem(&processes, &tgid);
+    if (bpf_map_update_elem(&processes, &tgid, &new, BPF_NOEXIST)) {
+        process = get_process(tgid, start);
+        if (!process)
+            COUNT(lost_owners);
+        return process ? process->owner : LEDGER_OWNER_NONE;
+    }
+    owner = get_owner(owner_id);
+    if (owner)
+        __sync_fetch_and_add(&owner->processes, 1);
+    return owner_id;
+}
+
+/* A new owner whose first process this is. 0: the maps are full. */
+static __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
+{
+    struct ledger_state *counters = get_state();
+    struct ledger_owner new = {.start = start, .tgid = tgid, .machine = machine};
+    struct ledger_machine *entry;
+    __u32 id;
+
+    if (!counters)
+        return LEDGER_OWNER_NONE;
+    id = __sync_fetch_and_add(&counters->owners, 1) + LEDGER_OWNER_FIRST;
+    if (tgid == (__u32)(bpf_get_current_pid_tgid() >> 32))
+        bpf_get_current_comm(new.comm, sizeof(new.comm));
+    if (machine) {
+        entry = bpf_map_lookup_elem(&machines, &machine);
+        if (entry)
+            new.tenant = entry->tenant;
+    }
+    if (bpf_map_update_elem(&owners, &id, &new, BPF_NOEXIST)) {
+        __sync_fetch_and_add(&counters->lost_owners, 1);
+        return LEDGER_OWNER_NONE;
+    }
+    return id;
+}
+
+/*
+ * The machine's owner: the one it has, or a new one. Two threads that come first at the same time
+ * agree on one; the other's owner is dropped unused.
+ */
+static __noinline __u32 owner_of_machine(__u32 machine, __u32 tgid, __u64 start)
+{
+    struct ledger_machine *entry = bpf_map_lookup_elem(&machines, &machine);
+    __u32 id, was;
+
+    if (!entry)
+        return LEDGER_OWNER_NONE;
+    id = *(volatile __u32 *)&entry->owner;
+    if (id && get_owner(id))
+        return id;
+    was = id;
+    id = make_owner(tgid, start, machine);
+    if (!id)
+        return LEDGER_OWNER_NONE;
+    if (COMPARE_AND_SWAP(&entry->owner, was, id) != was) {
+        bpf_map_delete_elem(&owners, &id);
+        id = *(volatile __u32 *)&entry->owner;
+    }
+    return id;
+}
+
+/* The owner that the current process is, or belongs to. 0: not known (and create is false). */
+static __noinline __u32 current_owner(bool create)
+{
+    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    __u64 start = current_start();
+    struct ledger_process *process = get_process(tgid, start);
+    __u32 machine, added, id = LEDGER_OWNER_NONE;
+
+    if (process)
+        return process->owner;
+    if (!create)
+        return LEDGER_OWNER_NONE;
+    machine = machine_of_cgroup();
+    if (machine)
+        id = owner_of_machine(machine, tgid, start);
+    if (!id)
+        id = make_owner(tgid, start, 0);
+    if (!id)
+        return LEDGER_OWNER_NONE;
+    added = add_process(tgid, start, id, LEDGER_ROLE_USER);
+    if (added != id)
+        drop_owner_if_idle(id);
+    return added;
+}
+
+static __always_inline __u32 current_role(void)
+{
+    struct ledger_process *process = current_process();
+
+    return process ? process->role : LEDGER_ROLE_USER;
+}
+
+/* What an event says beside its kind and who; kept small for the stack's sake. */
+struct report {
+    __u64 asked;
+    __u64 left;
+    __u32 kind;
+    __s32 error;
+    __u32 context;
+    __u32 tenant;
+    __u32 command;
+    __u32 id;
+    __u32 object_owner;
+    __u32 owner;
+};
+
+/* An owner that causes many events is counted but not heard, lest it drown the others. */
+static __always_inline bool may_speak(struct ledger_owner *owner, __u32 kind)
+{
+    __u64 now = bpf_ktime_get_boot_ns();
+    __u32 which = kind != LEDGER_EVENT_REFUSED;
+
+    if (kind == LEDGER_EVENT_TAMPERED || kind == LEDGER_EVENT_EXIT)
+        return true;
+    if (now - owner->window[which] > 1000000000ull) {
+        owner->window[which] = now;
+        owner->events[which] = 0;
+    }
+    return __sync_fetch_and_add(&owner->events[which], 1) < EVENTS_PER_SECOND;
+}
+
+static __noinline int send_event(const struct report *report)
+{
+    struct ledger_owner *owner;
+    struct ledger_event *event;
+    __u32 machine = 0;
+
+    if (!report)
+        return 0;
+    owner = get_owner(report->owner);
+    if (owner) {
+        machine = owner->machine;
+        if (!may_speak(owner, report->kind)) {
+            COUNT(lost_events);
+            return 0;
+        }
+    }
+    event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event) {
+        COUNT(lost_events);
+        return 0;
+    }
+    event->time = bpf_ktime_get_boot_ns();
+    event->asked = report->asked;
+    event->left = report->left;
+    event->kind = report->kind;
+    event->error = report->error;
+    event->tgid = bpf_get_current_pid_tgid() >> 32;
+    event->owner = report->owner;
+    event->machine = machine;
+    event->tenant = report->tenant;
+    event->context = report->context;
+    event->command = report->command;
+    event->id = report->id;
+    event->object_owner = report->object_owner;
+    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}

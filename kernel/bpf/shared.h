@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
+/*
+ * What the BPF programs and user space both know: keys, values and messages. Plain data only.
+ *
+ * Pointers of the kernel appear as 64-bit numbers and serve as names, never to be followed by user
+ * space. Everything that can be reused by the kernel (a context's address, a pid) is paired with
+ * something that can't (a serial number, a start time).
+ */
+#pragma once
+
+#include <linux/types.h>
+
+/* The layout of the maps below. Programs and maps of different layouts never share a folder. */
+#define LEDGER_LAYOUT 1
+
+#define LEDGER_PAGE_SHIFT 12
+#define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
+#define LEDGER_NO_LIMIT (~0ull)
+/* Start times are what /proc/PID/stat shows: clock ticks of 10 ms since boot. */
+#define LEDGER_NS_PER_TICK 10000000ull
+
+/* An owner is a process and what it forked, and owns objects and pages. Never reused. */
+enum ledger_owner_id {
+    LEDGER_OWNER_NONE = 0,    /* not known */
+    LEDGER_OWNER_SERVICE = 1, /* iommud */
+    LEDGER_OWNER_FIRST = 16,
+};
+
+enum ledger_role {
+    LEDGER_ROLE_USER = 0,    /* owns what it makes, and names only that */
+    LEDGER_ROLE_SERVICE = 1, /* iommud: names everything */
+    LEDGER_ROLE_CARRIER = 2, /* passes guarded files on: libvirtd, a D-Bus broker */
+};
+
+/* Types of objects, in numbers of our own: the kernel's differ by version and configuration. */
+enum ledger_object_type {
+    LEDGER_OBJECT_OTHER = 0,
+    LEDGER_OBJECT_DEVICE,
+    LEDGER_OBJECT_HWPT_PAGING,
+    LEDGER_OBJECT_HWPT_NESTED,
+    LEDGER_OBJECT_IOAS,
+    LEDGER_OBJECT_ACCESS,
+    LEDGER_OBJECT_FAULT,
+    LEDGER_OBJECT_VIOMMU,
+    LEDGER_OBJECT_VDEVICE,
+    LEDGER_OBJECT_VEVENTQ,
+    LEDGER_OBJECT_HW_QUEUE,
+};
+
+enum ledger_context_flags {
+    LEDGER_CONTEXT_GUARDED = 1 << 0,       /* iommud registered it: its ioctls are checked */
+    LEDGER_CONTEXT_SHARED = 1 << 1,        /* for more than one machine */
+    LEDGER_CONTEXT_COMPLETE = 1 << 2,      /* every object it has is in the ledger */
+    LEDGER_CONTEXT_CLOSED_CIRCLE = 1 << 3, /* only known processes may receive its file */
+};
+
+enum ledger_guard_mode {
+    LEDGER_GUARD_OFF = 0,
+    LEDGER_GUARD_KNOWN = 1,  /* an unknown ioctl is allowed and counted */
+    LEDGER_GUARD_STRICT = 2, /* an unknown ioctl is refused */
+};
+
+enum ledger_config_flags {
+    LEDGER_CONFIG_NO_OPEN = 1 << 0, /* a machine may not open /dev/iommu itself */
+};
+
+enum ledger_device_flags {
+    LEDGER_DEVICE_RESET_SHARED = 1 << 0, /* its bus or slot holds another machine's device */
+};
+
+/* Map "config", one element. Written by user space only. */
+struct ledger_config {
+    __u32 guard;      /* enum ledger_guard_mode */
+    __u32 flags;      /* enum ledger_config_flags */
+    __u32 iommu_rdev; /* /dev/iommu, as the kernel's dev_t; 0: unknown */
+    __u32 vfio_major; /* of /dev/vfio/devices; 0: unknown */
+    __u32 max_pages;  /* entries of the map "pages" */
+    __u32 pad;
+};
+
+/* Map "state", one element. Written by programs only. "lost": what found its map full. */
+struct ledger_state {
+    __u32 contexts; /* serial numbers given out */
+    __u32 owners;   /* owners given out, less LEDGER_OWNER_FIRST */
+    __s64 pages;    /* entries in "pages" */
+    __u64 lost_contexts;
+    __u64 lost_objects;
+    __u64 lost_pages;
+    __u64 lost_books;
+    __u64 lost_owners;
+    __u64 lost_events;
+    __u64 unknown_ioctls;
+    __u64 tampered;
+};
+
+/* Map "contexts": address of the struct iommufd_ctx -> the IOMMUFD. */
+struct ledger_context {
+    __u32 serial;
+    __u32 tenant;
+    __u32 flags;  /* enum ledger_context_flags */
+    __u32 max_id; /* the highest object id ever seen */
+};
+
+/* Map "objects". An entry stays until its context is closed: ids are reused. */
+struct ledger_object_key {
+    __u32 context; /* serial */
+    __u32 id;
+};
+struct ledger_object {
+    __u64 object; /* address; 0: the id is free */
+    __u64 start;  /* of the process that made it */
+    __u32 tgid;
+    __u32 owner;
+    __u32 type; /* enum ledger_object_type */
+    __u32 rdev; /* a device's character device */
+};
+
+/* Map "pages": address of a struct iopt_pages -> one memory range that was mapped. */
+struct ledger_pages {
+    __u64 bytes;   /* its length in whole pages: what it counts against the limit */
+    __u64 charged; /* pages that the kernel has charged for it */
+    __u32 context;
+    __u32 owner;
+    __u32 tenant;
+    __u32 pad;
+};
+
+/* Map "processes": tgid -> a process that has used an IOMMUFD, or was named. */
+struct ledger_process {
+    __u64 start;
+    __u32 owner;
+    __u32 role; /* enum ledger_role */
+};
+
+/* Map "owners". */
+struct ledger_owner {
+    __u64 start;     /* of its first process */
+    __u64 window[2]; /* of events that were sent on its behalf: refusals, and limit hits */
+    __u32 tgid;
+    __u32 machine;
+    __u32 tenant;
+    __s32 processes; /* alive */
+    __s32 objects;
+    __s32 pages; /* entries of the map "pages" */
+    __u32 events[2];
+    char comm[16];
+};
+
+/* Map "books": what an owner has in a context. Pages are those of the kernel's accounting. */
+struct ledger_book_key {
+    __u32 context;
+    __u32 owner;
+};
+struct ledger_book {
+    __s64 pinned; /* pages */
+    __s64 peak;   /* pages */
+    __s64 mapped; /* bytes */
+    __u64 maps;
+    __u64 unmaps;
+    __u64 refused;
+};
+
+/* Map "tenants". */
+struct ledger_tenant {
+    __u64 limit;  /* bytes, LEDGER_NO_LIMIT: none */
+    __s64 mapped; /* bytes: mapped and about to be */
+    __s64 credit; /* bytes of "mapped" that are known to be the same memory twice */
+    __s64 pinned; /* pages */
+    __s64 peak;   /* pages */
+    __u64 refused;
+    __u64 releases; /* how often memory was given back */
+};
+
+/* Map "machines". Tokens are iommud's; it never reuses one. */
+struct ledger_machine {
+    __u32 tenant;
+    __u32 owner;   /* 0: it has not shown itself yet */
+    __u32 claimed; /* by binding a device, nobody has confirmed it */
+    __u32 pad;
+};
+
+/* Map "devices": character device -> whose it is. */
+struct ledger_device {
+    __u32 tenant;
+    __u32 machine; /* 0: any one process of the tenant */
+    __u32 owner;   /* that bound it */
+    __u32 flags;   /* enum ledger_device_flags */
+};
+
+/* Ring buffer "events". */
+enum ledger_event_kind {
+    LEDGER_EVENT_REFUSED = 1, /* an ioctl, a file or a device was refused */
+    LEDGER_EVENT_LIMIT,       /* a mapping would have taken the tenant above its limit */
+    LEDGER_EVENT_TAMPERED,    /* the argument was changed behind the check: killed */
+    LEDGER_EVENT_EXIT,        /* the last process of an owner is gone */
+    LEDGER_EVENT_FULL,        /* a map is full, so that a mapping was refused */
+};
+struct ledger_event {
+    __u64 time;  /* CLOCK_BOOTTIME */
+    __u64 asked; /* bytes */
+    __u64 left;  /* bytes */
+    __u32 kind;  /* enum ledger_event_kind */
+    __s32 error; /* negative errno that was returned */
+    __u32 tgid;
+    __u32 owner;
+    __u32 machine;
+    __u32 tenant;
+    __u32 context;
+    __u32 command; /* ioctl */
+    __u32 id;      /* object that was named */
+    __u32 object_owner;
+    char comm[16];
+};
+
+/* Arguments of the programs that user space runs (BPF_PROG_RUN). */
+struct ledger_register {
+    __s32 fd; /* of the caller */
+    __u32 tenant;
+    __u32 flags;
+    __u32 ret_serial;
+    __u64 ret_context;
+};
+struct ledger_name {
+    __u64 start;
+    __u32 tgid;
+    __u32 role;
+    __u32 machine;
+    __u32 tenant;
+    __u32 ret_owner;
+    __u32 pad;
+};
+struct ledger_limit {
+    __u64 limit;
+    __u32 tenant;
+    __u32 pad;
+};
+struct ledger_credit {
+    __s64 credit;
+    __u64 releases; /* as they were when the walk began */
+    __u32 tenant;
+    __u32 pad;
+};
+struct ledger_forget {
+    __u32 machine;
+    __u32 pad;
+};
+/* Makes one range's entry what the kernel's own structure says it is. */
+struct ledger_mend {
+    __u64 pages;
+    __u64 bytes;
+    __u64 was; /* pages charged, as the ledger had them */
+    __u64 is;  /* and as the kernel has them */
+    __u64 start;
+    __u32 tgid;
+    __u32 context;
+    __u32 tenant;
+    __u32 pad;
+};
+/* Removes a range's entry whose end was missed. */
+struct ledger_drop {
+    __u64 pages;
+    __u64 was; /* pages charged, as the ledger had them */
+};
+struct ledger_seed {
+    __u64 object;
+    __u64 start;
+    __u32 tgid;
+    __u32 context;
+    __u32 id;
+    __u32 type;
+};
+/* Says that every object of the context is in the ledger now. */
+struct ledger_complete {
+    __u64 context; /* address */
+    __u32 serial;
+    __u32 pad;
+};
+
+/* The walk over the kernel's own structures. */
+#define LEDGER_WALK_ROWS 4096
+enum ledger_row_kind {
+    LEDGER_ROW_OBJECT = 1,
+    LEDGER_ROW_AREA,
+    LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
+};
+struct ledger_walk {
+    __u64 context; /* address */
+    __u64 iova;    /* continue with the areas of IOAS id from here, if in_areas */
+    __u32 id;      /* continue with this object */
+    __u32 in_areas;
+    __u32 ret_rows; /* rows that are in the map "rows" now */
+    __u32 ret_done;
+};
+struct ledger_row {
+    __u64 address; /* of the object, or of the range's struct iopt_pages */
+    __u64 iova;
+    __u64 last;   /* inclusive */
+    __u64 npages; /* of the range, not of the area */
+    __u64 pinned;
+    __u64 charged;
+    __u64 source; /* address space or file */
+    __u64 offset; /* of the range in it, in bytes */
+    __u64 first;  /* page of the range at which the area begins */
+    __u64 start;  /* of the mapping process */
+    __u32 tgid;
+    __u32 kind;  /* enum ledger_row_kind */
+    __u32 id;    /* object, or the IOAS of the area */
+    __u32 type;  /* enum ledger_object_type */
+    __u32 under; /* the IOAS of a HWPT */
+    __u32 mode;  /* of accounting */
+};
+
+/* One record of the iterator over all open files: an IOMMUFD, or a device that is bound to one. */
+struct ledger_opened {
+    __u64 context; /* address */
+    __u64 start;
+    __u32 tgid;
+    __u32 fd;
+    __u32 device; /* id of the bound device, 0: this is the IOMMUFD itself */
+    __u32 rdev;
+};

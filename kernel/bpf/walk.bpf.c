@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The truth, read from the kernel's own structures: contexts -> objects -> areas -> ranges.
+ *
+ * No lock is held. Whatever is followed is read through probes, which fail on a bad address and
+ * don't fault; every search is bounded, whatever it meets. A walk that raced with changes gives
+ * rows that don't fit together: it is for audit and repair, never for a decision, and who repairs
+ * compares two walks (control_mend()). One call does a bounded piece of work and says where the
+ * next has to go on.
+ */
+#include "maps.bpf.h"
+
+/* Slots looked at, and areas followed, in one call. */
+#define WALK_STEPS 16384
+#define XARRAY_LEVELS 6
+#define TREE_DEPTH 128
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, LEDGER_WALK_ROWS);
+    __type(key, __u32);
+    __type(value, struct ledger_row);
+} rows SEC(".maps");
+
+struct walker {
+    struct ledger_walk *walk;
+    __u64 objects; /* xa_head of the context */
+    __u64 ioas;    /* whose areas are being followed */
+    __u64 iova;
+    __u64 id;
+    __u32 rows;
+    __u32 in_areas;
+    __u32 done;
+};
+
+/* An xarray's internal entries have 2 in their lower bits; a node is one of them. */
+static __always_inline bool is_node(__u64 entry)
+{
+    return (entry & 3) == 2 && entry > 4096;
+}
+
+/*
+ * The object at w->id, or 0 with w->id moved to the next index that may have one, or with
+ * w->done set at the end.
+ */
+static __noinline __u64 object_at(struct walker *w)
+{
+    __u64 entry, index, span = 1;
+    __u32 shift = 0;
+
+    if (!w)
+        return 0;
+    entry = w->objects;
+    index = w->id;
+    if (!is_node(entry)) {
+        /* A lone entry is at index 0, which no object has. */
+        w->done = 1;
+        return 0;
+    }
+    for (int level = 0; level < XARRAY_LEVELS; level++) {
+        struct xa_node *node = (struct xa_node *)(entry - 2);
+
+        shift = BPF_CORE_READ(node, shift);
+        if (shift > 30)
+            break;
+        if (!level && index >> (shift + 6)) {
+            w->done = 1;
+            return 0;
+        }
+        span = 1ull << shift;
+        entry = 0;
+        bpf_probe_read_kernel(&entry, sizeof(entry), &node->slots[(index >> shift) & 63]);
+        if (!is_node(entry) || !shift)
+            break;
+    }
+    if (entry && !(entry & 3))
+        return entry;
+    w->id = (index | (span - 1)) + 1;
+    return 0;
+}
+
+static __always_inline struct ledger_row *next_row(struct walker *w)
+{
+    __u32 index = w->rows;
+    struct ledger_row *row = bpf_map_lookup_elem(&rows, &index);
+
+    if (row)
+        w->rows++;
+    return row;
+}
+
+struct search {
+    __u64 node;
+    __u64 found;
+    __u64 from;
+};
+
+/* One step down: the leftmost area that begins at or after `from`. */
+static long search_step(__u32 index, void *data)
+{
+    struct search *search = data;
+    struct interval_tree_node *node = (void *)search->node;
+
+    if (!node)
+        return 1;
+    if (BPF_CORE_READ(node, start) >= search->from) {
+        search->found = search->node;
+        search->node = (__u64)BPF_CORE_READ(node, rb.rb_left);
+    } else {
+        search->node = (__u64)BPF_CORE_READ(node, rb.rb_right);
+    }
+    return 0;
+}
+
+static __noinline int describe_range(struct ledger_row *row, struct iopt_pages *range)
+{
+    struct iopt_pages___files *file_range = (void *)range;
+    struct task_struct *task;
+
+    if (!row)
+        return 0;
+    row->address = (__u64)range;
+    row->npages = BPF_CORE_READ(range, npages);
+    row->pinned = BPF_CORE_READ(range, npinned);
+    row->charged = BPF_CORE_READ(range, last_npinned);
+    row->mode = BPF_CORE_READ(range, account_mode);
+    row->source = (__u64)BPF_CORE_READ(range, source_mm);
+    row->offset = (__u64)BPF_CORE_READ(range, uptr);
+    if (bpf_core_field_exists(file_range->type)) {
+        __u32 type = BPF_CORE_READ(file_range, type);
+
+        if (bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
+            type == bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE)) {
+            /* The same memory may be opened more than once: its inode is what it is. */
+            row->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
+            row->offset = BPF_CORE_READ(file_range, start);
+        }
+        if (bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_DMABUF) &&
+            type == bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_DMABUF))
+            row->kind = LEDGER_ROW_DMABUF;
+    }
+    task = BPF_CORE_READ(range, source_task);
+    row->tgid = BPF_CORE_READ(task, tgid);
+    row->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
+    return 0;
+}
+
+static __noinline int next_area(struct walker *w)
+{
+    struct iommufd_ioas *ioas;
+    struct search search = {};
+    struct iopt_area *area;
+    struct iopt_pages *range;
+    struct ledger_row *row;
+
+    if (!w)
+        return 0;
+    ioas = (struct iommufd_ioas *)w->ioas;
+    search.from = w->iova;
+    search.node = (__u64)BPF_CORE_READ(ioas, iopt.area_itree.rb_root.rb_node);
+    bpf_loop(TREE_DEPTH, search_step, &search, 0);
+    if (!search.found) {
+        w->in_areas = 0;
+        w->id++;
+        return 0;
+    }
+    area = (struct iopt_area *)search.found;
+    range = BPF_CORE_READ(area, pages);
+    w->iova = BPF_CORE_READ(area, node.start) + 1;
+    if (!range)
+        return 0; /* being set up or torn down */
+    row = next_row(w);
+    if (!row)
+        return 0;
+    row->kind = LEDGER_ROW_AREA;
+    row->id = w->id;
+    row->type = LEDGER_OBJECT_IOAS;
+    row->under = 0;
+    row->iova = BPF_CORE_READ(area, node.start);
+    row->last = BPF_CORE_READ(area, node.last);
+    row->first = BPF_CORE_READ(area, pages_node.start);
+    return describe_range(row, range);
+}
+
+static __noinline int next_object(struct walker *w)
+{
+    struct iommufd_hwpt_paging *hwpt;
+    struct iommufd_object *object;
+    struct ledger_row *row;
+
+    if (!w)
+        return 0;
+    object = (struct iommufd_object *)object_at(w);
+    if (!object)
+        return 0;
+    row = next_row(w);
+    if (!row)
+        return 0;
+    row->kind = LEDGER_ROW_OBJECT;
+    row->address = (__u64)object;
+    row->id = w->id;
+    row->type = own_type(BPF_CORE_READ(object, type));
+    row->under = 0;
+    if (row->type == LEDGER_OBJECT_HWPT_PAGING) {
+        hwpt = (struct iommufd_hwpt_paging *)object;
+        row->under = BPF_CORE_READ(hwpt, ioas, obj.id);
+    }
+    if (row->type == LEDGER_OBJECT_IOAS) {
+        w->ioas = (__u64)object;
+        w->iova = 0;
+        w->in_areas = 1;
+    } else {
+        w->id++;
+    }
+    return 0;
+}
+
+static long walk_step(__u32 index, void *data)
+{
+    struct walker *w = data;
+
+    if (w->done || w->rows + 1 >= LEDGER_WALK_ROWS)
+        return 1;
+    if (w->in_areas)
+        next_area(w);
+    else
+        next_object(w);
+    return 0;
+}
+
+/*
+ * Continues the walk of one context. The caller sees to it that the context can't go away, by
+ * holding its file, or discards what was read if its entry in "contexts" has changed.
+ */
+SEC("syscall")
+int walk_context(struct ledger_walk *args)
+{
+    struct iommufd_ctx *ictx = (struct iommufd_ctx *)args->context;
+    struct iommufd_object *object;
+    struct walker w = {};
+
+    w.objects = (__u64)BPF_CORE_READ(ictx, objects.xa_head);
+    w.id = args->id ? args->id : 1;
+    if (args->in_areas) {
+        /* The object may have gone since: then the walk goes on behind it. */
+        w.ioas = object_at(&w);
+        object = (struct iommufd_object *)w.ioas;
+        w.in_areas = object && own_type(BPF_CORE_READ(object, type)) == LEDGER_OBJECT_IOAS;
+        w.iova = args->iova;
+    }
+    bpf_loop(WALK_STEPS, walk_step, &w, 0);
+    args->id = w.id;
+    args->iova = w.iova;
+    args->in_areas = w.in_areas;
+    args->ret_rows = w.rows;
+    args->ret_done = w.done;
+    return 0;
+}
+
+/*
+ * Every descriptor of an IOMMUFD on the host, and of every device that is bound to one. An
+ * IOMMUFD that the ledger has not seen becomes known, while the iterator holds its file.
+ */
+SEC("iter/task_file")
+int walk_files(struct bpf_iter__task_file *ctx)
+{
+    struct ledger_config *options = get_config();
+    struct ledger_opened opened = {};
+    struct task_struct *task = ctx->task;
+    struct file *file = ctx->file;
+    struct vfio_device_file *device;
+    __u32 rdev;
+
+    if (!task || !file || !options || !options->iommu_rdev)
+        return 0;
+    rdev = BPF_CORE_READ(file, f_inode, i_rdev);
+    if (rdev == options->iommu_rdev) {
+        opened.context = (__u64)BPF_CORE_READ(file, private_data);
+        if (opened.context)
+            make_context(opened.context, 0);
+    } else if (options->vfio_major && rdev >> 20 == options->vfio_major) {
+        device = BPF_CORE_READ(file, private_data);
+        opened.context = (__u64)BPF_CORE_READ(device, iommufd);
+        opened.device = BPF_CORE_READ(device, devid);
+    }
+    if (!opened.context)
+        return 0;
+    opened.tgid = BPF_CORE_READ(task, tgid);
+    opened.start = BPF_CORE_READ(task, group_leader, start_boottime) / LEDGER_NS_PER_TICK;
+    opened.fd = ctx->fd;
+    opened.rdev = rdev;
+    bpf_seq_write(ctx->meta->seq, &opened, sizeof(opened));
+    return 0;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The ledger and the guard: what runs in the kernel as BPF (kernel/bpf/), seen from user space.
+ *
+ * The ledger knows the owner of every object of every IOMMUFD, and how many pages the kernel has
+ * pinned for whom. The guard refuses, on registered IOMMUFDs, what one machine may not do to
+ * another, and mappings above a tenant's limit. Either may be unavailable on a kernel; the other
+ * functions then return -EOPNOTSUPP, and ledger_reason() and ledger_guard_reason() say why.
+ *
+ * Tenants and machines are numbers that the caller gives out, from 1 on; a machine's number is
+ * never given out again, so that what an earlier machine of the same name left is not its own.
+ * Processes are named by pid and start time (process_start_time()).
+ *
+ * Functions return 0 or a negative errno and set out parameters on success only. A Ledger is used
+ * by one thread at a time. Nothing here logs.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kernel/bpf/shared.h"
+
+typedef struct Ledger Ledger;
+
+typedef struct {
+    /* Below a bpffs: programs and maps are pinned there, so that the books go on when the caller
+     * is gone, and the next caller takes them over. NULL: all ends with the caller. */
+    const char *folder;
+    enum ledger_guard_mode guard;
+    unsigned flags; /* enum ledger_config_flags */
+    /* Sizes of the maps; 0: the default. */
+    uint32_t max_contexts;
+    uint32_t max_objects;
+    uint32_t max_pages;
+    uint32_t max_owners;
+} LedgerOptions;
+
+/* Loads the programs, or takes over those that are pinned, and reconciles the books. The caller
+ * becomes the service, which may name every object. Never fails for want of a feature. -ENOMEM. */
+int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
+/* Programs of another version go on beside the new ones until the caller has told these all that
+ * it knows (tenants, IOMMUFDs, machines, devices) and calls this: the guard has no gap. */
+int ledger_commit(Ledger *ledger);
+/* Accepts NULL. Pinned programs go on. */
+void ledger_free(Ledger *ledger);
+/* Removes everything that is pinned in the folder; what nothing holds then ends. */
+int ledger_unload(const char *folder);
+
+/* Whether the ledger counts, and whether the guard checks. */
+bool ledger_is_active(const Ledger *ledger);
+bool ledger_guard_is_active(const Ledger *ledger);
+/* Whether an argument that was changed behind the guard's check is refused. If not, its process is
+ * killed all the same, but that one call has taken effect. */
+bool ledger_guard_is_exact(const Ledger *ledger);
+/* One sentence on why not, with the remedy; "" when active. Valid until ledger_free(). */
+const char *ledger_reason(const Ledger *ledger);
+const char *ledger_guard_reason(const Ledger *ledger);
+/* Whether an earlier caller's books were taken over. */
+bool ledger_was_taken_over(const Ledger *ledger);
+
+/* Makes the IOMMUFD fd the tenant's. flags: enum ledger_context_flags; with GUARDED its ioctls are
+ * checked from now on. *ret_context names it in the functions below. Again for the same fd: the
+ * flags change. What is mapped there already becomes the tenant's, whose limit is to be set
+ * before. -EINVAL: not an IOMMUFD. */
+int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
+/* The bytes that the tenant may have mapped; LEDGER_NO_LIMIT: any. */
+int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes);
+int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
+
+/* A machine that may show itself from now on: by binding one of its devices, by a process in its
+ * cgroup, or by name. */
+int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant);
+/* It is gone; what it left keeps its owner until it is destroyed. -ENOENT. */
+int ledger_remove_machine(Ledger *ledger, uint32_t machine);
+/* The process, and what it forks, is the machine (0: some process of the tenant). -ENOENT: no such
+ * machine; -EEXIST: another process has shown itself as that machine, or this one as another. */
+int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
+                        uint32_t tenant, uint32_t *ret_owner);
+/* The process is the service, or a carrier, which may receive a guarded file to pass it on. */
+int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_role role);
+/* Processes in the cgroup (inode number of its folder) and below are the machine. */
+int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
+int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
+
+/* The character device rdev (st_rdev of /dev/vfio/devices/vfioN) may be bound by the machine (0:
+ * by one process of the tenant). flags: enum ledger_device_flags. */
+int ledger_admit_device(Ledger *ledger, dev_t rdev, uint32_t tenant, uint32_t machine,
+                        unsigned flags);
+int ledger_dismiss_device(Ledger *ledger, dev_t rdev);
+
+/* What a tenant has. -ENOENT. */
+int ledger_tenant(Ledger *ledger, uint32_t tenant, struct ledger_tenant *ret_tenant);
+/* What a machine has, in all IOMMUFDs together. All 0 if it has not shown itself. -ENOENT. */
+int ledger_machine(Ledger *ledger, uint32_t machine, struct ledger_book *ret_book,
+                   struct ledger_owner *ret_owner);
+/* The counters of the programs themselves. */
+int ledger_state(Ledger *ledger, struct ledger_state *ret_state);
+/* How often a hook was skipped, because another task was in it on the same processor. The walk
+ * finds what was missed. */
+int ledger_missed(Ledger *ledger, uint64_t *ret_missed);
+
+typedef struct {
+    uint32_t context;
+    uint32_t id;
+    enum ledger_object_type type;
+    uint32_t owner;
+    uint32_t machine; /* 0: none, or not known */
+    uint32_t tenant;
+    pid_t pid;
+    uint64_t start;
+    bool alive; /* the owner has a process left */
+} LedgerObject;
+/* The objects of a context (0: of all), by context and id. *ret_objects is freed with g_free(). */
+int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n);
+
+typedef struct {
+    uint32_t context; /* 0: it was not known to which */
+    uint32_t owner;
+    uint32_t machine;
+    uint32_t tenant; /* of the context; 0: of none */
+    pid_t pid;
+    uint64_t start;
+    bool alive;
+    struct ledger_book book;
+} LedgerBook;
+/* What every owner has in every context; a dead owner's pages are orphans. By context and owner.
+ * *ret_books is freed with g_free(). */
+int ledger_books(Ledger *ledger, LedgerBook **ret_books, size_t *ret_n);
+
+/* What one process has in one context, by the kernel's own structures. */
+typedef struct {
+    uint32_t context;
+    uint32_t tenant;
+    pid_t pid;
+    uint64_t start;
+    uint64_t areas;
+    uint64_t pinned;  /* pages that the kernel has pinned */
+    uint64_t charged; /* pages that the kernel has charged; at rest the same */
+    uint64_t unique;  /* pages pinned, each counted once however often it is mapped */
+    uint64_t mapped;  /* bytes mapped, pinned or not: what a limit counts */
+    uint64_t mapped_unique;
+} LedgerTruth;
+
+typedef struct {
+    uint64_t contexts; /* walked */
+    uint64_t ranges;
+    uint64_t drift;    /* pages by which the ledger was off, up or down; now mended */
+    uint64_t mended;   /* entries that were wrong or missing */
+    uint64_t seeded;   /* objects that were not known */
+    uint64_t unstable; /* entries that moved too fast to be judged */
+} LedgerDrift;
+
+/* Reads every IOMMUFD of the host from the kernel's own structures and mends the books. What is
+ * moving is compared twice and else left alone. *ret_truths is by context and process, and freed
+ * with g_free(). Every out parameter may be NULL. */
+int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
+                     size_t *ret_n);
+/* Tells the kernel how much of what the tenant has mapped is the same memory more than once, so
+ * that its limit counts unique bytes. Call after ledger_reconcile() with the sums of its truths
+ * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile. */
+int ledger_set_credit(Ledger *ledger, uint32_t tenant, uint64_t bytes, uint64_t releases);
+
+/* Becomes readable when there are events. */
+int ledger_event_fd(const Ledger *ledger);
+typedef void (*LedgerEventHandler)(const struct ledger_event *event, void *data);
+/* Hands every waiting event to the handler. */
+int ledger_dispatch(Ledger *ledger, LedgerEventHandler handler, void *data);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A machine for tests: a process of its own that holds the tenant's IOMMUFD and perhaps a device,
+ * and issues the ioctls it is told to, as whoever has taken over a VMM could.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kernel/uapi/iommufd.h"
+#include "kernel/uapi/vfio.h"
+
+/* What kernel/uapi/ has no use for. */
+#define IOMMU_VFIO_IOAS _IO(IOMMUFD_TYPE, 0x88)
+#define IOMMU_HWPT_SET_DIRTY_TRACKING _IO(IOMMUFD_TYPE, 0x8b)
+#define IOMMU_FAULT_QUEUE_ALLOC _IO(IOMMUFD_TYPE, 0x8e)
+#define IOMMU_VIOMMU_ALLOC _IO(IOMMUFD_TYPE, 0x90)
+#define IOMMU_VDEVICE_ALLOC _IO(IOMMUFD_TYPE, 0x91)
+#define IOMMU_VEVENTQ_ALLOC _IO(IOMMUFD_TYPE, 0x93)
+#define IOMMU_HW_QUEUE_ALLOC _IO(IOMMUFD_TYPE, 0x94)
+#define VFIO_IOMMU_MAP_DMA _IO(VFIO_TYPE, VFIO_BASE + 13)
+
+#define MACHINE_MAP_FLAGS 6 /* readable and writeable; an address of the kernel's choice */
+#define MACHINE_MAP_FIXED 7
+/* What races(): every answer that was not one of these is counted as other. */
+typedef struct {
+    uint64_t tries;
+    uint64_t granted;
+    uint64_t refused; /* EACCES, EDQUOT */
+    uint64_t other;
+} MachineRace;
+
+typedef struct {
+    pid_t pid;
+    uint64_t start;
+    int channel;
+    int peer;    /* the channel's number in the machine */
+    int iommufd; /* its number in the machine */
+    int device;
+} Machine;
+
+/* Starts one. iommufd is inherited (-1: none); device is the path of a character device, or NULL.
+ * With user != 0 it then gives up root. */
+void machine_start(Machine *machine, int iommufd, const char *device, uid_t user);
+/* Ends it by SIGKILL and waits. */
+void machine_kill(Machine *machine);
+/* Waits for its end, if it ends within a second; returns whether it was killed. */
+bool machine_was_killed(Machine *machine);
+
+/* ioctl() there: 0 or more, or a negative errno. The argument comes back. -EPIPE: it is dead. */
+int machine_ioctl(Machine *machine, int fd, unsigned long command, void *argument, size_t size);
+/* The same in a child that the machine forks for it. */
+int machine_fork_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
+                       size_t size);
+/* Memory of its own, present; or a memfd. */
+uint64_t machine_memory(Machine *machine, uint64_t size);
+int machine_memfd(Machine *machine, uint64_t size);
+int machine_open(Machine *machine, const char *path);
+/* A descriptor by SCM_RIGHTS: its number there, or -errno (-EACCES: it did not get through). */
+int machine_receive(Machine *machine, int fd);
+/* Issues an ioctl over and over while another thread flips the 64 bits (32 if !wide) at offset of
+ * the argument between what they are and `other`. After each success `undo` follows, if given. */
+bool machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
+                  size_t size, size_t offset, bool wide, uint64_t other, uint64_t tries,
+                  unsigned long undo, const void *undo_argument, size_t undo_size,
+                  MachineRace *ret_race);
+
+/* Nanoseconds that `times` mappings and unmappings of memory there take, pair by pair on end; with
+ * length 0, that many ioctls which have nothing to do with it. */
+uint64_t machine_time(Machine *machine, uint32_t ioas, uint64_t memory, uint64_t length,
+                      uint64_t times);
+
+/* Shorthands on the machine's IOMMUFD. */
+int machine_ioas(Machine *machine, uint32_t *ret_id);
+int machine_map(Machine *machine, uint32_t ioas, uint64_t address, uint64_t length, uint64_t *iova,
+                bool fixed);
+int machine_map_file(Machine *machine, uint32_t ioas, int memfd, uint64_t offset, uint64_t length,
+                     uint64_t *ret_iova);
+int machine_copy(Machine *machine, uint32_t to, uint32_t from, uint64_t iova, uint64_t length,
+                 uint64_t *ret_iova);
+int machine_unmap(Machine *machine, uint32_t ioas, uint64_t iova, uint64_t length);
+int machine_destroy(Machine *machine, uint32_t id);
+int machine_hwpt(Machine *machine, uint32_t device, uint32_t parent, uint32_t *ret_id);
+int machine_bind(Machine *machine, int device, int iommufd, uint32_t *ret_id);
+int machine_attach(Machine *machine, int device, uint32_t page_table);
+
+/* Pages, from /proc/PID/status (VmPin), and of the whole host. */
+uint64_t machine_pinned(pid_t pid);
+uint64_t host_pinned(void);
