@@ -16,12 +16,22 @@
 #define SUFFIX ".conf"
 #define FILE_SIZE_MAX (1024 * 1024)
 
+/* Those that hand an IOMMUFD from iommud to a machine: systemd keeps it, the bus and the agent
+ * carry it, libvirt gives it to QEMU. */
+static const char *const default_carriers[] = {
+    "dbus.service",     "dbus-broker.service", "iommud-libvirt.service",
+    "libvirtd.service", "virtqemud.service",   NULL,
+};
+
 Config *config_new(void)
 {
     Config *config = g_new0(Config, 1);
     config->budget = SIZE_INFINITY;
     config->budget_percent = 100;
     config->admission_timeout = 600;
+    config->guard = GUARD_KNOWN;
+    config->direct_open = true;
+    config->carriers = g_strdupv((char **)default_carriers);
     config->tenants = g_ptr_array_new_with_free_func((GDestroyNotify)tenant_config_free);
     return config;
 }
@@ -32,6 +42,7 @@ void config_free(Config *config)
         return;
     g_ptr_array_unref(config->tenants);
     g_free(config->default_tenant);
+    g_strfreev(config->carriers);
     g_free(config);
 }
 

@@ -9,6 +9,26 @@
 #define SUFFIX ".conf"
 #define TIMEOUT_MAX (24 * 60 * 60)
 
+static const char *const guards[_GUARD_MAX] = {
+    [GUARD_OFF] = "off",
+    [GUARD_KNOWN] = "known",
+    [GUARD_STRICT] = "strict",
+};
+
+const char *guard_to_string(Guard guard)
+{
+    return guards[guard];
+}
+
+int guard_from_string(const char *text)
+{
+    for (int i = 0; i < _GUARD_MAX; i++) {
+        if (g_strcmp0(guards[i], text) == 0)
+            return i;
+    }
+    return -1;
+}
+
 /* ---- values ---- */
 
 static gboolean refuse_value(const char *value, const char *expected, GError **error)
@@ -59,6 +79,63 @@ static gboolean parse_timeout(const char *value, void *target, GError **error)
     return TRUE;
 }
 
+static gboolean parse_guard(const char *value, void *target, GError **error)
+{
+    Config *config = target;
+    int guard = guard_from_string(value);
+    if (guard < 0)
+        return refuse_value(value, "a guard: write off, known or strict", error);
+    config->guard = (Guard)guard;
+    return TRUE;
+}
+
+static gboolean parse_yes(const char *value, bool *target, GError **error)
+{
+    bool yes = g_str_equal(value, "yes");
+    if (!yes && !g_str_equal(value, "no"))
+        return refuse_value(value, "an answer: write yes or no", error);
+    *target = yes;
+    return TRUE;
+}
+
+static gboolean parse_require_guard(const char *value, void *target, GError **error)
+{
+    return parse_yes(value, &((Config *)target)->require_guard, error);
+}
+
+static gboolean parse_direct_open(const char *value, void *target, GError **error)
+{
+    return parse_yes(value, &((Config *)target)->direct_open, error);
+}
+
+/* A unit's name, never a path: it becomes a part of one. */
+static gboolean unit_check(const char *unit, GError **error)
+{
+    size_t length = strlen(unit);
+    bool ok = length <= 255 && unit[0] != '.' && strchr(unit, '.');
+    for (size_t i = 0; ok && i < length; i++)
+        ok = g_ascii_isalnum(unit[i]) || strchr(":-_.\\@", unit[i]);
+    return ok || refuse_value(unit, "the name of a systemd unit, such as libvirtd.service", error);
+}
+
+static gboolean parse_carriers(const char *value, void *target, GError **error)
+{
+    Config *config = target;
+    g_auto(GStrv) parts = g_strsplit(value, ";", -1);
+    g_autoptr(GStrvBuilder) units = g_strv_builder_new();
+    for (char **part = parts; *part; part++) {
+        g_strstrip(*part);
+        if (!**part)
+            continue;
+        if (!unit_check(*part, error))
+            return FALSE;
+        g_strv_builder_add(units, *part);
+    }
+    g_strfreev(config->carriers);
+    config->carriers = g_strv_builder_end(units);
+    return TRUE;
+}
+
 static gboolean parse_id(const char *value, void *target, GError **error)
 {
     TenantConfig *config = target;
@@ -93,6 +170,16 @@ static gboolean parse_accounting(const char *value, void *target, GError **error
     return TRUE;
 }
 
+static gboolean parse_count(const char *value, void *target, GError **error)
+{
+    TenantConfig *config = target;
+    int count = count_from_string(value);
+    if (count < 0)
+        return refuse_value(value, "a way to count: write charged or unique", error);
+    config->count = (Count)count;
+    return TRUE;
+}
+
 static gboolean parse_devices(const char *value, void *target, GError **error)
 {
     TenantConfig *config = target;
@@ -123,11 +210,16 @@ static const Rule config_rules[] = {
     {"Host", "Budget", parse_budget},
     {"Tenants", "Default", parse_default},
     {"Machines", "AdmissionTimeout", parse_timeout},
+    {"Kernel", "Guard", parse_guard},
+    {"Kernel", "RequireGuard", parse_require_guard},
+    {"Kernel", "DirectOpen", parse_direct_open},
+    {"Kernel", "Carriers", parse_carriers},
 };
 
 static const Rule tenant_rules[] = {
     {"Tenant", "Id", parse_id},
     {"Tenant", "Limit", parse_limit},
+    {"Tenant", "Count", parse_count},
     {"Tenant", "Isolation", parse_isolation},
     {"Tenant", "Accounting", parse_accounting},
     {"Tenant", "Devices", parse_devices},
@@ -260,6 +352,7 @@ char *tenant_config_to_data(const TenantConfig *config)
         g_string_append(data, "Limit=infinity\n");
     else
         g_string_append_printf(data, "Limit=%" PRIu64 "\n", config->limit);
+    g_string_append_printf(data, "Count=%s\n", count_to_string(config->count));
     g_string_append_printf(data, "Isolation=%s\n", isolation_to_string(config->isolation));
     g_string_append_printf(data, "Accounting=%s\n", accounting_to_string(config->accounting));
     if (config->devices) {

@@ -8,23 +8,45 @@
  *   [Host]                          [Tenant]
  *   Budget=90%|64G|infinity         Id=acme          (default: the file's name)
  *   [Tenants]                       Limit=64G|infinity
- *   Default=acme                    Isolation=tenant|machine
- *   [Machines]                      Accounting=process|user
- *   AdmissionTimeout=600            Devices=0000:81:00.*;10de:*;
+ *   Default=acme                    Count=charged|unique
+ *   [Machines]                      Isolation=tenant|machine
+ *   AdmissionTimeout=600            Accounting=process|user
+ *   [Kernel]                        Devices=0000:81:00.*;10de:*;
+ *   Guard=off|known|strict
+ *   RequireGuard=yes|no
+ *   DirectOpen=yes|no
+ *   Carriers=libvirtd.service;...
  */
 #pragma once
 
 #include "policy/tenant.h"
+
+/* What the kernel component checks on the IOMMUFDs that iommud opened. */
+typedef enum {
+    GUARD_OFF,
+    GUARD_KNOWN,  /* ioctls that it does not know are allowed, and counted */
+    GUARD_STRICT, /* they are refused */
+    _GUARD_MAX,
+} Guard;
+
+/* "off"/"known"/"strict". from_string: -1 for anything else. */
+const char *guard_to_string(Guard guard);
+int guard_from_string(const char *text);
 
 typedef struct {
     uint64_t budget;            /* bytes; SIZE_INFINITY: none. Used when budget_percent is 0 */
     unsigned budget_percent;    /* of the host's memory, 1 to 100; 0: budget is meant */
     char *default_tenant;       /* for machines that name none; NULL: they are refused */
     unsigned admission_timeout; /* seconds after which an unstarted machine gives back */
-    GPtrArray *tenants;         /* owned TenantConfig */
+    Guard guard;
+    bool require_guard; /* without it no IOMMUFD is shared */
+    bool direct_open;   /* machines may open /dev/iommu themselves */
+    char **carriers;    /* systemd units that pass IOMMUFDs on */
+    GPtrArray *tenants; /* owned TenantConfig */
 } Config;
 
-/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, no tenant. */
+/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known, RequireGuard=no,
+ * DirectOpen=yes, the units of D-Bus and libvirt as carriers, no tenant. */
 Config *config_new(void);
 /*
  * Reads both folders. Missing folders and files are the defaults; in tenants.d, files whose name

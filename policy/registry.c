@@ -219,6 +219,13 @@ static Machine *machines_insert(Registry *registry, Newcomer *newcomer,
     return machine;
 }
 
+/* What the tenant's limit counts of it. */
+static uint64_t newcomer_bytes(const Newcomer *newcomer, const AdmissionRequest *request)
+{
+    bool unique = newcomer->tenant->config->count == COUNT_UNIQUE && request->unique_bytes > 0;
+    return unique ? MIN(request->unique_bytes, request->bytes) : request->bytes;
+}
+
 Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
                         const HostDevice *host_devices, size_t n_host_devices, GError **error)
 {
@@ -235,7 +242,8 @@ Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
     if (!admission_check(&admission, newcomer.addresses, error))
         return NULL;
     g_autofree char *title = newcomer_title(&newcomer, request);
-    Charge *charge = charge_take(newcomer.tenant->budget, request->bytes, title, error);
+    uint64_t bytes = newcomer_bytes(&newcomer, request);
+    Charge *charge = charge_take(newcomer.tenant->budget, bytes, title, error);
     return charge ? machines_insert(registry, &newcomer, request, charge) : NULL;
 }
 

@@ -57,14 +57,16 @@ typedef struct {
     const char *uuid; /* any spelling */
     const char *name;
     const char *tenant;         /* NULL or "": the default tenant */
-    uint64_t bytes;             /* the reservation */
+    uint64_t bytes;             /* the reservation: what the kernel will charge */
     const char *const *devices; /* NULL-terminated addresses, may be empty or NULL */
     bool iommufd;
+    uint64_t unique_bytes; /* as bytes, with each page once; 0: no less than bytes */
 } AdmissionRequest;
 
 /*
  * Admits a machine: tenant, device rules, groups, limit and host budget, in this order, all or
  * nothing. host_devices: what the kernel has now.
+ * What is reserved is unique_bytes where the tenant counts unique bytes, else bytes.
  * INVALID_ARGUMENT: uuid, name (empty, control characters, over 255 bytes), device named twice,
  * infinite bytes; NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's
  * rules, or a bridge); DEVICE_BUSY (another machine's); GROUP_SHARED (see policy/admission.h);

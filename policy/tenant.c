@@ -18,6 +18,11 @@ static const char *const accountings[_ACCOUNTING_MAX] = {
     [ACCOUNTING_USER] = "user",
 };
 
+static const char *const counts[_COUNT_MAX] = {
+    [COUNT_CHARGED] = "charged",
+    [COUNT_UNIQUE] = "unique",
+};
+
 static int table_find(const char *const *table, int n, const char *text)
 {
     for (int i = 0; i < n; i++) {
@@ -47,6 +52,16 @@ int accounting_from_string(const char *text)
     return table_find(accountings, _ACCOUNTING_MAX, text);
 }
 
+const char *count_to_string(Count count)
+{
+    return counts[count];
+}
+
+int count_from_string(const char *text)
+{
+    return table_find(counts, _COUNT_MAX, text);
+}
+
 /* ---- config ---- */
 
 TenantConfig *tenant_config_new(const char *id)
@@ -63,6 +78,7 @@ TenantConfig *tenant_config_copy(const TenantConfig *config)
     copy->limit = config->limit;
     copy->isolation = config->isolation;
     copy->accounting = config->accounting;
+    copy->count = config->count;
     copy->devices = g_strdupv(config->devices);
     copy->source = g_strdup(config->source);
     return copy;

@@ -22,11 +22,20 @@ typedef enum {
     _ACCOUNTING_MAX,
 } Accounting;
 
-/* "tenant"/"machine"; "process"/"user". from_string: -1 for anything else. */
+/* Which bytes a limit counts. A page that is mapped in two address spaces is charged twice. */
+typedef enum {
+    COUNT_CHARGED, /* what the kernel charges: each mapping */
+    COUNT_UNIQUE,  /* what is really pinned: each page once */
+    _COUNT_MAX,
+} Count;
+
+/* "tenant"/"machine"; "process"/"user"; "charged"/"unique". from_string: -1 for anything else. */
 const char *isolation_to_string(Isolation isolation);
 int isolation_from_string(const char *text);
 const char *accounting_to_string(Accounting accounting);
 int accounting_from_string(const char *text);
+const char *count_to_string(Count count);
+int count_from_string(const char *text);
 
 /* What configuration or CreateTenant says about a tenant. */
 typedef struct {
@@ -34,11 +43,12 @@ typedef struct {
     uint64_t limit; /* bytes, or SIZE_INFINITY */
     Isolation isolation;
     Accounting accounting;
+    Count count;
     char **devices; /* patterns (device.h); NULL: every device, empty: none */
     char *source;   /* the file that defines it, NULL: made at run time */
 } TenantConfig;
 
-/* No limit, ISOLATION_TENANT, ACCOUNTING_PROCESS, every device. */
+/* No limit, ISOLATION_TENANT, ACCOUNTING_PROCESS, COUNT_CHARGED, every device. */
 TenantConfig *tenant_config_new(const char *id);
 TenantConfig *tenant_config_copy(const TenantConfig *config);
 /* Accepts NULL. */

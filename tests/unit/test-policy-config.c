@@ -89,6 +89,10 @@ static void test_defaults(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(config->budget_percent, ==, 100);
     g_assert_null(config->default_tenant);
     g_assert_cmpuint(config->admission_timeout, ==, 600);
+    g_assert_cmpint(config->guard, ==, GUARD_KNOWN);
+    g_assert_false(config->require_guard);
+    g_assert_true(config->direct_open);
+    g_assert_true(g_strv_contains((const char *const *)config->carriers, "libvirtd.service"));
     g_assert_cmpuint(config->tenants->len, ==, 0);
     g_assert_cmpuint(config_host_budget(config, 64 * GIB), ==, 64 * GIB);
     config_free(NULL);
@@ -98,9 +102,11 @@ static void test_all(Fixture *fixture, gconstpointer data)
 {
     write_file(fixture->etc, "iommud.conf",
                "# the host\n[Host]\nBudget = 90% \n\n[Tenants]\nDefault=acme\n"
-               "[Machines]\nAdmissionTimeout=60\n");
+               "[Machines]\nAdmissionTimeout=60\n"
+               "[Kernel]\nGuard=strict\nRequireGuard=yes\nDirectOpen=no\n"
+               "Carriers=mine.service; other@1.service;\n");
     write_file(fixture->etc, "tenants.d/acme.conf",
-               "[Tenant]\nLimit=64G\nIsolation=machine\nAccounting=user\n"
+               "[Tenant]\nLimit=64G\nCount=unique\nIsolation=machine\nAccounting=user\n"
                "Devices=0000:81:00.*; 10de:*;\n");
     write_file(fixture->etc, "tenants.d/other.conf", "[Tenant]\nId=Zeta\nLimit=infinity\n");
     write_file(fixture->state, "tenants.d/made.conf", "[Tenant]\nDevices=\n");
@@ -109,6 +115,11 @@ static void test_all(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(config->budget_percent, ==, 90);
     g_assert_cmpstr(config->default_tenant, ==, "acme");
     g_assert_cmpuint(config->admission_timeout, ==, 60);
+    g_assert_cmpint(config->guard, ==, GUARD_STRICT);
+    g_assert_true(config->require_guard);
+    g_assert_false(config->direct_open);
+    g_assert_cmpuint(g_strv_length(config->carriers), ==, 2);
+    g_assert_cmpstr(config->carriers[1], ==, "other@1.service");
     g_assert_cmpuint(config->tenants->len, ==, 3);
 
     const TenantConfig *zeta = config->tenants->pdata[0];
@@ -119,6 +130,7 @@ static void test_all(Fixture *fixture, gconstpointer data)
     const TenantConfig *acme = config->tenants->pdata[1];
     g_assert_cmpstr(acme->id, ==, "acme");
     g_assert_cmpuint(acme->limit, ==, 64 * GIB);
+    g_assert_cmpint(acme->count, ==, COUNT_UNIQUE);
     g_assert_cmpint(acme->isolation, ==, ISOLATION_MACHINE);
     g_assert_cmpint(acme->accounting, ==, ACCOUNTING_USER);
     g_assert_cmpuint(g_strv_length(acme->devices), ==, 2);
@@ -205,6 +217,15 @@ static void test_values(Fixture *fixture, gconstpointer data)
         {"[Machines]\nAdmissionTimeout=10s\n", "File TOP/etc/iommud.conf, group [Machines]..."},
         {"[Machines]\nAdmissionTimeout=99999999999999999999\n",
          "File TOP/etc/iommud.conf, group [Machines]..."},
+        {"[Kernel]\nGuard=on\n", "File TOP/etc/iommud.conf, group [Kernel], key Guard: \"on\" is "
+                                 "not a guard: write off, known or strict."},
+        {"[Kernel]\nRequireGuard=1\n", "File TOP/etc/iommud.conf, group [Kernel], key "
+                                       "RequireGuard: \"1\" is not an answer: write yes or no."},
+        {"[Kernel]\nCarriers=libvirtd.service;../x.service\n",
+         "File TOP/etc/iommud.conf, group [Kernel], key Carriers: \"../x.service\" is not the name "
+         "of a systemd unit, such as libvirtd.service."},
+        {"[Kernel]\nCarriers=a/b.service\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nCarriers=libvirtd\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"Budget=1G\n", "File TOP/etc/iommud.conf can't be read: ..."},
         {"[Host]\nnonsense\n", "File TOP/etc/iommud.conf can't be read: ..."},
         {"[Host\n", "File TOP/etc/iommud.conf can't be read: ..."},
@@ -232,6 +253,8 @@ static void test_tenant_values(Fixture *fixture, gconstpointer data)
         {"[Tenant]\nIsolation=none\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], key "
                                        "Isolation: \"none\" is not an isolation: write tenant or "
                                        "machine."},
+        {"[Tenant]\nCount=all\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], key Count: "
+                                  "\"all\" is not a way to count: write charged or unique."},
         {"[Tenant]\nAccounting=mm\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], key "
                                       "Accounting: \"mm\" is not an accounting: write process or "
                                       "user."},
@@ -343,6 +366,7 @@ static void test_save(Fixture *fixture, gconstpointer data)
     tenant->limit = 64 * GIB + 1;
     tenant->isolation = ISOLATION_MACHINE;
     tenant->accounting = ACCOUNTING_USER;
+    tenant->count = COUNT_UNIQUE;
     tenant->devices = g_strsplit("0000:81:1[0-7].*;10de:*", ";", -1);
     g_autoptr(GError) error = NULL;
     mode_t before = umask(0);
@@ -363,6 +387,7 @@ static void test_save(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(read->limit, ==, 64 * GIB + 1);
     g_assert_cmpint(read->isolation, ==, ISOLATION_MACHINE);
     g_assert_cmpint(read->accounting, ==, ACCOUNTING_USER);
+    g_assert_cmpint(read->count, ==, COUNT_UNIQUE);
     g_assert_cmpstrv(read->devices, tenant->devices);
 
     /* Again, over what is there, and without a limit and rules. */

@@ -185,7 +185,12 @@ static void step_admit(Model *model)
 
     g_autofree char *uuid = g_strdup_printf("00000000-0000-4000-8000-%012x", at);
     g_autofree char *tenant = g_strdup_printf("tenant-%d", wish.tenant);
-    const AdmissionRequest request = {uuid, "machine", tenant, wish.bytes, devices, wish.iommufd};
+    const AdmissionRequest request = {.uuid = uuid,
+                                      .name = "machine",
+                                      .tenant = tenant,
+                                      .bytes = wish.bytes,
+                                      .devices = devices,
+                                      .iommufd = wish.iommufd};
     g_autoptr(GError) error = NULL;
     wish.machine = registry_admit(model->registry, &request, model->host, N_DEVICES, &error);
     note(model, expected, error);

@@ -142,6 +142,34 @@ static void test_admit(void)
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
 }
 
+/* Two devices with address spaces of their own: the same memory is charged twice. */
+static void test_admit_unique(void)
+{
+    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(GError) error = NULL;
+    AdmissionRequest request = {
+        .uuid = UUID_1,
+        .name = "web-1",
+        .tenant = "acme",
+        .bytes = 2 * GIB,
+        .iommufd = true,
+        .unique_bytes = GIB,
+    };
+    Tenant *acme = add_tenant(registry, "acme", GIB);
+    g_assert_null(registry_admit(registry, &request, NULL, 0, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
+    g_clear_error(&error);
+    acme->config->count = COUNT_UNIQUE;
+    Machine *machine = registry_admit(registry, &request, NULL, 0, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(charge_bytes(machine->charge), ==, GIB);
+    registry_remove_machine(registry, machine);
+
+    request.unique_bytes = 0;
+    g_assert_null(registry_admit(registry, &request, NULL, 0, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
+}
+
 static void test_admit_refuses(void)
 {
     g_autoptr(Registry) registry = registry_new(2 * GIB);
@@ -286,7 +314,12 @@ static void test_many(void)
         g_autofree char *name = g_strdup_printf("instance-%08x", i);
         g_autofree char *tenant = g_strdup_printf("tenant-%d", i % N_TENANTS);
         const char *const devices[] = {i < N_DEVICES ? host[i].address : NULL, NULL};
-        const AdmissionRequest request = {uuid, name, tenant, GIB, devices, true};
+        const AdmissionRequest request = {.uuid = uuid,
+                                          .name = name,
+                                          .tenant = tenant,
+                                          .bytes = GIB,
+                                          .devices = devices,
+                                          .iommufd = true};
         g_assert_nonnull(registry_admit(registry, &request, host, N_DEVICES, NULL));
     }
     for (int i = 0; i < N_DEVICES; i++)
@@ -309,6 +342,7 @@ int main(int argc, char **argv)
     g_test_add_func("/registry/tenants", test_tenants);
     g_test_add_func("/registry/remove-busy-tenant", test_remove_busy_tenant);
     g_test_add_func("/registry/admit", test_admit);
+    g_test_add_func("/registry/admit-unique", test_admit_unique);
     g_test_add_func("/registry/admit-refuses", test_admit_refuses);
     g_test_add_func("/registry/machines-sorted", test_machines_sorted);
     g_test_add_func("/registry/restore", test_restore);
