@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernel/cleanup.h"
+
 /* One context never takes more calls than this: a torn structure could lead in circles. */
 #define MAX_CALLS 100000
 
@@ -82,25 +84,17 @@ static int take_pages(const void *key, const void *value, void *data)
 /* Runs the iterator over all files, which also makes unknown contexts known. */
 static int find_opened(Ledger *ledger, GArray *opened)
 {
-    struct bpf_link *link = bpf_program__attach_iter(ledger->skeleton->progs.walk_files, NULL);
+    autoclose int fd = bpf_iter_create(ledger->walk_files);
     struct ledger_opened records[128];
-    int fd, r = 0;
+    int r = fd < 0 ? -errno : 0;
     ssize_t n;
 
-    if (!link)
-        return -errno;
-    fd = bpf_iter_create(bpf_link__fd(link));
-    if (fd < 0)
-        r = -errno;
     while (!r && (n = read(fd, records, sizeof(records)))) {
         if (n > 0)
             g_array_append_vals(opened, records, n / sizeof(records[0]));
         else if (errno != EAGAIN && errno != EINTR)
             r = -errno;
     }
-    if (fd >= 0)
-        close(fd);
-    bpf_link__destroy(link);
     return r;
 }
 
@@ -130,14 +124,13 @@ static int walk(Ledger *ledger, View *view, const Context *context)
     for (int calls = 0; !args.ret_done; calls++) {
         if (calls == MAX_CALLS)
             return -ELOOP;
-        r = ledger_run(ledger, ledger->skeleton->progs.walk_context, &args, sizeof(args));
+        r = ledger_run(ledger, WALK_CONTEXT, &args, sizeof(args));
         if (r)
             return r;
         take_rows(ledger, view, context, args.ret_rows);
     }
     /* Closed meanwhile: whatever was read there may have been anything. */
-    if (bpf_map_lookup_elem(bpf_map__fd(ledger->skeleton->maps.contexts), &context->address,
-                            &now) ||
+    if (ledger_get(ledger, MAP_CONTEXTS, &context->address, &now) ||
         now.serial != context->context.serial) {
         g_array_set_size(view->objects, objects);
         g_array_set_size(view->areas, areas);
@@ -159,13 +152,13 @@ static int look(Ledger *ledger, View **ret_view)
     view->known_pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     r = find_opened(ledger, view->opened);
     if (!r)
-        r = ledger_each(ledger->skeleton->maps.contexts, take_context, view->contexts);
+        r = ledger_each(ledger, MAP_CONTEXTS, take_context, view->contexts);
     for (guint i = 0; !r && i < view->contexts->len; i++)
         r = walk(ledger, view, &g_array_index(view->contexts, Context, i));
     if (!r)
-        r = ledger_each(ledger->skeleton->maps.objects, take_object, view->known_objects);
+        r = ledger_each(ledger, MAP_OBJECTS, take_object, view->known_objects);
     if (!r)
-        r = ledger_each(ledger->skeleton->maps.pages, take_pages, view->known_pages);
+        r = ledger_each(ledger, MAP_PAGES, take_pages, view->known_pages);
     if (r)
         return r;
     for (guint i = 0; i < view->areas->len; i++) {
@@ -263,7 +256,7 @@ static void mend_ranges(Ledger *ledger, const View *first, const View *second, L
             drift->unstable++;
             continue;
         }
-        count(ledger_run(ledger, ledger->skeleton->progs.control_mend, &args, sizeof(args)),
+        count(ledger_run(ledger, CONTROL_MEND, &args, sizeof(args)),
               args.is > was ? args.is - was : was - args.is, drift);
     }
 }
@@ -286,8 +279,7 @@ static void drop_ranges(Ledger *ledger, const View *first, const View *second, L
             drift->unstable++;
             continue;
         }
-        count(ledger_run(ledger, ledger->skeleton->progs.control_drop, &args, sizeof(args)),
-              known->charged, drift);
+        count(ledger_run(ledger, CONTROL_DROP, &args, sizeof(args)), known->charged, drift);
     }
 }
 
@@ -351,7 +343,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
             continue;
         }
         guess_owner(second, row, &seed);
-        if (!ledger_run(ledger, ledger->skeleton->progs.control_seed, &seed, sizeof(seed)))
+        if (!ledger_run(ledger, CONTROL_SEED, &seed, sizeof(seed)))
             drift->seeded++;
     }
 }
@@ -375,7 +367,7 @@ static void complete_contexts(Ledger *ledger, const View *view)
             complete = row->context != context->context.serial || object_is_known(view, row);
         }
         if (complete)
-            ledger_run(ledger, ledger->skeleton->progs.control_complete, &args, sizeof(args));
+            ledger_run(ledger, CONTROL_COMPLETE, &args, sizeof(args));
     }
 }
 
@@ -396,8 +388,7 @@ static int find_idle_book(const void *key, const void *value, void *data)
     if (book->pinned || book->mapped)
         return 0;
     if (!g_hash_table_contains(sweep->contexts, GUINT_TO_POINTER(place->context)) ||
-        bpf_map_lookup_elem(bpf_map__fd(sweep->ledger->skeleton->maps.owners), &place->owner,
-                            &owner))
+        ledger_get(sweep->ledger, MAP_OWNERS, &place->owner, &owner))
         g_array_append_val(sweep->idle, *place);
     return 0;
 }
@@ -411,10 +402,9 @@ static void sweep_books(Ledger *ledger, const View *view)
     for (guint i = 0; i < view->contexts->len; i++)
         g_hash_table_add(
             contexts, GUINT_TO_POINTER(g_array_index(view->contexts, Context, i).context.serial));
-    ledger_each(ledger->skeleton->maps.books, find_idle_book, &sweep);
+    ledger_each(ledger, MAP_BOOKS, find_idle_book, &sweep);
     for (guint i = 0; i < idle->len; i++)
-        bpf_map_delete_elem(bpf_map__fd(ledger->skeleton->maps.books),
-                            &g_array_index(idle, struct ledger_book_key, i));
+        ledger_drop(ledger, MAP_BOOKS, &g_array_index(idle, struct ledger_book_key, i));
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -505,7 +495,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     const View *view;
     int r;
 
-    if (!ledger->active)
+    if (!ledger->report.active)
         return -EOPNOTSUPP;
     r = look(ledger, &first);
     if (!r && differs(first)) {

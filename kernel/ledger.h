@@ -38,8 +38,18 @@ typedef struct {
     uint32_t max_owners;
 } LedgerOptions;
 
-/* Loads the programs, or takes over those that are pinned, and reconciles the books. The caller
- * becomes the service, which may name every object. Never fails for want of a feature. -ENOMEM. */
+/* What came of loading: `active` (the ledger counts), `guarding`, `exact`, and the sentences. */
+typedef struct ledger_report LedgerReport;
+
+/* Loads this version's programs and pins them in the folder, unless they are there, and does no
+ * more: a step of its own, for it needs many privileges and much memory. Never fails for want of a
+ * feature: the report says what there is, and why not. -ENOMEM. */
+int ledger_load(const LedgerOptions *options, LedgerReport *ret_report);
+
+/* Takes over the programs that are pinned, and reconciles the books; needs no privilege but access
+ * to the folder. What is not there yet is loaded by a child process. Without a folder the programs
+ * are loaded here and end with the ledger. The caller becomes the service, which may name every
+ * object. Never fails for want of a feature. -ENOMEM. */
 int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
 /* Programs of another version go on beside the new ones until the caller has told these all that
  * it knows (tenants, IOMMUFDs, machines, devices) and calls this: the guard has no gap. */
@@ -66,12 +76,12 @@ bool ledger_was_taken_over(const Ledger *ledger);
  * flags change. What is mapped there already becomes the tenant's, whose limit is to be set
  * before. -EINVAL: not an IOMMUFD. */
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
-/* The bytes that the tenant may have mapped; LEDGER_NO_LIMIT: any. */
-int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes);
+/* The bytes that the tenant may have mapped (LEDGER_NO_LIMIT: any), and how they are counted. */
+int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, enum ledger_count count);
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
 
 /* A machine that may show itself from now on: by binding one of its devices, by a process in its
- * cgroup, or by name. */
+ * cgroup, or by name. Again for the same: it stays as it is. -EEXIST: it is another tenant's. */
 int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant);
 /* It is gone; what it left keeps its owner until it is destroyed. -ENOENT. */
 int ledger_remove_machine(Ledger *ledger, uint32_t machine);
@@ -81,15 +91,17 @@ int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t mach
                         uint32_t tenant, uint32_t *ret_owner);
 /* The process is the service, or a carrier, which may receive a guarded file to pass it on. */
 int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_role role);
-/* Processes in the cgroup (inode number of its folder) and below are the machine. */
+/* Processes in the cgroup (inode number of its folder) and below are the machine; with
+ * LEDGER_CARRIER they are carriers. Of several the nearest to a process counts. */
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
 int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
 
-/* The character device rdev (st_rdev of /dev/vfio/devices/vfioN) may be bound by the machine (0:
- * by one process of the tenant). flags: enum ledger_device_flags. */
-int ledger_admit_device(Ledger *ledger, dev_t rdev, uint32_t tenant, uint32_t machine,
+/* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process of
+ * the tenant); it need not be VFIO's yet. flags: enum ledger_device_flags. -EINVAL: not a PCI
+ * address. */
+int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
                         unsigned flags);
-int ledger_dismiss_device(Ledger *ledger, dev_t rdev);
+int ledger_dismiss_device(Ledger *ledger, const char *address);
 
 /* What a tenant has. -ENOENT. */
 int ledger_tenant(Ledger *ledger, uint32_t tenant, struct ledger_tenant *ret_tenant);
@@ -115,6 +127,9 @@ typedef struct {
 } LedgerObject;
 /* The objects of a context (0: of all), by context and id. *ret_objects is freed with g_free(). */
 int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n);
+/* One object of a context. May be called by any thread at any time. -ENOENT. */
+int ledger_lookup_object(const Ledger *ledger, uint32_t context, uint32_t id,
+                         LedgerObject *ret_object);
 
 typedef struct {
     uint32_t context; /* 0: it was not known to which */
@@ -160,7 +175,8 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
                      size_t *ret_n);
 /* Tells the kernel how much of what the tenant has mapped is the same memory more than once, so
  * that its limit counts unique bytes. Call after ledger_reconcile() with the sums of its truths
- * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile. */
+ * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile;
+ * -EINVAL: its limit counts charged bytes. */
 int ledger_set_credit(Ledger *ledger, uint32_t tenant, uint64_t bytes, uint64_t releases);
 
 /* Becomes readable when there are events. */

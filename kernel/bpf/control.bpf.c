@@ -126,12 +126,15 @@ int control_name(struct ledger_name *args)
 SEC("syscall")
 int control_limit(struct ledger_limit *args)
 {
-    struct ledger_tenant new = {.limit = args->limit}, *account;
+    struct ledger_tenant new = {.limit = args->limit, .count = args->count}, *account;
     __u32 tenant = args->tenant;
 
     account = bpf_map_lookup_elem(&tenants, &tenant);
     if (account) {
         *(volatile __u64 *)&account->limit = args->limit;
+        account->count = args->count;
+        if (args->count == LEDGER_COUNT_CHARGED)
+            *(volatile __s64 *)&account->credit = 0;
         return 0;
     }
     return bpf_map_update_elem(&tenants, &tenant, &new, BPF_NOEXIST);
@@ -148,6 +151,8 @@ int control_credit(struct ledger_credit *args)
     account = bpf_map_lookup_elem(&tenants, &tenant);
     if (!account)
         return -ENOENT;
+    if (account->count == LEDGER_COUNT_CHARGED)
+        return -EINVAL;
     was = *(volatile __s64 *)&account->credit;
     if (*(volatile __u64 *)&account->releases != args->releases)
         return -ESTALE;

@@ -308,9 +308,10 @@ static __noinline __u64 context_of_fd(__u32 fd)
  * the device was admitted for, if nobody has before: QEMU binds its devices long before iommud
  * learns its pid.
  */
-static __noinline int claim_device(__u32 rdev, __u32 tenant, __u32 owner_id, bool bind)
+static __noinline int claim_device(const struct ledger_device_key *key, __u32 tenant,
+                                   __u32 owner_id, bool bind)
 {
-    struct ledger_device *device = bpf_map_lookup_elem(&devices, &rdev);
+    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
     struct ledger_owner *owner = get_owner(owner_id);
     struct ledger_machine *machine;
     __u32 token, was;
@@ -341,11 +342,22 @@ static __noinline int claim_device(__u32 rdev, __u32 tenant, __u32 owner_id, boo
     return 0;
 }
 
-static __always_inline int guard_device(struct file *file, __u32 rdev, __u32 cmd, unsigned long arg,
+/* A device's name; one that does not fit is cut off, and then nobody's. */
+static __always_inline void name_device(const struct vfio_device_file *opened,
+                                        struct ledger_device_key *key)
+{
+    const char *name = BPF_CORE_READ(opened, device, dev, kobj.name);
+
+    if (bpf_probe_read_kernel_str(key->name, sizeof(key->name), name) >= (long)sizeof(key->name))
+        key->name[0] = 0;
+}
+
+static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned long arg,
                                         bool may_sleep)
 {
     __u32 nr = cmd & 0xff, owner, size;
     struct vfio_device_file *opened = file->private_data;
+    struct ledger_device_key key = {};
     struct ledger_context *context;
     struct ledger_device *device;
     union argument argument = {};
@@ -355,7 +367,8 @@ static __always_inline int guard_device(struct file *file, __u32 rdev, __u32 cmd
     size = nr == NR_BIND ? 12 : argument_size(nr);
     if ((nr == NR_BIND || nr == NR_ATTACH) && read_argument(&argument, size, arg, may_sleep))
         return -EFAULT;
-    device = bpf_map_lookup_elem(&devices, &rdev);
+    name_device(opened, &key);
+    device = bpf_map_lookup_elem(&devices, &key);
     if (nr == NR_BIND)
         ictx = context_of_fd(argument.word[2]);
     else
@@ -369,7 +382,7 @@ static __always_inline int guard_device(struct file *file, __u32 rdev, __u32 cmd
     owner = caller(context->tenant);
     if (owner == LEDGER_OWNER_SERVICE)
         return begin_call(ictx, context->tenant, owner, cmd, false) ? 0 : -ENOMEM;
-    if (!owner || claim_device(rdev, context->tenant, owner, nr == NR_BIND))
+    if (!owner || claim_device(&key, context->tenant, owner, nr == NR_BIND))
         return refuse(owner, ictx, cmd, 0, -EACCES);
     if (nr == NR_VFIO_MAP_OR_HOT_RESET)
         return device && device->flags & LEDGER_DEVICE_RESET_SHARED
@@ -407,7 +420,7 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
     rdev = file->f_inode->i_rdev;
     if (!options->vfio_major || rdev >> 20 != options->vfio_major)
         return 0;
-    return guard_device(file, rdev, cmd, arg, may_sleep);
+    return guard_device(file, cmd, arg, may_sleep);
 }
 
 /* Every ioctl of the host passes here: the first thing is to let the others go. */
@@ -457,7 +470,7 @@ static __always_inline int guard_receive(struct file *file)
     struct ledger_config *options;
     struct ledger_machine *machine;
     struct ledger_owner *owner;
-    __u32 token;
+    __u32 holder;
 
     if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE))
         return 0;
@@ -467,16 +480,15 @@ static __always_inline int guard_receive(struct file *file)
     process = current_process();
     if (process && process->role != LEDGER_ROLE_USER)
         return 0;
-    if (process) {
-        owner = get_owner(process->owner);
-        if (owner && owner->tenant == context->tenant)
-            return 0;
-    } else {
-        token = machine_of_cgroup();
-        machine = bpf_map_lookup_elem(&machines, &token);
-        if (machine && machine->tenant == context->tenant)
-            return 0;
-    }
+    owner = process ? get_owner(process->owner) : NULL;
+    if (owner && owner->tenant == context->tenant)
+        return 0;
+    holder = holder_of_cgroup();
+    if (holder == LEDGER_CARRIER)
+        return 0;
+    machine = process ? NULL : bpf_map_lookup_elem(&machines, &holder);
+    if (machine && machine->tenant == context->tenant)
+        return 0;
     return refuse(current_owner(true), ictx, 0, 0, -EACCES);
 }
 

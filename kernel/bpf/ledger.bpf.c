@@ -160,7 +160,6 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     entry->type = new.type;
     entry->tgid = new.tgid;
     entry->start = new.start;
-    entry->rdev = 0;
     __sync_lock_test_and_set(&entry->object, (__u64)object);
     owner = get_owner(new.owner);
     if (owner)

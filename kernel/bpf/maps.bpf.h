@@ -26,6 +26,13 @@ struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
     __type(key, __u32);
+    __type(value, struct ledger_report);
+} loaded SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
     __type(value, struct ledger_state);
 } state SEC(".maps");
 
@@ -85,7 +92,7 @@ struct {
     __type(value, struct ledger_machine);
 } machines SEC(".maps");
 
-/* cgroup id -> machine */
+/* cgroup id -> machine, or LEDGER_CARRIER */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
@@ -96,7 +103,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
-    __type(key, __u32);
+    __type(key, struct ledger_device_key);
     __type(value, struct ledger_device);
 } devices SEC(".maps");
 

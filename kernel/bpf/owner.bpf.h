@@ -8,7 +8,7 @@
 #include "maps.bpf.h"
 
 #define EVENTS_PER_SECOND 32
-#define CGROUP_LEVELS 8
+#define CGROUP_LEVELS 16
 
 static __always_inline __u64 start_ticks(struct task_struct *task)
 {
@@ -41,19 +41,26 @@ static __always_inline struct ledger_process *current_process(void)
     return get_process(bpf_get_current_pid_tgid() >> 32, current_start());
 }
 
-/* The machine that the current cgroup, or one above it, was given to. 0: none. */
-static __noinline __u32 machine_of_cgroup(void)
+/* Whom the current cgroup, or the nearest above it that anybody has, was given to. 0: nobody. */
+static __noinline __u32 holder_of_cgroup(void)
 {
     __u64 id = bpf_get_current_cgroup_id();
-    __u32 *machine = bpf_map_lookup_elem(&cgroups, &id);
+    __u32 *holder = bpf_map_lookup_elem(&cgroups, &id);
 
-    for (int level = 1; !machine && level <= CGROUP_LEVELS; level++) {
+    for (int level = CGROUP_LEVELS; !holder && level > 0; level--) {
         id = bpf_get_current_ancestor_cgroup_id(level);
-        if (!id)
-            break;
-        machine = bpf_map_lookup_elem(&cgroups, &id);
+        if (id)
+            holder = bpf_map_lookup_elem(&cgroups, &id);
     }
-    return machine ? *machine : 0;
+    return holder ? *holder : 0;
+}
+
+/* The machine among these. 0: none. */
+static __always_inline __u32 machine_of_cgroup(void)
+{
+    __u32 holder = holder_of_cgroup();
+
+    return holder == LEDGER_CARRIER ? 0 : holder;
 }
 
 /* An owner of whom nothing is left and whom no machine names is forgotten. */

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 1
+#define LEDGER_LAYOUT 2
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -54,6 +54,9 @@ enum ledger_context_flags {
     LEDGER_CONTEXT_CLOSED_CIRCLE = 1 << 3, /* only known processes may receive its file */
 };
 
+/* In place of a machine's number: a cgroup whose processes pass guarded files on. */
+#define LEDGER_CARRIER 0xffffffffu
+
 enum ledger_guard_mode {
     LEDGER_GUARD_OFF = 0,
     LEDGER_GUARD_KNOWN = 1,  /* an unknown ioctl is allowed and counted */
@@ -66,6 +69,22 @@ enum ledger_config_flags {
 
 enum ledger_device_flags {
     LEDGER_DEVICE_RESET_SHARED = 1 << 0, /* its bus or slot holds another machine's device */
+};
+
+/* What a tenant's limit counts. */
+enum ledger_count {
+    LEDGER_COUNT_CHARGED = 0, /* every mapping */
+    LEDGER_COUNT_UNIQUE = 1,  /* memory that is mapped more than once only once */
+};
+
+/* Map "loaded", one element. Written by user space only: what came of loading. */
+struct ledger_report {
+    __u32 active;
+    __u32 guarding;
+    __u32 exact;
+    __u32 used;       /* a service has worked with it */
+    char reason[256]; /* one sentence, "" if active */
+    char guard_reason[256];
 };
 
 /* Map "config", one element. Written by user space only. */
@@ -112,7 +131,7 @@ struct ledger_object {
     __u32 tgid;
     __u32 owner;
     __u32 type; /* enum ledger_object_type */
-    __u32 rdev; /* a device's character device */
+    __u32 pad;
 };
 
 /* Map "pages": address of a struct iopt_pages -> one memory range that was mapped. */
@@ -169,6 +188,8 @@ struct ledger_tenant {
     __s64 peak;   /* pages */
     __u64 refused;
     __u64 releases; /* how often memory was given back */
+    __u32 count;    /* enum ledger_count */
+    __u32 pad;
 };
 
 /* Map "machines". Tokens are iommud's; it never reuses one. */
@@ -179,7 +200,11 @@ struct ledger_machine {
     __u32 pad;
 };
 
-/* Map "devices": character device -> whose it is. */
+/* Map "devices": a device, by its name on its bus -> whose it is. */
+#define LEDGER_DEVICE_NAME 16
+struct ledger_device_key {
+    char name[LEDGER_DEVICE_NAME]; /* "0000:01:00.0", filled up with 0; never full */
+};
 struct ledger_device {
     __u32 tenant;
     __u32 machine; /* 0: any one process of the tenant */
@@ -232,7 +257,7 @@ struct ledger_name {
 struct ledger_limit {
     __u64 limit;
     __u32 tenant;
-    __u32 pad;
+    __u32 count;
 };
 struct ledger_credit {
     __s64 credit;

@@ -176,9 +176,20 @@ struct iopt_area {
 
 struct iommufd_device;
 
-struct device;
+struct kobject {
+    const char *name;
+};
+
+struct device {
+    struct kobject kobj;
+};
+
+struct vfio_device {
+    struct device *dev;
+};
 
 struct vfio_device_file {
+    struct vfio_device *device;
     __u32 devid;
     struct iommufd_ctx *iommufd;
 };

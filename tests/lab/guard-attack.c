@@ -136,12 +136,11 @@ static void reap(uint32_t machine)
 
 static void admit(uint32_t machine, const char *device)
 {
-    struct stat st;
+    g_autofree char *address = device ? device_address(device) : NULL;
 
     if (ledger_add_machine(ledger, machine, TENANT))
         g_error("The machine can't be added.");
-    if (device &&
-        (stat(device, &st) || ledger_admit_device(ledger, st.st_rdev, TENANT, machine, 0)))
+    if (device && ledger_admit_device(ledger, address, TENANT, machine, 0))
         g_error("%s can't be admitted.", device);
 }
 
@@ -284,7 +283,7 @@ static void test_global(Guest *a)
 
 static void test_devices(Guest *a, const char *other, const char *nobodys)
 {
-    struct stat st;
+    g_autofree char *address = device_address(nobodys);
     uint32_t id;
     int fd;
 
@@ -298,11 +297,10 @@ static void test_devices(Guest *a, const char *other, const char *nobodys)
     fd = machine_open(&a->process, nobodys);
     check_error(machine_bind(&a->process, fd, iommufd, &id), -EACCES,
                 "binding a device that was not admitted");
-    stat(nobodys, &st);
-    ledger_admit_device(ledger, st.st_rdev, TENANT, a->token, 0);
+    ledger_admit_device(ledger, address, TENANT, a->token, 0);
     check_error(machine_bind(&a->process, fd, iommufd, &id), 0,
                 "binding it once it is admitted (hotplug)");
-    ledger_dismiss_device(ledger, st.st_rdev);
+    ledger_dismiss_device(ledger, address);
 }
 
 static void test_fork(Guest *a, const Guest *b)
@@ -324,7 +322,7 @@ static void test_limit(Guest *a, Guest *b)
     uint32_t bare;
     int first, second;
 
-    ledger_set_limit(ledger, TENANT, before + MIB);
+    ledger_set_limit(ledger, TENANT, before + MIB, LEDGER_COUNT_CHARGED);
     memory = machine_memory(&a->process, 4 * MIB);
     forget_events();
     host = host_pinned();
@@ -379,7 +377,7 @@ static void test_limit(Guest *a, Guest *b)
           "page by page both get what is left together (%d and %d)", first, second);
     check_books(a, "after the limit");
     check_books(b, "after the limit");
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
 }
 
 static void test_privileged(const char *device)
@@ -393,10 +391,10 @@ static void test_privileged(const char *device)
     ledger_name_process(ledger, root.pid, root.start, next_machine, TENANT, NULL);
     memory = machine_memory(&root, MIB);
     machine_ioas(&root, &ioas);
-    ledger_set_limit(ledger, TENANT, before);
+    ledger_set_limit(ledger, TENANT, before, LEDGER_COUNT_CHARGED);
     check_error(machine_map(&root, ioas, memory, MIB, &iova, false), -EDQUOT,
                 "a machine with CAP_IPC_LOCK is counted like any other");
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
     machine_kill(&root);
     reap(next_machine);
     ledger_remove_machine(ledger, next_machine++);
@@ -538,7 +536,7 @@ static void test_races(const char *device, Guest *victim, uint64_t tries)
                     .length = 4096,
                 };
 
-                ledger_set_limit(ledger, TENANT, tenant().mapped + MIB);
+                ledger_set_limit(ledger, TENANT, tenant().mapped + MIB, LEDGER_COUNT_CHARGED);
                 race(&sum, &attacker, device, IOMMU_IOAS_MAP, &map, sizeof(map),
                      G_STRUCT_OFFSET(struct iommu_ioas_map, length), true, 32 * MIB, tries);
             } else if (kind == 1) {
@@ -575,7 +573,7 @@ static void test_races(const char *device, Guest *victim, uint64_t tries)
             }
             above += tenant().mapped > (int64_t)tenant().limit && kind == 0;
             guest_end(&attacker);
-            ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+            ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
         }
         ledger_state(ledger, &state);
         printf("# changing %s: %d attackers, %d killed; of those that lived %" G_GUINT64_FORMAT
@@ -626,7 +624,6 @@ int main(int argc, char **argv)
     uint64_t tries = 20000, host = host_pinned();
     uint64_t missed = 0;
     struct ledger_state state;
-    struct stat st;
     Guest a, b;
 
     if (argc > 1 && g_str_has_prefix(argv[1], "--tries=")) {
@@ -649,7 +646,7 @@ int main(int argc, char **argv)
                                     LEDGER_CONTEXT_CLOSED_CIRCLE,
                                 &context),
                 0, "registering the tenant's IOMMUFD");
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
 
     guest_start(&a, argv[1], 4 * MIB);
     guest_start(&b, argv[2], 4 * MIB);
@@ -670,8 +667,6 @@ int main(int argc, char **argv)
     guest_end(&a);
     test_races(argv[1], &b, tries);
     guest_end(&b);
-    stat(argv[2], &st);
-    ledger_dismiss_device(ledger, st.st_rdev);
 
     ledger_missed(ledger, &missed);
     ledger_state(ledger, &state);

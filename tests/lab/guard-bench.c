@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernel/ledger.h"
@@ -51,18 +50,18 @@ static Ledger *load(int what, int iommufd, const char *device)
     const LedgerOptions options = {.guard = what == GUARD ? LEDGER_GUARD_KNOWN : LEDGER_GUARD_OFF};
     Ledger *ledger = NULL;
     uint32_t context;
-    struct stat st;
+    g_autofree char *address = device_address(device);
 
     if (what == NOTHING)
         return NULL;
     ledger_new(&options, &ledger);
     if (!ledger_is_active(ledger) || (what == GUARD && !ledger_guard_is_active(ledger)))
         g_error("%s %s", ledger_reason(ledger), ledger_guard_reason(ledger));
-    ledger_set_limit(ledger, TENANT, 3ull << 30);
+    ledger_set_limit(ledger, TENANT, 3ull << 30, LEDGER_COUNT_CHARGED);
     ledger_register(ledger, iommufd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED,
                     &context);
     ledger_add_machine(ledger, MACHINE, TENANT);
-    if (stat(device, &st) || ledger_admit_device(ledger, st.st_rdev, TENANT, MACHINE, 0))
+    if (ledger_admit_device(ledger, address, TENANT, MACHINE, 0))
         g_error("%s can't be admitted.", device);
     return ledger;
 }

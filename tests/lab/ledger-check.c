@@ -98,14 +98,13 @@ static void reap(uint32_t machine)
 
 static void guest_start(Guest *guest)
 {
-    struct stat st;
+    g_autofree char *address = device_address(guest->device);
     int r;
 
     guest->token = next_machine++;
     guest->n_maps = 0;
     ledger_add_machine(ledger, guest->token, TENANT);
-    if (stat(guest->device, &st) ||
-        ledger_admit_device(ledger, st.st_rdev, TENANT, guest->token, 0))
+    if (ledger_admit_device(ledger, address, TENANT, guest->token, 0))
         g_error("%s can't be admitted.", guest->device);
     machine_start(&guest->process, iommufd, guest->device, 64055);
     r = machine_bind(&guest->process, guest->process.device, iommufd, &guest->device_id);
@@ -246,7 +245,7 @@ static void test_late(Guest *guests, const LedgerOptions *options)
     ledger_free(ledger);
     ledger_unload(FOLDER);
     ledger_new(options, &ledger);
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
     ledger_register(ledger, iommufd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED,
                     &context);
     ledger_tenant(ledger, TENANT, &account);
@@ -254,11 +253,10 @@ static void test_late(Guest *guests, const LedgerOptions *options)
           "late: the tenant has what it had (%lld bytes, %lld pages)", account.mapped,
           account.pinned);
     for (int i = 0; i < 2; i++) {
-        struct stat st;
+        g_autofree char *address = device_address(guests[i].device);
 
         ledger_add_machine(ledger, guests[i].token, TENANT);
-        stat(guests[i].device, &st);
-        ledger_admit_device(ledger, st.st_rdev, TENANT, guests[i].token, 0);
+        ledger_admit_device(ledger, address, TENANT, guests[i].token, 0);
         check(!ledger_name_process(ledger, guests[i].process.pid, guests[i].process.start,
                                    guests[i].token, TENANT, NULL),
               "late: the machine is named");
@@ -386,7 +384,7 @@ static void test_unique(Guest *guest)
           "the same memory three times: %" G_GUINT64_FORMAT " pages charged, %" G_GUINT64_FORMAT
           " unique",
           charged, unique);
-    ledger_set_limit(ledger, TENANT, before.mapped);
+    ledger_set_limit(ledger, TENANT, before.mapped, LEDGER_COUNT_UNIQUE);
     check(machine_map(&guest->process, guest->ioas[0], guest->memory, 4096, &iova, false) ==
               -EDQUOT,
           "counted as charged, the limit is reached");
@@ -400,7 +398,7 @@ static void test_unique(Guest *guest)
     check(ledger_set_credit(ledger, TENANT, duplicate, before.releases) == -ESTALE,
           "credit by an old walk is refused");
     machine_unmap(&guest->process, guest->ioas[1], 0, UINT64_MAX);
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
 }
 
 /* Small maps, all full. */
@@ -416,7 +414,7 @@ static void test_full(void)
 
     ledger_new(&small, &ledger);
     ledger_register(ledger, full, 3, LEDGER_CONTEXT_GUARDED, &serial);
-    ledger_set_limit(ledger, 3, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, 3, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
     machine_start(&machine, full, NULL, 64055);
     memory = machine_memory(&machine, 64 << 12);
     machine_ioas(&machine, &ioas);
@@ -462,7 +460,7 @@ int main(int argc, char **argv)
     iommufd = open("/dev/iommu", O_RDWR);
     ledger_register(ledger, iommufd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED,
                     &context);
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT);
+    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
     for (int i = 0; i < 2; i++) {
         guests[i].device = argv[1 + i];
         guest_start(&guests[i]);

@@ -515,6 +515,17 @@ int machine_attach(Machine *machine, int device, uint32_t page_table)
                          sizeof(argument));
 }
 
+char *device_address(const char *cdev)
+{
+    g_autofree char *name = g_path_get_basename(cdev);
+    g_autofree char *link = g_strdup_printf("/sys/class/vfio-dev/%s/device", name);
+    g_autofree char *target = g_file_read_link(link, NULL);
+
+    if (!target)
+        g_error("%s is no device of VFIO's.", cdev);
+    return g_path_get_basename(target);
+}
+
 uint64_t machine_pinned(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)pid);

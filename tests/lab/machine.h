@@ -87,6 +87,9 @@ int machine_hwpt(Machine *machine, uint32_t device, uint32_t parent, uint32_t *r
 int machine_bind(Machine *machine, int device, int iommufd, uint32_t *ret_id);
 int machine_attach(Machine *machine, int device, uint32_t page_table);
 
+/* The PCI address of the device whose character device that is, to be freed with g_free(). */
+char *device_address(const char *cdev);
+
 /* Pages, from /proc/PID/status (VmPin), and of the whole host. */
 uint64_t machine_pinned(pid_t pid);
 uint64_t host_pinned(void);
