@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/admit.h"
 
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus.h"
 #include "dbus/journal.h"
@@ -18,6 +19,8 @@ static gboolean admit_settle(MachineLife *life, bool *ret_fresh, GError **error)
     if (machine_life_shares(life) && (!tenant_life_open(life->tenant, ret_fresh, error) ||
                                       !tenant_life_enter(life->tenant, life, error)))
         return FALSE;
+    if (life->machine->iommufd && !books_admit(life->manager->books, life, error))
+        return FALSE;
     if (!state_save_machine(life, error))
         return FALSE;
     int r = machine_life_watch(life);
@@ -32,6 +35,7 @@ static void admit_undo(MachineLife *life, bool fresh)
     TenantLife *tenant = life->tenant;
     Machine *machine = life->machine;
     tenant_life_leave(tenant, life);
+    books_dismiss(manager->books, life);
     if (fresh)
         tenant_life_close(tenant);
     state_remove_machine(manager, life->uuid);
@@ -84,7 +88,8 @@ static void admit_put_back(MachineLife *old, const AdmissionRequest *was, int64_
     g_assert_no_error(error);
     old->machine->since = since;
     g_hash_table_insert(manager->machines, old->uuid, old);
-    if (!state_save_machine(old, &error))
+    if ((old->machine->iommufd && !books_admit(manager->books, old, &error)) ||
+        !state_save_machine(old, &error))
         journal_write(LOG_WARNING, MESSAGE_STATE_LOST, &(JournalAbout){.machine = old->uuid}, "%s",
                       error->message);
 }
@@ -118,6 +123,7 @@ static MachineLife *admit_again(Manager *manager, MachineLife *old, const Admiss
         .devices = (const char *const *)devices,
         .iommufd = machine->iommufd,
     };
+    books_dismiss(manager->books, old);
     g_hash_table_steal(manager->machines, old->uuid);
     registry_remove_machine(manager->registry, machine);
     MachineLife *life = admit_new(manager, request, error);

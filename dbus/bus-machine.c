@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.iommud1.Machine */
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus.h"
 #include "dbus/machine-life.h"
@@ -100,6 +101,17 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
     return sd_bus_message_append(reply, "t", value);
 }
 
+static int get_figure(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+    MachineLife *life = userdata;
+    Figures figures;
+    if (!books_machine(life->manager->books, life, &figures))
+        figures.unique = machine_life_pinned(life);
+    figures.peak = MAX(figures.peak, life->machine->last_pinned);
+    return bus_append_figure(reply, property, &figures);
+}
+
 static int get_devices(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
@@ -135,6 +147,12 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("ReservedBytes", "t", get_number, 0, CHANGES),
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("PeakBytes", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("UniqueBytes", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("MappedBytes", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Maps", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Unmaps", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Refusals", "t", get_figure, 0, 0),
     SD_BUS_PROPERTY("Devices", "as", get_devices, 0, CHANGES),
     SD_BUS_PROPERTY("Iommufd", "b", get_iommufd, 0, CONST),
     SD_BUS_VTABLE_END,

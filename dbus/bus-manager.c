@@ -2,6 +2,7 @@
 /* org.iommud1.Manager */
 #include "config.h"
 #include "dbus/admit.h"
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-options.h"
 #include "dbus/bus.h"
@@ -45,6 +46,17 @@ static int option_accounting(sd_bus_message *message, void *config)
     return r;
 }
 
+static int option_count(sd_bus_message *message, void *config)
+{
+    const char *text;
+    int r = sd_bus_message_read(message, "s", &text);
+    int count = r < 0 ? -1 : count_from_string(text);
+    if (r >= 0 && count < 0)
+        return -EINVAL;
+    ((TenantConfig *)config)->count = (Count)count;
+    return r;
+}
+
 static int option_devices(sd_bus_message *message, void *config)
 {
     char ***devices = &((TenantConfig *)config)->devices;
@@ -58,6 +70,7 @@ static int create_tenant(sd_bus_message *message, void *userdata, sd_bus_error *
         {"LimitBytes", "t", "bytes", option_limit},
         {"Isolation", "s", "\"tenant\" or \"machine\"", option_isolation},
         {"AccountingMode", "s", "\"process\" or \"user\"", option_accounting},
+        {"Count", "s", "\"charged\" or \"unique\"", option_count},
         {"Devices", "as", "device patterns", option_devices},
         {NULL},
     };
@@ -146,8 +159,14 @@ static int option_iommufd(sd_bus_message *message, void *request)
     return r;
 }
 
+static int option_unique(sd_bus_message *message, void *request)
+{
+    return sd_bus_message_read(message, "t", &((AdmissionRequest *)request)->unique_bytes);
+}
+
 static const BusOption admission_options[] = {
     {"Iommufd", "b", "a boolean", option_iommufd},
+    {"UniqueBytes", "t", "bytes", option_unique},
     {NULL},
 };
 
@@ -368,6 +387,8 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
     uint64_t value = g_str_equal(property, "HostBudgetBytes") ? budget_limit(budget)
                      : g_str_equal(property, "ReservedBytes") ? budget_reserved(budget)
                      : g_str_equal(property, "PinnedBytes")   ? manager_pinned(manager)
+                     : g_str_equal(property, "DriftBytes")    ? books_drift(manager->books)
+                     : g_str_equal(property, "MissedEvents")  ? books_missed(manager->books)
                                                               : manager_orphaned(manager);
     return sd_bus_message_append(reply, "t", value);
 }
@@ -378,8 +399,8 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
     Manager *manager = userdata;
     const char *tenant = registry_default_tenant(manager->registry);
     const char *value = g_str_equal(property, "Version")       ? VERSION
-                        : g_str_equal(property, "GuardState")  ? MANAGER_GUARD_STATE
-                        : g_str_equal(property, "LedgerState") ? MANAGER_LEDGER_STATE
+                        : g_str_equal(property, "GuardState")  ? books_guard_state(manager->books)
+                        : g_str_equal(property, "LedgerState") ? books_ledger_state(manager->books)
                         : tenant                               ? tenant
                                                                : "";
     return sd_bus_message_append(reply, "s", value);
@@ -427,6 +448,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("ReservedBytes", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("DriftBytes", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("MissedEvents", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("Features", "as", get_features, 0, 0),
     SD_BUS_PROPERTY("GuardState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("LedgerState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -435,8 +458,12 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_SIGNAL_WITH_ARGS("TenantRemoved", SD_BUS_ARGS("s", id, "o", tenant), 0),
     SD_BUS_SIGNAL_WITH_ARGS("MachineNew", SD_BUS_ARGS("s", uuid, "o", machine), 0),
     SD_BUS_SIGNAL_WITH_ARGS("MachineRemoved", SD_BUS_ARGS("s", uuid, "o", machine), 0),
-    SD_BUS_SIGNAL_WITH_ARGS("LimitExceeded",
-                            SD_BUS_ARGS("s", tenant, "s", uuid, "t", requested, "t", left), 0),
+    SD_BUS_SIGNAL_WITH_ARGS(
+        "LimitExceeded",
+        SD_BUS_ARGS("s", tenant, "s", uuid, "t", requested, "t", left, "a{sv}", details), 0),
+    SD_BUS_SIGNAL_WITH_ARGS(
+        "Refused", SD_BUS_ARGS("s", tenant, "s", uuid, "s", ioctl, "s", error, "a{sv}", details),
+        0),
     SD_BUS_SIGNAL_WITH_ARGS("Reaped", SD_BUS_ARGS("s", tenant, "s", uuid, "u", objects, "t", bytes),
                             0),
     SD_BUS_VTABLE_END,

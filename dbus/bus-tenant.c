@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.iommud1.Tenant, less the methods that stand for ioctls (bus-ioas.c). */
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus-ioas.h"
 #include "dbus/bus.h"
+#include "dbus/leftovers.h"
 #include "dbus/machine-life.h"
 #include "dbus/reaper.h"
 #include "dbus/tenant-life.h"
@@ -22,8 +24,28 @@ static int set_limit(sd_bus_message *message, void *userdata, sd_bus_error *ret_
     return sd_bus_reply_method_return(message, "");
 }
 
-/* Objects that a caller makes by ioctls of its own are nobody's, and the next sweep destroys what
- * of them is not attached, unless the caller is the leader of a machine of the tenant. */
+/* Who is about to receive the descriptor is made known to the guard before: others are refused it.
+ */
+static int name_caller(TenantLife *life, sd_bus_message *message, sd_bus_error *ret_error)
+{
+    g_autoptr(sd_bus_creds) creds = NULL;
+    g_autoptr(GError) error = NULL;
+    pid_t pid;
+    if (!books_guard(life->manager->books))
+        return 0;
+    int r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_PID, &creds);
+    if (r >= 0)
+        r = sd_bus_creds_get_pid(creds, &pid);
+    if (r < 0)
+        return r;
+    return books_name_client(life->manager->books, life, pid, &error)
+               ? 0
+               : bus_error_set(ret_error, error);
+}
+
+/* What a caller makes by ioctls of its own is its own as long as it lives. Where there is no ledger
+ * it is nobody's, and the next sweep destroys what of it is not attached, unless the caller is the
+ * leader of a machine of the tenant. */
 static int open_iommufd(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     TenantLife *life = userdata;
@@ -31,8 +53,12 @@ static int open_iommufd(sd_bus_message *message, void *userdata, sd_bus_error *r
     autoclose int fresh = -EBADF;
     bool shares = tenant_life_shares(life);
     if (shares ? !tenant_life_open(life, NULL, &error)
-               : !tenant_life_open_fresh(life, &fresh, &error))
+               : !tenant_life_open_fresh(life, &fresh, &error) ||
+                     !books_register(life->manager->books, life, fresh, false, &error))
         return bus_error_set(ret_error, error);
+    int r = name_caller(life, message, ret_error);
+    if (r < 0)
+        return r;
     return sd_bus_reply_method_return(message, "h", shares ? life->tenant->iommufd : fresh);
 }
 
@@ -55,21 +81,56 @@ static int append_object(sd_bus_message *reply, TenantLife *life, HostObject obj
                                  owner ? (uint32_t)owner->machine->leader : 0, pinned);
 }
 
+static int append_probed(sd_bus_message *reply, TenantLife *life, GError **error)
+{
+    g_autofree HostObject *objects = NULL;
+    g_autoptr(GHashTable) counted = g_hash_table_new(NULL, NULL);
+    size_t n;
+    int r = 0;
+    if (!tenant_life_objects(life, &objects, &n, error))
+        return -EIO;
+    for (size_t i = 0; r >= 0 && i < n; i++)
+        r = append_object(reply, life, objects[i], counted);
+    return r;
+}
+
+/* The ledger counts what an owner has in the whole IOMMUFD: it stands at its first IOAS. */
+static int append_known(sd_bus_message *reply, TenantLife *life, GError **error)
+{
+    Books *books = life->manager->books;
+    g_autofree LedgerObject *objects = NULL;
+    g_autoptr(GHashTable) counted = g_hash_table_new(NULL, NULL);
+    size_t n;
+    int r = 0;
+    if (!books_objects(books, life, &objects, &n, error))
+        return -EIO;
+    for (size_t i = 0; r >= 0 && i < n; i++) {
+        const LedgerObject *object = &objects[i];
+        const MachineLife *owner = books_find_machine(books, object->machine);
+        uint64_t pinned = 0;
+        if (object->type == LEDGER_OBJECT_IOAS &&
+            g_hash_table_add(counted, GUINT_TO_POINTER(object->owner)))
+            pinned = books_owner_pinned(books, object->context, object->owner);
+        r = sd_bus_message_append(reply, "(ussut)", object->id,
+                                  ledger_object_type_name(object->type), owner ? owner->uuid : "",
+                                  (uint32_t)object->pid, pinned);
+    }
+    return r;
+}
+
 static int list_objects(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     TenantLife *life = userdata;
-    g_autofree HostObject *objects = NULL;
-    size_t n;
     g_autoptr(GError) error = NULL;
     g_autoptr(sd_bus_message) reply = NULL;
-    if (!tenant_life_objects(life, &objects, &n, &error))
-        return bus_error_set(ret_error, error);
-    g_autoptr(GHashTable) counted = g_hash_table_new(NULL, NULL);
     int r = sd_bus_message_new_method_return(message, &reply);
     if (r >= 0)
         r = sd_bus_message_open_container(reply, 'a', "(ussut)");
-    for (size_t i = 0; r >= 0 && i < n; i++)
-        r = append_object(reply, life, objects[i], counted);
+    if (r >= 0)
+        r = leftovers_known(life) ? append_known(reply, life, &error)
+                                  : append_probed(reply, life, &error);
+    if (error)
+        return bus_error_set(ret_error, error);
     if (r >= 0)
         r = sd_bus_message_close_container(reply);
     return r < 0 ? r : sd_bus_message_send(reply);
@@ -91,6 +152,16 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
     return sd_bus_message_append(reply, "t", value);
 }
 
+static int get_figure(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+    TenantLife *life = userdata;
+    Figures figures;
+    if (!books_tenant(life->manager->books, life, &figures))
+        figures.unique = tenant_life_pinned(life);
+    return bus_append_figure(reply, property, &figures);
+}
+
 static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
                     sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
@@ -100,6 +171,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
         g_str_equal(property, "Id")               ? life->id
         : g_str_equal(property, "Isolation")      ? isolation_to_string(config->isolation)
         : g_str_equal(property, "AccountingMode") ? accounting_to_string(config->accounting)
+        : g_str_equal(property, "Count")          ? count_to_string(config->count)
         : config->source                          ? config->source
                                                   : "";
     return sd_bus_message_append(reply, "s", value);
@@ -168,6 +240,12 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("PeakBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("UniqueBytes", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("MappedBytes", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Maps", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Unmaps", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Refusals", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("Count", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Isolation", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("AccountingMode", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Source", "s", get_text, 0, 0),

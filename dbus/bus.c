@@ -142,12 +142,59 @@ void bus_reserved_changed(Manager *manager, const char *tenant)
     bus_manager_changed(manager, "ReservedBytes");
 }
 
-void bus_limit_exceeded(Manager *manager, const char *tenant, const char *uuid, uint64_t requested,
+static int append_text(sd_bus_message *message, const char *key, const char *value)
+{
+    return value && *value ? sd_bus_message_append(message, "{sv}", key, "s", value) : 0;
+}
+
+/* Which process, with which ioctl, on what: nothing of it when an admission was refused. */
+static int append_details(sd_bus_message *message, const BusRefusal *refusal)
+{
+    int r = sd_bus_message_open_container(message, 'a', "{sv}");
+    if (r >= 0 && refusal->pid)
+        r = sd_bus_message_append(message, "{sv}", "Pid", "u", refusal->pid);
+    if (r >= 0)
+        r = append_text(message, "Command", refusal->command);
+    if (r >= 0)
+        r = append_text(message, "Ioctl", refusal->ioctl);
+    if (r >= 0 && refusal->object)
+        r = sd_bus_message_append(message, "{sv}", "Ids", "au", 1, refusal->object);
+    if (r >= 0)
+        r = append_text(message, "Owner", refusal->owner);
+    return r < 0 ? r : sd_bus_message_close_container(message);
+}
+
+void bus_limit_exceeded(Manager *manager, const BusRefusal *refusal, uint64_t requested,
                         uint64_t left)
 {
-    if (manager->bus)
-        (void)sd_bus_emit_signal(manager->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "LimitExceeded",
-                                 "sstt", tenant, uuid, requested, left);
+    g_autoptr(sd_bus_message) signal = NULL;
+    if (!manager->bus)
+        return;
+    int r = sd_bus_message_new_signal(manager->bus, &signal, BUS_PATH, BUS_INTERFACE_MANAGER,
+                                      "LimitExceeded");
+    if (r >= 0)
+        r = sd_bus_message_append(signal, "sstt", refusal->tenant, refusal->machine, requested,
+                                  left);
+    if (r >= 0)
+        r = append_details(signal, refusal);
+    if (r >= 0)
+        (void)sd_bus_send(manager->bus, signal, NULL);
+}
+
+void bus_refused(Manager *manager, const BusRefusal *refusal, const char *error)
+{
+    g_autoptr(sd_bus_message) signal = NULL;
+    if (!manager->bus)
+        return;
+    int r = sd_bus_message_new_signal(manager->bus, &signal, BUS_PATH, BUS_INTERFACE_MANAGER,
+                                      "Refused");
+    if (r >= 0)
+        r = sd_bus_message_append(signal, "ssss", refusal->tenant, refusal->machine, refusal->ioctl,
+                                  error);
+    if (r >= 0)
+        r = append_details(signal, refusal);
+    if (r >= 0)
+        (void)sd_bus_send(manager->bus, signal, NULL);
 }
 
 void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t objects,
@@ -159,6 +206,17 @@ void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t
 }
 
 /* ---- the tree ---- */
+
+int bus_append_figure(sd_bus_message *reply, const char *property, const Figures *figures)
+{
+    uint64_t value = g_str_equal(property, "PeakBytes")     ? figures->peak
+                     : g_str_equal(property, "UniqueBytes") ? figures->unique
+                     : g_str_equal(property, "MappedBytes") ? figures->mapped
+                     : g_str_equal(property, "Maps")        ? figures->maps
+                     : g_str_equal(property, "Unmaps")      ? figures->unmaps
+                                                            : figures->refusals;
+    return sd_bus_message_append(reply, "t", value);
+}
 
 int bus_append_strings(sd_bus_message *message, const char *const *strings)
 {

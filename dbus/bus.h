@@ -2,7 +2,7 @@
 /* What is the same for every object on the bus: names, paths, announcements. */
 #pragma once
 
-#include "dbus/manager.h"
+#include "dbus/books.h"
 
 #define BUS_NAME "org.iommud1"
 #define BUS_PATH "/org/iommud1"
@@ -45,11 +45,24 @@ void bus_machine_changed(Manager *manager, const char *uuid, const char *propert
 void bus_manager_changed(Manager *manager, const char *property);
 /* ReservedBytes of the tenant and of the host. */
 void bus_reserved_changed(Manager *manager, const char *tenant);
+/* What was refused. */
+typedef struct {
+    const char *tenant;
+    const char *machine; /* UUID, or "" */
+    uint32_t pid;        /* 0: no process was refused, but an admission */
+    const char *command; /* its name */
+    const char *ioctl;
+    uint32_t object;   /* id that was named, or 0 */
+    const char *owner; /* UUID of the machine whose object that is, or "" */
+} BusRefusal;
 /* The signals of the same names. */
-void bus_limit_exceeded(Manager *manager, const char *tenant, const char *uuid, uint64_t requested,
+void bus_limit_exceeded(Manager *manager, const BusRefusal *refusal, uint64_t requested,
                         uint64_t left);
+void bus_refused(Manager *manager, const BusRefusal *refusal, const char *error);
 void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t objects,
                 uint64_t bytes);
 
+/* The figure of that property's name. 0 or negative errno. */
+int bus_append_figure(sd_bus_message *reply, const char *property, const Figures *figures);
 /* An array of strings; NULL-terminated, NULL is empty. 0 or negative errno. */
 int bus_append_strings(sd_bus_message *message, const char *const *strings);

@@ -2,6 +2,7 @@
 #include "dbus/describe.h"
 
 #include "config.h"
+#include "dbus/books.h"
 #include "dbus/json.h"
 #include "dbus/machine-life.h"
 #include "dbus/tenant-life.h"
@@ -47,8 +48,8 @@ static void add_host(Json *json, Manager *manager)
     json_bytes(json, "pinned_bytes", manager_pinned(manager));
     json_bytes(json, "orphaned_bytes", manager_orphaned(manager));
     json_string(json, "default_tenant", registry_default_tenant(manager->registry));
-    json_string(json, "guard_state", MANAGER_GUARD_STATE);
-    json_string(json, "ledger_state", MANAGER_LEDGER_STATE);
+    json_string(json, "guard_state", books_guard_state(manager->books));
+    json_string(json, "ledger_state", books_ledger_state(manager->books));
     json_close_object(json);
 }
 

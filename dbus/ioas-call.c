@@ -74,6 +74,9 @@ static void set_map_error(const IoasCall *call, GError **error)
          "Something is mapped at that address: unmap it first, or ask for any address."},
         {-EADDRINUSE, IOMMUD_ERROR_INVALID_ARGUMENT,
          "Something is mapped at that address: unmap it first, or ask for any address."},
+        {-EDQUOT, IOMMUD_ERROR_LIMIT_EXCEEDED,
+         "The tenant's machines have more mapped than was reserved for them, and its limit has no "
+         "room left: raise the limit, or stop a machine of the tenant."},
         {-ENOSPC, IOMMUD_ERROR_KERNEL_REFUSED,
          "There is no room of that length in the address space: unmap something first."},
         {-EOPNOTSUPP, IOMMUD_ERROR_NOT_SUPPORTED,

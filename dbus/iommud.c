@@ -2,6 +2,7 @@
 /* The service's main program. */
 #include "config.h"
 #include "dbus/access.h"
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus.h"
 #include "dbus/journal.h"
@@ -19,6 +20,8 @@
 typedef struct {
     ManagerOptions manager;
     const char *bus;
+    bool load;
+    bool unload;
 } Options;
 
 static void print_help(void)
@@ -31,7 +34,9 @@ static void print_help(void)
            "     --bus=BUS           system (the default), user, or a D-Bus address\n"
            "     --config-dir=DIR    Configuration (" CONFIG_DIR ")\n"
            "     --state-dir=DIR     Tenants made at run time (" STATE_DIR ")\n"
-           "     --runtime-dir=DIR   State that lives until the next boot (" RUNTIME_DIR ")\n");
+           "     --runtime-dir=DIR   State that lives until the next boot (" RUNTIME_DIR ")\n"
+           "     --load              Load the ledger and the guard into the kernel, and end\n"
+           "     --unload            Remove them from the kernel, and end\n");
 }
 
 /* 1: go on; 0: done; negative: wrong usage. */
@@ -44,6 +49,8 @@ static int parse_options(int argc, char *argv[], Options *options)
         OPTION_CONFIG_DIR,
         OPTION_STATE_DIR,
         OPTION_RUNTIME_DIR,
+        OPTION_LOAD,
+        OPTION_UNLOAD,
     };
     static const struct option names[] = {
         {"help", no_argument, NULL, 'h'},
@@ -53,6 +60,8 @@ static int parse_options(int argc, char *argv[], Options *options)
         {"config-dir", required_argument, NULL, OPTION_CONFIG_DIR},
         {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
         {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
+        {"load", no_argument, NULL, OPTION_LOAD},
+        {"unload", no_argument, NULL, OPTION_UNLOAD},
         {NULL},
     };
     int c;
@@ -78,6 +87,12 @@ static int parse_options(int argc, char *argv[], Options *options)
             break;
         case OPTION_RUNTIME_DIR:
             options->manager.runtime_dir = optarg;
+            break;
+        case OPTION_LOAD:
+            options->load = true;
+            break;
+        case OPTION_UNLOAD:
+            options->unload = true;
             break;
         default:
             return -1;
@@ -146,6 +161,19 @@ static int open_bus(const char *name, sd_bus **ret_bus)
     return r;
 }
 
+/* The bus itself receives the descriptors that it passes on. One that does not say who it is has no
+ * guard that could refuse it. */
+static void trust_bus(Manager *manager)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+    uint32_t pid;
+    if (sd_bus_call_method(manager->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                           "org.freedesktop.DBus", "GetConnectionUnixProcessID", NULL, &reply, "s",
+                           "org.freedesktop.DBus") >= 0 &&
+        sd_bus_message_read(reply, "u", &pid) >= 0)
+        books_trust_bus(manager->books, (pid_t)pid);
+}
+
 /* The name comes last: who sees it finds everything behind it. */
 static int join_bus(Manager *manager, const char *name)
 {
@@ -158,6 +186,8 @@ static int join_bus(Manager *manager, const char *name)
         r = access_install(manager->bus);
     if (r >= 0)
         r = bus_register(manager);
+    if (r >= 0)
+        trust_bus(manager);
     if (r >= 0)
         r = sd_bus_request_name(manager->bus, BUS_NAME, 0);
     return r;
@@ -189,6 +219,23 @@ static int run(sd_event *event, Manager *manager, const char *bus)
     return r;
 }
 
+/* Steps of their own: the service has not the privileges that loading needs. */
+static int load_or_unload(const Options *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Config) config = NULL;
+    bool done = true;
+    if (options->unload)
+        done = books_unload(&error);
+    if (done && options->load) {
+        config = config_load(options->manager.config_dir, options->manager.state_dir, &error);
+        done = config && books_load(config, options->manager.runtime_dir, &error);
+    }
+    if (!done)
+        fprintf(stderr, "iommud: %s\n", error->message);
+    return done ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 int main(int argc, char *argv[])
 {
     Options options = {
@@ -202,6 +249,8 @@ int main(int argc, char *argv[])
     int r = parse_options(argc, argv, &options);
     if (r <= 0)
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (options.load || options.unload)
+        return load_or_unload(&options);
 
     g_autoptr(sd_event) event = NULL;
     r = block_signals();

@@ -14,7 +14,7 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
-#define FIELDS_MAX 10
+#define FIELDS_MAX 12
 
 typedef struct {
     struct iovec fields[FIELDS_MAX];
@@ -23,7 +23,7 @@ typedef struct {
 
 static void entry_add(Entry *entry, const char *name, const char *value)
 {
-    if (!value)
+    if (!value || !*value)
         return;
     g_assert_cmpuint(entry->n, <, FIELDS_MAX);
     char *field = g_strconcat(name, "=", value, NULL);
@@ -35,6 +35,12 @@ static void entry_add_bytes(Entry *entry, const char *name, const uint64_t *valu
     if (!value)
         return;
     g_autofree char *text = g_strdup_printf("%" PRIu64, *value);
+    entry_add(entry, name, text);
+}
+
+static void entry_add_number(Entry *entry, const char *name, uint32_t value)
+{
+    g_autofree char *text = value ? g_strdup_printf("%" PRIu32, value) : NULL;
     entry_add(entry, name, text);
 }
 
@@ -75,6 +81,9 @@ void journal_write(int priority, const char *message_id, const JournalAbout *abo
     entry_add(&entry, "IOMMUD_DEVICE", about->device);
     entry_add_bytes(&entry, "IOMMUD_BYTES", about->bytes);
     entry_add_bytes(&entry, "IOMMUD_LIMIT", about->limit);
+    entry_add_number(&entry, "IOMMUD_PID", about->pid);
+    entry_add(&entry, "IOMMUD_IOCTL", about->ioctl);
+    entry_add_number(&entry, "IOMMUD_OBJECT", about->object);
     (void)sd_journal_sendv(entry.fields, (int)entry.n);
     for (size_t i = 0; i < entry.n; i++)
         g_free(entry.fields[i].iov_base);

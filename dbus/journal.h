@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The log. With the journal as stderr (a unit), entries have fields to search by:
- * MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=, IOMMUD_LIMIT=.
+ * MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=, IOMMUD_LIMIT=,
+ * IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=.
  * Otherwise they are lines on stderr.
  */
 #pragma once
@@ -12,13 +13,16 @@
 #include <stdint.h>
 #include <syslog.h>
 
-/* What an entry is about; NULL where it does not apply. */
+/* What an entry is about; NULL, "" or 0 where it does not apply. */
 typedef struct {
     const char *tenant;
     const char *machine;
     const char *device;
     const uint64_t *bytes;
     const uint64_t *limit;
+    uint32_t pid;
+    const char *ioctl;
+    uint32_t object;
 } JournalAbout;
 
 /* Writes one entry. priority: LOG_ERR ... LOG_DEBUG. about may be NULL. */

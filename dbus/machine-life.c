@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/machine-life.h"
 
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus.h"
 #include "dbus/fd-store.h"
@@ -215,6 +216,9 @@ static gboolean start_commit(MachineLife *life, GError **error)
 {
     Machine *machine = life->machine;
     (void)process_start_time(machine->leader, &life->leader_start);
+    if (machine->iommufd &&
+        !books_start(life->manager->books, life, machine->leader, life->leader_start, error))
+        return FALSE;
     life->known = machine_life_shares(life) && tenant_life_attribute(life->tenant, life);
     machine->state = MACHINE_RUNNING;
     machine->since = g_get_monotonic_time();
@@ -303,6 +307,7 @@ void machine_life_reap(MachineLife *life)
     TenantLife *tenant = life->tenant;
     Machine *machine = life->machine;
     stop_watching(life);
+    (void)machine_life_pinned(life);
     machine->state = MACHINE_REAPING;
     machine->since = g_get_monotonic_time();
     save_or_warn(life);
@@ -335,6 +340,7 @@ void machine_life_finish(MachineLife *life)
         g_autofree char *name = fd_store_leader_name(uuid);
         fd_store_remove(name);
     }
+    books_dismiss(manager->books, life);
     g_hash_table_remove(manager->machines, uuid);
     registry_remove_machine(manager->registry, machine);
     bus_machine_removed(manager, uuid);
@@ -368,8 +374,10 @@ gboolean machine_life_add_device(MachineLife *life, const char *address, GError 
     if (!manager_devices(life->manager, &devices, &n, error) ||
         !registry_add_device(registry, life->machine, address, devices, n, error))
         return FALSE;
-    if (!state_save_machine(life, error) || !hotplug_begin(life, error)) {
+    if (!books_admit(life->manager->books, life, error) || !state_save_machine(life, error) ||
+        !hotplug_begin(life, error)) {
         (void)registry_remove_device(registry, life->machine, address, NULL);
+        books_dismiss_device(life->manager->books, address);
         save_or_warn(life);
         return FALSE;
     }
@@ -381,10 +389,11 @@ gboolean machine_life_remove_device(MachineLife *life, const char *address, GErr
 {
     if (!registry_remove_device(life->manager->registry, life->machine, address, error))
         return FALSE;
+    books_dismiss_device(life->manager->books, address);
     save_or_warn(life);
     bus_machine_changed(life->manager, life->uuid, "Devices");
     /* QEMU frees what the device had; soon another machine may get the same ids. */
-    if (machine_life_shares(life)) {
+    if (machine_life_shares(life) && !books_count(life->manager->books)) {
         g_autofree HostObject *objects = NULL;
         size_t n;
         (void)tenant_life_objects(life->tenant, &objects, &n, NULL);
@@ -418,6 +427,13 @@ uint64_t machine_life_pinned(MachineLife *life)
     Machine *machine = life->machine;
     Host *host = life->manager->host;
     uint64_t bytes;
+    Figures figures;
+    if (machine->iommufd && books_machine(life->manager->books, life, &figures)) {
+        uint64_t pinned = figures.pinned - figures.orphaned;
+        if (machine->state != MACHINE_REAPING)
+            machine->last_pinned = pinned;
+        return pinned;
+    }
     if (machine->state != MACHINE_RUNNING)
         return 0;
     /* Alive afterwards: the pid was its own when it was asked. */
@@ -430,5 +446,8 @@ uint64_t machine_life_pinned(MachineLife *life)
 
 uint64_t machine_life_orphaned(const MachineLife *life)
 {
+    Figures figures;
+    if (life->machine->iommufd && books_machine(life->manager->books, life, &figures))
+        return figures.orphaned;
     return life->machine->state == MACHINE_REAPING ? life->machine->last_pinned : 0;
 }

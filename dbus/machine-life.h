@@ -22,6 +22,7 @@ struct MachineLife {
     sd_event_source *leader_event; /* its leader's pidfd; running */
     sd_event_source *timer;        /* admitted: the time limit; running: the end of a hotplug */
     uint64_t leader_start;         /* process_start_time() */
+    uint32_t number;               /* for the ledger (books.h); 0: none yet */
 
     bool inside;        /* of the tenant's start window */
     uint64_t window;    /* the number of the window it was inside of last */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/manager.h"
 
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/bus.h"
 #include "dbus/fd-store.h"
@@ -51,6 +52,8 @@ static gboolean load_config(Manager *manager, GPtrArray **ret_added, GPtrArray *
         !registry_reload(manager->registry, config, memory, ret_added, ret_removed, error))
         return FALSE;
     manager->admission_timeout = config->admission_timeout;
+    if (!manager->books)
+        manager->books = books_new(manager, config);
     return TRUE;
 }
 
@@ -142,6 +145,7 @@ void manager_free(Manager *manager)
     sd_bus_flush_close_unref(manager->bus);
     g_hash_table_unref(manager->machines);
     g_hash_table_unref(manager->tenants);
+    books_free(manager->books);
     registry_free(manager->registry);
     g_hash_table_unref(manager->binding);
     g_free(manager->devices);
@@ -189,6 +193,7 @@ TenantLife *manager_create_tenant(Manager *manager, TenantConfig *config, GError
     }
     TenantLife *life = tenant_life_new(manager, tenant);
     g_hash_table_insert(manager->tenants, life->id, life);
+    books_set_tenant(manager->books, life);
     bus_tenant_added(manager, life->id);
     manager_notify_status(manager);
     g_autofree char *limit = size_format(tenant->config->limit);
@@ -227,6 +232,7 @@ gboolean manager_delete_tenant(Manager *manager, TenantLife *life, GError **erro
         return FALSE;
     /* With the descriptor goes all that is in the IOMMUFD, with the life what it was charged. */
     tenant_life_close(life);
+    books_remove_tenant(manager->books, life);
     state_remove_tenant(manager, id);
     g_hash_table_remove(manager->tenants, id);
     g_autoptr(GError) impossible = NULL;
@@ -250,6 +256,7 @@ gboolean manager_set_limit(Manager *manager, TenantLife *life, uint64_t limit, G
         return FALSE;
     }
     budget_set_limit(life->tenant->budget, limit);
+    books_set_tenant(manager->books, life);
     bus_tenant_changed(manager, life->id, "LimitBytes");
     return TRUE;
 }
@@ -262,6 +269,7 @@ static void remove_tenants(Manager *manager, const GPtrArray *ids)
         const char *id = g_ptr_array_index(ids, i);
         g_autofree char *name = fd_store_tenant_name(id);
         fd_store_remove(name);
+        books_remove_tenant(manager->books, g_hash_table_lookup(manager->tenants, id));
         state_remove_tenant(manager, id);
         g_hash_table_remove(manager->tenants, id);
         bus_tenant_removed(manager, id);
@@ -278,6 +286,7 @@ static void note_new_configs(Manager *manager)
         TenantLife *life = value;
         if (life->stored && life->tenant->iommufd < 0)
             tenant_life_close(life);
+        books_set_tenant(manager->books, life);
         bus_tenant_changed(manager, life->id, "LimitBytes");
     }
     bus_manager_changed(manager, "HostBudgetBytes");
@@ -291,8 +300,8 @@ gboolean manager_reload(Manager *manager, GError **error)
     if (!load_config(manager, &added, &removed, error))
         return FALSE;
     remove_tenants(manager, removed);
-    note_new_configs(manager);
     add_tenants(manager, added);
+    note_new_configs(manager);
     manager_notify_status(manager);
     journal_write(LOG_INFO, MESSAGE_CONFIG_RELOADED, NULL,
                   "Reloaded the configuration: %u tenants are new, %u are gone.", added->len,
@@ -380,9 +389,9 @@ uint64_t manager_orphaned(Manager *manager)
     uint64_t orphaned = 0;
     GHashTableIter iter;
     void *life;
-    g_hash_table_iter_init(&iter, manager->machines);
+    g_hash_table_iter_init(&iter, manager->tenants);
     while (g_hash_table_iter_next(&iter, NULL, &life))
-        orphaned += machine_life_orphaned(life);
+        orphaned += tenant_life_orphaned(life);
     return orphaned;
 }
 
@@ -398,7 +407,8 @@ void manager_note_refusal(Manager *manager, const char *tenant, const char *uuid
     uint64_t limit = budget_limit(life->tenant->budget);
     uint64_t left = MIN(budget_left(life->tenant->budget),
                         budget_left(registry_host_budget(manager->registry)));
-    bus_limit_exceeded(manager, life->id, uuid, requested, left);
+    bus_limit_exceeded(manager, &(BusRefusal){.tenant = life->id, .machine = uuid}, requested,
+                       left);
     journal_write(LOG_NOTICE, MESSAGE_LIMIT_EXCEEDED,
                   &(JournalAbout){.tenant = life->id,
                                   .machine = *uuid ? uuid : NULL,

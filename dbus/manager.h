@@ -6,15 +6,11 @@
 #include "kernel/host.h"
 #include "policy/registry.h"
 
+typedef struct Books Books;
 typedef struct Manager Manager;
 typedef struct MachineLife MachineLife;
 typedef struct TenantLife TenantLife;
 typedef struct Worker Worker;
-
-/* Said of the parts that this version does not have. */
-#define MANAGER_GUARD_STATE "unavailable: this version has no kernel component that checks ioctls"
-#define MANAGER_LEDGER_STATE                                                                       \
-    "unavailable: this version has no kernel component that counts pinned pages by owner"
 
 typedef struct {
     const char *config_dir;
@@ -29,6 +25,7 @@ struct Manager {
     Host *host;
     bool simulated;
     Registry *registry;
+    Books *books; /* never NULL */
     char *config_dir;
     char *state_dir;
     char *runtime_dir;

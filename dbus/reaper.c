@@ -2,6 +2,7 @@
 #include "dbus/reaper.h"
 
 #include "dbus/journal.h"
+#include "dbus/leftovers.h"
 #include "dbus/machine-life.h"
 #include "dbus/sweep.h"
 #include "dbus/tenant-life.h"
@@ -18,6 +19,31 @@
 #define STUCK_USEC (60 * G_USEC_PER_SEC)
 /* After this time, objects that answer EBUSY are taken for those of a machine that lives. */
 #define GRACE_USEC G_USEC_PER_SEC
+
+/* What is in an IOMMUFD: as the ledger says, or as probes say. */
+typedef struct {
+    bool known; /* by the ledger */
+    LedgerObject *owned;
+    size_t n_owned;
+    HostObject *objects;
+    size_t n;
+} Look;
+
+static void look_clear(Look *look)
+{
+    g_free(look->owned);
+    g_free(look->objects);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Look, look_clear)
+
+static gboolean look_at(TenantLife *life, Look *look)
+{
+    look->known = leftovers_known(life);
+    if (look->known)
+        return books_objects(life->manager->books, life, &look->owned, &look->n_owned, NULL);
+    return tenant_life_objects(life, &look->objects, &look->n, NULL);
+}
 
 static void reaper_sweep(TenantLife *life);
 
@@ -56,14 +82,25 @@ static bool may_go(TenantLife *life, HostObject object, bool live, bool *spared)
     return false;
 }
 
-static Sweep *choose(TenantLife *life, const HostObject *objects, size_t n)
+/* The highest layer first: each of these uses those after it. */
+static unsigned layer_of(HostObjectType type)
 {
-    Sweep *sweep = sweep_new(life->manager->host);
+    return type == HOST_OBJECT_OTHER ? 0 : type == HOST_OBJECT_HWPT ? 1 : 2;
+}
+
+static Sweep *choose(TenantLife *life, const Look *look)
+{
     bool live = has_live(life, NULL);
     life->spared = false;
-    for (size_t i = 0; i < n; i++) {
-        if (may_go(life, objects[i], live, &life->spared))
-            sweep_add(sweep, objects[i]);
+    if (look->known)
+        return leftovers_choose(life, live, look->owned, look->n_owned);
+    Sweep *sweep = sweep_new(life->manager->host);
+    for (size_t i = 0; i < look->n; i++) {
+        HostObject object = look->objects[i];
+        if (may_go(life, object, live, &life->spared))
+            sweep_add(sweep, (SweepCandidate){.id = object.id,
+                                              .layer = layer_of(object.type),
+                                              .type = object.type});
     }
     return sweep;
 }
@@ -89,14 +126,16 @@ static bool waits_for_window(const MachineLife *machine)
     return !machine->known && life->inside > 0 && machine->window == life->window;
 }
 
-static bool is_reaped(MachineLife *machine, const HostObject *objects, size_t n)
+static bool is_reaped(MachineLife *machine, const Look *look)
 {
     TenantLife *life = machine->tenant;
+    if (look->known)
+        return leftovers_is_reaped(machine, look->owned, look->n_owned);
     if (machine->known || object_set_size(machine->objects) > 0)
         return object_set_size(machine->objects) == 0;
     if (waits_for_window(machine))
         return false;
-    if (!anything_left(life, objects, n))
+    if (!anything_left(life, look->objects, look->n))
         return true;
     return has_live(life, machine) &&
            g_get_monotonic_time() - machine->machine->since >= GRACE_USEC;
@@ -137,11 +176,12 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* For what is not reaped yet and does not wait for the window. */
+/* For what is not reaped yet and does not wait for the window; and, now and then, for what dead
+ * processes that were no machine have left in use. */
 static void schedule_retry(TenantLife *life)
 {
     int64_t now = g_get_monotonic_time();
-    uint64_t delay = 0;
+    uint64_t delay = life->unfinished ? RETRY_STUCK_USEC : 0;
     g_autoptr(GPtrArray) machines = reaping_machines(life);
     for (unsigned i = 0; i < machines->len; i++) {
         MachineLife *machine = g_ptr_array_index(machines, i);
@@ -162,11 +202,11 @@ static void schedule_retry(TenantLife *life)
 }
 
 /* Lets go of the machines that are reaped, by what is in the IOMMUFD now. */
-static void judge(TenantLife *life, const HostObject *objects, size_t n)
+static void judge(TenantLife *life, const Look *look)
 {
     g_autoptr(GPtrArray) machines = reaping_machines(life);
     for (unsigned i = 0; i < machines->len;) {
-        if (is_reaped(g_ptr_array_index(machines, i), objects, n))
+        if (is_reaped(g_ptr_array_index(machines, i), look))
             i++;
         else
             g_ptr_array_remove_index(machines, i);
@@ -189,13 +229,15 @@ static void answer_calls(GPtrArray *calls, uint32_t objects, uint64_t bytes)
 
 /* A destroyed object counts for the machine it is known to be of, else for the first that is being
  * reaped. */
-static void note_destroyed(TenantLife *life, HostObject object)
+static void note_destroyed(TenantLife *life, const SweepCandidate *object)
 {
-    MachineLife *owner = tenant_life_owner(life, object);
+    HostObject probed = {.id = object->id, .type = object->type};
+    MachineLife *owner = object->machine ? books_find_machine(life->manager->books, object->machine)
+                                         : tenant_life_owner(life, probed);
     if (life->settled)
-        object_set_remove(life->settled, object.id);
+        object_set_remove(life->settled, object->id);
     if (owner) {
-        object_set_remove(owner->objects, object.id);
+        object_set_remove(owner->objects, object->id);
         owner->reaped++;
         return;
     }
@@ -212,18 +254,32 @@ static void reaper_go_on(TenantLife *life)
         schedule_retry(life);
 }
 
+/* By what is there now; or by what the sweep has seen last, which was as late as can be. */
+static void judge_swept(TenantLife *life, Sweep *sweep)
+{
+    g_auto(Look) look = {0};
+    if (sweep->ledger) {
+        if (look_at(life, &look))
+            judge(life, &look);
+        return;
+    }
+    look.objects = g_steal_pointer(&sweep->left);
+    look.n = sweep->n_left;
+    tenant_life_note_objects(life, look.objects, look.n);
+    judge(life, &look);
+}
+
 static void on_swept(void *data)
 {
     Sweep *sweep = data;
     TenantLife *life = sweep->life;
     if (life) {
         life->sweep = NULL;
+        life->unfinished = sweep->ledger && !sweep_is_empty(sweep);
         for (unsigned i = 0; i < sweep->destroyed->len; i++)
-            note_destroyed(life, g_array_index(sweep->destroyed, HostObject, i));
-        if (sweep->result >= 0) {
-            tenant_life_note_objects(life, sweep->left, sweep->n_left);
-            judge(life, sweep->left, sweep->n_left);
-        }
+            note_destroyed(life, &g_array_index(sweep->destroyed, SweepCandidate, i));
+        if (sweep->result >= 0)
+            judge_swept(life, sweep);
         reaper_go_on(life);
     }
     answer_calls(sweep->calls, sweep->destroyed->len, sweep->unpinned);
@@ -232,25 +288,24 @@ static void on_swept(void *data)
 
 static void reaper_sweep(TenantLife *life)
 {
-    g_autofree HostObject *objects = NULL;
-    size_t n;
+    g_auto(Look) look = {0};
     life->sweep_again = life->sweep || life->judging;
     if (life->sweep_again)
         return;
-    if (!tenant_life_objects(life, &objects, &n, NULL)) {
+    if (!look_at(life, &look)) {
         answer_calls(life->reap_calls, 0, 0);
         g_ptr_array_set_size(life->reap_calls, 0);
         schedule_retry(life);
         return;
     }
-    Sweep *sweep = choose(life, objects, n);
+    Sweep *sweep = choose(life, &look);
     sweep->calls = g_ptr_array_ref(life->reap_calls);
     g_ptr_array_unref(life->reap_calls);
     life->reap_calls = g_ptr_array_new_with_free_func(sd_auto_free_message);
     int fd = sweep_is_empty(sweep) ? -EBADF : fcntl(life->tenant->iommufd, F_DUPFD_CLOEXEC, 3);
     if (fd < 0) {
         /* Nothing to do for the worker, or out of descriptors: then it is tried again. */
-        judge(life, objects, n);
+        judge(life, &look);
         answer_calls(sweep->calls, 0, 0);
         sweep_free(sweep);
         reaper_go_on(life);

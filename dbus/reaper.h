@@ -3,8 +3,9 @@
  * The reaper: destroys what dead machines have left in their tenant's shared IOMMUFD, where it
  * would stay pinned as long as the service or another machine holds the descriptor.
  *
- * It has to do without the ledger: the kernel says which objects there are, not whose they are.
- * These rules make sure that nothing is destroyed from under a machine that lives:
+ * Where the ledger is there it says whose every object is (leftovers.h). Without it the kernel says
+ * which objects there are, not whose they are, and these rules make sure that nothing is destroyed
+ * from under a machine that lives:
  *
  * (a) While a start window is open (tenant-life.h), only objects may go that were there when it
  *     opened, still exist with the type they had, and are not known to be a live machine's.

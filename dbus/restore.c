@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/restore.h"
 
+#include "dbus/books.h"
 #include "dbus/fd-store.h"
 #include "dbus/journal.h"
 #include "dbus/machine-life.h"
@@ -87,6 +88,7 @@ static void restore_life(MachineLife *life, MachineRecord *record, FdStore *stor
     machine->leader = record->leader;
     machine->last_pinned = record->last_pinned;
     life->leader_start = record->leader_start;
+    life->number = record->number;
     life->window = record->window;
     life->known = record->known;
     object_set_free(life->objects);
@@ -98,9 +100,9 @@ static void restore_life(MachineLife *life, MachineRecord *record, FdStore *stor
     }
     if (machine->state == MACHINE_REAPING)
         machine->since = g_get_monotonic_time();
-    life->inside =
-        machine_life_shares(life) && (machine->state == MACHINE_ADMITTED ||
-                                      (machine->state == MACHINE_RUNNING && record->inside));
+    life->inside = machine_life_shares(life) && !books_count(life->manager->books) &&
+                   (machine->state == MACHINE_ADMITTED ||
+                    (machine->state == MACHINE_RUNNING && record->inside));
     if (machine->state != MACHINE_REAPING && machine_life_watch(life) < 0)
         g_error("Out of memory or descriptors");
 }
@@ -249,6 +251,7 @@ static void restore_tenant(TenantLife *life)
     if (life->tenant->iommufd < 0)
         take_back(life);
     if (record) {
+        life->number = record->number;
         life->peak_pinned = record->peak_pinned;
         life->window = record->window;
         restore_ioases(life, record);
@@ -256,6 +259,53 @@ static void restore_tenant(TenantLife *life)
     restore_window(life, record);
     if (record)
         tenant_record_free(record);
+}
+
+/* ---- the ledger ---- */
+
+static void warn_unguarded(const char *tenant, const char *uuid, const GError *error)
+{
+    journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = tenant, .machine = uuid},
+                  "%s", error->message);
+}
+
+/* The tenant's limit first: what is mapped in its IOMMUFD counts from the registration on. */
+static void restore_tenant_books(TenantLife *life)
+{
+    g_autoptr(GError) error = NULL;
+    Books *books = life->manager->books;
+    books_set_tenant(books, life);
+    if (life->tenant->iommufd >= 0 &&
+        !books_register(books, life, life->tenant->iommufd, true, &error))
+        warn_unguarded(life->id, NULL, error);
+}
+
+static void restore_machine_books(MachineLife *life)
+{
+    g_autoptr(GError) error = NULL;
+    const Machine *machine = life->machine;
+    Books *books = life->manager->books;
+    if (!machine->iommufd)
+        return;
+    uint32_t number = life->number;
+    if (!books_admit(books, life, &error) ||
+        (machine->state == MACHINE_RUNNING &&
+         !books_start(books, life, machine->leader, life->leader_start, &error)) ||
+        (number != life->number && !state_save_machine(life, &error)))
+        warn_unguarded(life->tenant->id, life->uuid, error);
+}
+
+static void restore_books(Manager *manager)
+{
+    GHashTableIter iter;
+    void *life;
+    g_hash_table_iter_init(&iter, manager->tenants);
+    while (g_hash_table_iter_next(&iter, NULL, &life))
+        restore_tenant_books(life);
+    g_hash_table_iter_init(&iter, manager->machines);
+    while (g_hash_table_iter_next(&iter, NULL, &life))
+        restore_machine_books(life);
+    books_settle(manager->books);
 }
 
 /* ---- */
@@ -302,6 +352,7 @@ void restore(Manager *manager)
         claim_iommufd(tenant, store);
         restore_tenant(tenant);
     }
+    restore_books(manager);
     forget_unknown_tenants(manager);
     if (records->len > 0)
         journal_write(LOG_INFO, MESSAGE_RESTORED, NULL,

@@ -18,6 +18,10 @@
 #define GROUP_TENANT "Tenant"
 #define GROUP_IOASES "Ioases"
 #define GROUP_DEVICE "Device"
+#define GROUP_NUMBERS "Numbers"
+#define GROUP_LOADER "Loader"
+#define NUMBERS "numbers"
+#define LOADER "loader"
 
 /* ---- files ---- */
 
@@ -34,10 +38,8 @@ gboolean state_prepare(const char *runtime_dir, GError **error)
     return TRUE;
 }
 
-static gboolean file_save(const Manager *manager, const char *folder, const char *name,
-                          GKeyFile *file, GError **error)
+static gboolean path_save(const char *path, GKeyFile *file, GError **error)
 {
-    g_autofree char *path = g_build_filename(manager->runtime_dir, folder, name, NULL);
     (void)g_key_file_set_comment(file, NULL, NULL, " This is private data. Do not parse.", NULL);
     size_t length;
     g_autofree char *data = g_key_file_to_data(file, &length, NULL);
@@ -48,6 +50,13 @@ static gboolean file_save(const Manager *manager, const char *folder, const char
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
                 "The state file %s could not be written: %s.", path, failure->message);
     return FALSE;
+}
+
+static gboolean file_save(const Manager *manager, const char *folder, const char *name,
+                          GKeyFile *file, GError **error)
+{
+    g_autofree char *path = g_build_filename(manager->runtime_dir, folder, name, NULL);
+    return path_save(path, file, error);
 }
 
 static void file_remove(const Manager *manager, const char *folder, const char *name)
@@ -94,6 +103,51 @@ static ObjectSet *get_object_set(GKeyFile *file, const char *group, const char *
     return object_set_from_strings((const char *const *)strings);
 }
 
+/* ---- the ledger ---- */
+
+static uint32_t get_number(GKeyFile *file, const char *group, const char *key)
+{
+    guint64 number = file ? g_key_file_get_uint64(file, group, key, NULL) : 0;
+    return number <= UINT32_MAX ? (uint32_t)number : 0;
+}
+
+void state_load_numbers(const Manager *manager, uint32_t *ret_tenant, uint32_t *ret_machine)
+{
+    g_autoptr(GKeyFile) file = file_load(manager, "", NUMBERS);
+    *ret_tenant = get_number(file, GROUP_NUMBERS, "Tenant");
+    *ret_machine = get_number(file, GROUP_NUMBERS, "Machine");
+}
+
+gboolean state_save_numbers(const Manager *manager, uint32_t tenant, uint32_t machine,
+                            GError **error)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_key_file_set_uint64(file, GROUP_NUMBERS, "Tenant", tenant);
+    g_key_file_set_uint64(file, GROUP_NUMBERS, "Machine", machine);
+    return file_save(manager, "", NUMBERS, file, error);
+}
+
+gboolean state_save_loader(const char *runtime_dir, const char *ledger, const char *guard,
+                           GError **error)
+{
+    g_autofree char *path = g_build_filename(runtime_dir, LOADER, NULL);
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_key_file_set_string(file, GROUP_LOADER, "Ledger", ledger);
+    g_key_file_set_string(file, GROUP_LOADER, "Guard", guard);
+    return path_save(path, file, error);
+}
+
+bool state_load_loader(const char *runtime_dir, char **ret_ledger, char **ret_guard)
+{
+    g_autofree char *path = g_build_filename(runtime_dir, LOADER, NULL);
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, NULL))
+        return false;
+    *ret_ledger = g_key_file_get_string(file, GROUP_LOADER, "Ledger", NULL);
+    *ret_guard = g_key_file_get_string(file, GROUP_LOADER, "Guard", NULL);
+    return *ret_ledger && *ret_guard;
+}
+
 /* ---- machines ---- */
 
 gboolean state_save_machine(const MachineLife *life, GError **error)
@@ -112,6 +166,7 @@ gboolean state_save_machine(const MachineLife *life, GError **error)
     g_key_file_set_int64(file, GROUP_MACHINE, "Since", machine->since);
     g_key_file_set_integer(file, GROUP_MACHINE, "Leader", (int)machine->leader);
     g_key_file_set_uint64(file, GROUP_MACHINE, "LeaderStart", life->leader_start);
+    g_key_file_set_uint64(file, GROUP_MACHINE, "Number", life->number);
     g_key_file_set_boolean(file, GROUP_MACHINE, "Inside", life->inside);
     g_key_file_set_uint64(file, GROUP_MACHINE, "Window", life->window);
     g_key_file_set_boolean(file, GROUP_MACHINE, "Known", life->known);
@@ -155,6 +210,7 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->since = g_key_file_get_int64(file, GROUP_MACHINE, "Since", NULL);
     record->leader = (pid_t)g_key_file_get_integer(file, GROUP_MACHINE, "Leader", NULL);
     record->leader_start = g_key_file_get_uint64(file, GROUP_MACHINE, "LeaderStart", NULL);
+    record->number = get_number(file, GROUP_MACHINE, "Number");
     record->inside = g_key_file_get_boolean(file, GROUP_MACHINE, "Inside", NULL);
     record->window = g_key_file_get_uint64(file, GROUP_MACHINE, "Window", NULL);
     record->known = g_key_file_get_boolean(file, GROUP_MACHINE, "Known", NULL);
@@ -189,6 +245,7 @@ void state_save_tenant(const TenantLife *life)
     const TenantConfig *config = life->tenant->config;
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_key_file_set_uint64(file, GROUP_TENANT, "PeakPinned", life->peak_pinned);
+    g_key_file_set_uint64(file, GROUP_TENANT, "Number", life->number);
     g_key_file_set_string(file, GROUP_TENANT, "Isolation", isolation_to_string(config->isolation));
     g_key_file_set_string(file, GROUP_TENANT, "Accounting",
                           accounting_to_string(config->accounting));
@@ -245,6 +302,7 @@ TenantRecord *state_load_tenant(const Manager *manager, const char *id)
     g_autofree char *accounting = g_key_file_get_string(file, GROUP_TENANT, "Accounting", NULL);
     TenantRecord *record = g_new0(TenantRecord, 1);
     record->peak_pinned = g_key_file_get_uint64(file, GROUP_TENANT, "PeakPinned", NULL);
+    record->number = get_number(file, GROUP_TENANT, "Number");
     record->isolation = g_strcmp0(isolation, isolation_to_string(ISOLATION_MACHINE)) == 0
                             ? ISOLATION_MACHINE
                             : ISOLATION_TENANT;

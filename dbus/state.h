@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the service must know after it was killed, in RUNTIME_DIR: machines/UUID, tenants/ID,
- * devices/ADDRESS. Private GKeyFiles, replaced whole; /run forgets them at a reboot, as the kernel
- * forgets what they tell of.
+ * devices/ADDRESS, numbers, loader. Private GKeyFiles, replaced whole; /run forgets them at a
+ * reboot, as the kernel forgets what they tell of.
  */
 #pragma once
 
 #include "dbus/manager.h"
 #include "dbus/object-set.h"
+
+/* Numbers that were given out to tenants and machines (books.h); 0 when there is no record. */
+void state_load_numbers(const Manager *manager, uint32_t *ret_tenant, uint32_t *ret_machine);
+/* KERNEL_REFUSED. */
+gboolean state_save_numbers(const Manager *manager, uint32_t tenant, uint32_t machine,
+                            GError **error);
+/* What the loader could not load, one sentence each, or "". KERNEL_REFUSED. */
+gboolean state_save_loader(const char *runtime_dir, const char *ledger, const char *guard,
+                           GError **error);
+/* False when no loader has run. Both freed with g_free(). */
+bool state_load_loader(const char *runtime_dir, char **ret_ledger, char **ret_guard);
 
 /* Makes the folders. KERNEL_REFUSED. */
 gboolean state_prepare(const char *runtime_dir, GError **error);
@@ -29,6 +40,7 @@ typedef struct {
     int64_t since;
     pid_t leader;
     uint64_t leader_start;
+    uint32_t number;
     bool inside;
     uint64_t window;
     bool known;
@@ -49,6 +61,7 @@ char **state_list_tenants(const Manager *manager);
 /* A tenant's record. */
 typedef struct {
     uint64_t peak_pinned;
+    uint32_t number;
     Isolation isolation;
     Accounting accounting;
     uint64_t window;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/tenant-life.h"
 
+#include "dbus/books.h"
 #include "dbus/bus-error.h"
 #include "dbus/fd-store.h"
 #include "dbus/journal.h"
@@ -46,7 +47,10 @@ void tenant_life_free(TenantLife *life)
 
 bool tenant_life_shares(const TenantLife *life)
 {
-    return life->tenant->config->isolation == ISOLATION_TENANT;
+    if (life->tenant->config->isolation != ISOLATION_TENANT)
+        return false;
+    /* One that is there is used on: what is in it has to be reaped. */
+    return life->tenant->iommufd >= 0 || books_may_share(life->manager->books);
 }
 
 gboolean tenant_life_open_fresh(TenantLife *life, int *ret_fd, GError **error)
@@ -80,6 +84,10 @@ gboolean tenant_life_open(TenantLife *life, bool *ret_fresh, GError **error)
     if (fresh) {
         if (!tenant_life_open_fresh(life, &fd, error))
             return FALSE;
+        if (!books_register(life->manager->books, life, fd, true, error)) {
+            close_fd(fd);
+            return FALSE;
+        }
         tenant_life_adopt(life, fd);
         journal_write(LOG_INFO, MESSAGE_IOMMUFD_OPENED, &(JournalAbout){.tenant = life->id},
                       "Opened the shared IOMMUFD of tenant %s.", life->id);
@@ -95,6 +103,7 @@ void tenant_life_close(TenantLife *life)
     g_autofree char *name = fd_store_tenant_name(life->id);
     fd_store_remove(name);
     life->stored = false;
+    life->context = 0;
 }
 
 /* ---- objects ---- */
@@ -176,7 +185,7 @@ static gboolean window_open(TenantLife *life, GError **error)
 
 gboolean tenant_life_enter(TenantLife *life, MachineLife *machine, GError **error)
 {
-    if (machine->inside)
+    if (machine->inside || books_count(life->manager->books))
         return TRUE;
     if (life->inside == 0 && !window_open(life, error))
         return FALSE;
@@ -248,19 +257,35 @@ static uint64_t mapped_and_pinned(TenantLife *life)
     return MIN(mapped, pinned);
 }
 
+/* Of machines that the ledger does not know: those with legacy VFIO, or all where there is none. */
+static uint64_t machines_pinned(TenantLife *life, bool counted)
+{
+    uint64_t pinned = 0;
+    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
+    for (unsigned i = 0; i < machines->len; i++) {
+        MachineLife *machine = g_ptr_array_index(machines, i);
+        if (!counted || !machine->machine->iommufd)
+            pinned += machine_life_pinned(machine);
+    }
+    return pinned;
+}
+
 uint64_t tenant_life_pinned(TenantLife *life)
 {
-    uint64_t pinned = mapped_and_pinned(life);
-    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
-    for (unsigned i = 0; i < machines->len; i++)
-        pinned += machine_life_pinned(g_ptr_array_index(machines, i));
-    life->peak_pinned = MAX(life->peak_pinned, pinned);
+    Figures figures;
+    bool counted = books_tenant(life->manager->books, life, &figures);
+    uint64_t pinned = counted ? figures.pinned : mapped_and_pinned(life);
+    pinned += machines_pinned(life, counted);
+    life->peak_pinned = MAX(life->peak_pinned, MAX(figures.peak, pinned));
     return pinned;
 }
 
 uint64_t tenant_life_orphaned(TenantLife *life)
 {
     uint64_t orphaned = 0;
+    Figures figures;
+    if (books_tenant(life->manager->books, life, &figures))
+        return figures.orphaned;
     g_autoptr(GPtrArray) machines = tenant_life_machines(life);
     for (unsigned i = 0; i < machines->len; i++)
         orphaned += machine_life_orphaned(g_ptr_array_index(machines, i));

@@ -35,6 +35,8 @@ struct TenantLife {
     char *id;    /* also after the tenant is gone */
     bool stored; /* the IOMMUFD is in the fd store */
     uint64_t peak_pinned;
+    uint32_t number;    /* for the ledger (books.h); 0: none yet */
+    uint32_t context;   /* the shared IOMMUFD in the ledger; 0: none */
     GHashTable *ioases; /* id -> Ioas, owned */
     unsigned calls;     /* on ioases, with the worker */
 
@@ -46,6 +48,7 @@ struct TenantLife {
     Sweep *sweep;          /* with the worker, or NULL */
     bool sweep_again;      /* something happened meanwhile */
     bool judging;          /* machines are being let go of: no sweep may begin */
+    bool unfinished;       /* the last sweep left something that was in use */
     bool spared;           /* the last sweep left out objects because the window was open */
     GPtrArray *reap_calls; /* of Reap(), for the next sweep */
     sd_event_source *retry;

@@ -422,9 +422,20 @@ static int compare_ranges(const void *a, const void *b)
     return x->row.offset < y->row.offset ? -1 : x->row.offset > y->row.offset;
 }
 
+/* The machine of the owner that the books have for the range. */
+static uint32_t machine_of(const Ledger *ledger, const View *view, uint64_t range)
+{
+    const struct ledger_pages *known = g_hash_table_lookup(view->known_pages, &range);
+    struct ledger_owner owner;
+
+    if (!known || ledger_get(ledger, MAP_OWNERS, &known->owner, &owner) < 0)
+        return 0;
+    return owner.machine;
+}
+
 /* Sums ranges up, each page of an address space or file once for `unique`: the ranges come sorted,
  * so that what has been counted of one source is all that lies below a mark. */
-static GArray *sum_up(const View *view)
+static GArray *sum_up(const Ledger *ledger, const View *view)
 {
     g_autoptr(GPtrArray) ranges = g_ptr_array_new();
     g_autoptr(GHashTable) places = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
@@ -447,6 +458,7 @@ static GArray *sum_up(const View *view)
             last->row.start != row->row.start) {
             LedgerTruth new = {.context = row->context,
                                .tenant = row->tenant,
+                               .machine = machine_of(ledger, view, row->row.address),
                                .pid = row->row.tgid,
                                .start = row->row.start};
 
@@ -519,7 +531,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     if (ret_drift)
         *ret_drift = drift;
     if (ret_truths) {
-        GArray *truths = sum_up(view);
+        GArray *truths = sum_up(ledger, view);
 
         *ret_n = truths->len;
         *ret_truths = (LedgerTruth *)g_array_free(truths, FALSE);

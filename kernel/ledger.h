@@ -149,6 +149,7 @@ int ledger_books(Ledger *ledger, LedgerBook **ret_books, size_t *ret_n);
 typedef struct {
     uint32_t context;
     uint32_t tenant;
+    uint32_t machine; /* 0: none, or not known */
     pid_t pid;
     uint64_t start;
     uint64_t areas;
@@ -178,6 +179,10 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
  * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile;
  * -EINVAL: its limit counts charged bytes. */
 int ledger_set_credit(Ledger *ledger, uint32_t tenant, uint64_t bytes, uint64_t releases);
+
+/* "IOMMU_IOAS_MAP", of an event's command; "hwpt-nested". */
+const char *ledger_ioctl_name(uint32_t command);
+const char *ledger_object_type_name(enum ledger_object_type type);
 
 /* Becomes readable when there are events. */
 int ledger_event_fd(const Ledger *ledger);

@@ -29,6 +29,8 @@ class Admission(harness.TestCase):
         self.assertEqual(self.caller.get_all(path, MACHINE), {
             "Uuid": machine, "Name": "web-1", "Tenant": ROOT + "/tenant/acme", "Leader": 0,
             "State": "admitted", "ReservedBytes": 3 * GIB, "PinnedBytes": 0, "OrphanedBytes": 0,
+            "PeakBytes": 0, "UniqueBytes": 0, "MappedBytes": 0, "Maps": 0, "Unmaps": 0,
+            "Refusals": 0,
             "Devices": [address(1), address(2)], "Iommufd": True})
         self.assertEqual(self.machines()[machine],
                          ("web-1", "acme", "admitted", 3 * GIB, 0, 0, 0, path))
@@ -49,6 +51,15 @@ class Admission(harness.TestCase):
         self.assert_refused("LimitExceeded", self.admit, new_uuid(), size=1)
         self.admit(new_uuid(), size=0)
 
+    def test_unique_bytes(self):
+        """Two devices with address spaces of their own: the same memory is charged twice."""
+        self.create_tenant("counts-pages", 4 * GIB, Count=GLib.Variant("s", "unique"))
+        options = {"UniqueBytes": GLib.Variant("t", 3 * GIB)}
+        for tenant, reserved in (("acme", 6 * GIB), ("counts-pages", 3 * GIB)):
+            self.caller.manager("AdmitMachine", "ssstasa{sv}", new_uuid(), "web", tenant, 6 * GIB,
+                                [], options)
+            self.assertEqual(self.tenant_get("ReservedBytes", tenant), reserved)
+
     def test_host_budget(self):
         self.admit(new_uuid(), "umbrella", 30 * GIB)
         self.assert_refused("HostBudgetExceeded", self.admit, new_uuid(), size=3 * GIB)
@@ -59,7 +70,7 @@ class Admission(harness.TestCase):
         machine = new_uuid()
         self.assert_refused("LimitExceeded", self.admit, machine, size=9 * GIB)
         seen = signals.wait("LimitExceeded")
-        self.assertEqual(seen[3], ("acme", machine, 9 * GIB, 8 * GIB))
+        self.assertEqual(seen[3], ("acme", machine, 9 * GIB, 8 * GIB, {}))
 
     def test_devices(self):
         self.admit(new_uuid(), devices=[address(1)])

@@ -78,7 +78,7 @@ class Ioas(harness.TestCase):
         signals = harness.Signals(self.caller)
         self.map(GIB - PAGE)
         self.assert_refused("LimitExceeded", self.map, 2 * PAGE)
-        self.assertEqual(signals.wait("LimitExceeded")[3], ("acme", "", 2 * PAGE, PAGE))
+        self.assertEqual(signals.wait("LimitExceeded")[3], ("acme", "", 2 * PAGE, PAGE, {}))
         self.map(PAGE)
         self.assertEqual(self.reserved(), GIB)
         # Machines and mappings draw on the same limit.

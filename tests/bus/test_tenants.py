@@ -28,11 +28,14 @@ class Tenants(harness.TestCase):
     def test_properties(self):
         path = self.create_tenant("my.team-1", Isolation=GLib.Variant("s", "machine"),
                                   AccountingMode=GLib.Variant("s", "user"),
+                                  Count=GLib.Variant("s", "unique"),
                                   Devices=GLib.Variant("as", ["10de:*"]))
         properties = self.caller.get_all(path, TENANT)
         self.assertEqual(properties, {
             "Id": "my.team-1", "LimitBytes": INFINITY, "ReservedBytes": 0, "PinnedBytes": 0,
-            "PeakBytes": 0, "OrphanedBytes": 0, "Isolation": "machine", "AccountingMode": "user",
+            "PeakBytes": 0, "OrphanedBytes": 0, "UniqueBytes": 0, "MappedBytes": 0, "Maps": 0,
+            "Unmaps": 0, "Refusals": 0, "Count": "unique", "Isolation": "machine",
+            "AccountingMode": "user",
             "Source": "", "Machines": [], "Devices": []})
         self.assertEqual(self.tenant_get("Source", "fixed"),
                          self.path("etc/tenants.d/fixed.conf"))

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What tenants and machines have, by the ledger. */
+#include "dbus/books-internal.h"
+
+#include "dbus/bus-error.h"
+#include "dbus/machine-life.h"
+#include "dbus/tenant-life.h"
+
+#define PAGE LEDGER_PAGE_SIZE
+/* What is mapped more than once is looked up anew when somebody asks and this has gone by. */
+#define LOOK_USEC G_USEC_PER_SEC
+
+/* One look serves all that is asked in one turn of the event loop. */
+static bool look(Books *books)
+{
+    uint64_t iteration = 0;
+    LedgerBook *rows;
+    size_t n;
+    if (!books_count(books))
+        return false;
+    (void)sd_event_get_iteration(books->manager->event, &iteration);
+    if (books->rows && books->iteration == iteration)
+        return true;
+    if (g_get_monotonic_time() - books->looked >= LOOK_USEC)
+        books_reconcile(books);
+    if (ledger_books(books->ledger, &rows, &n) < 0)
+        return false;
+    g_free(books->rows);
+    books->rows = rows;
+    books->n_rows = n;
+    books->iteration = iteration;
+    return true;
+}
+
+static uint64_t positive(int64_t value)
+{
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static void add_row(Figures *figures, const LedgerBook *row)
+{
+    uint64_t pinned = positive(row->book.pinned) * PAGE;
+    figures->pinned += pinned;
+    figures->orphaned += row->alive ? 0 : pinned;
+    figures->peak += positive(row->book.peak) * PAGE;
+    figures->mapped += positive(row->book.mapped);
+    figures->maps += row->book.maps;
+    figures->unmaps += row->book.unmaps;
+    figures->refusals += row->book.refused;
+}
+
+/* Less what was pinned more than once at the last look: never more than that. */
+static void set_unique(Figures *figures, uint64_t twice)
+{
+    figures->unique = figures->pinned - MIN(twice, figures->pinned);
+}
+
+bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures)
+{
+    Figures figures = {0};
+    uint64_t twice = 0;
+    bool known = life->number > 0 && look(books);
+    for (size_t i = 0; known && i < books->n_rows; i++) {
+        if (books->rows[i].machine == life->number)
+            add_row(&figures, &books->rows[i]);
+    }
+    for (size_t i = 0; known && i < books->n_truths; i++) {
+        if (books->truths[i].machine == life->number)
+            twice += (books->truths[i].pinned - books->truths[i].unique) * PAGE;
+    }
+    set_unique(&figures, twice);
+    *ret_figures = figures;
+    return known;
+}
+
+/* In an IOMMUFD of the tenant, or one of its machines in one that iommud has not opened. */
+static bool is_tenants(const Books *books, const TenantLife *life, uint32_t tenant,
+                       uint32_t machine)
+{
+    if (tenant)
+        return tenant == life->number;
+    const MachineLife *owner = books_find_machine(books, machine);
+    return owner && owner->tenant == life;
+}
+
+bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
+{
+    Figures figures = {0};
+    struct ledger_tenant tenant;
+    uint64_t twice = 0;
+    bool known = life->number > 0 && look(books);
+    for (size_t i = 0; known && i < books->n_rows; i++) {
+        if (is_tenants(books, life, books->rows[i].tenant, books->rows[i].machine))
+            add_row(&figures, &books->rows[i]);
+    }
+    for (size_t i = 0; known && i < books->n_truths; i++) {
+        const LedgerTruth *truth = &books->truths[i];
+        if (is_tenants(books, life, truth->tenant, truth->machine))
+            twice += (truth->pinned - truth->unique) * PAGE;
+    }
+    set_unique(&figures, twice);
+    /* The sum of peaks is not the peak of the sum. */
+    if (known && ledger_tenant(books->ledger, life->number, &tenant) >= 0)
+        figures.peak = MAX(positive(tenant.peak) * PAGE, figures.pinned);
+    *ret_figures = figures;
+    return known;
+}
+
+uint64_t books_service_pinned(Books *books, const TenantLife *life)
+{
+    uint64_t pinned = 0;
+    bool known = life->number > 0 && look(books);
+    for (size_t i = 0; known && i < books->n_rows; i++) {
+        const LedgerBook *row = &books->rows[i];
+        if (row->tenant == life->number && row->owner == LEDGER_OWNER_SERVICE)
+            pinned += positive(row->book.pinned) * PAGE;
+    }
+    return pinned;
+}
+
+uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner)
+{
+    bool known = look(books);
+    for (size_t i = 0; known && i < books->n_rows; i++) {
+        if (books->rows[i].context == context && books->rows[i].owner == owner)
+            return positive(books->rows[i].book.pinned) * PAGE;
+    }
+    return 0;
+}
+
+gboolean books_objects(Books *books, const TenantLife *life, LedgerObject **ret_objects,
+                       size_t *ret_n, GError **error)
+{
+    int r = ledger_objects(books->ledger, life->context, ret_objects, ret_n);
+    if (r < 0)
+        error_set_kernel(error, r, "The objects in the IOMMUFD of tenant %s could not be listed",
+                         life->id);
+    return r >= 0;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Tells the kernel who is who: tenants, machines, devices, and those that pass descriptors on. */
+#include "dbus/books-internal.h"
+
+#include "dbus/bus-error.h"
+#include "dbus/journal.h"
+#include "dbus/machine-life.h"
+#include "dbus/state.h"
+#include "dbus/tenant-life.h"
+#include "kernel/cleanup.h"
+#include "kernel/process.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define CGROUP_DIR "/sys/fs/cgroup"
+
+/* ---- numbers ---- */
+
+/* Both are kept before they are used: what is told to the kernel outlives the service. */
+static bool next_number(Books *books, uint32_t *last, uint32_t *ret_number)
+{
+    g_autoptr(GError) error = NULL;
+    ++*last;
+    if (!state_save_numbers(books->manager, books->last_tenant, books->last_machine, &error)) {
+        --*last;
+        journal_write(LOG_ERR, MESSAGE_STATE_LOST, NULL, "%s", error->message);
+        return false;
+    }
+    *ret_number = *last;
+    return true;
+}
+
+/* ---- tenants ---- */
+
+void books_set_tenant(Books *books, TenantLife *life)
+{
+    const TenantConfig *config = life->tenant->config;
+    if (!books_count(books))
+        return;
+    if (life->number == 0) {
+        if (!next_number(books, &books->last_tenant, &life->number))
+            return;
+        state_save_tenant(life);
+    }
+    g_hash_table_insert(books->tenants, GUINT_TO_POINTER(life->number), life);
+    int r = ledger_set_limit(books->ledger, life->number, config->limit,
+                             config->count == COUNT_UNIQUE ? LEDGER_COUNT_UNIQUE
+                                                           : LEDGER_COUNT_CHARGED);
+    if (r < 0)
+        journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = life->id},
+                      "The kernel does not take the limit of tenant %s: %s.", life->id,
+                      g_strerror(-r));
+}
+
+void books_remove_tenant(Books *books, TenantLife *life)
+{
+    if (life->number == 0)
+        return;
+    g_hash_table_remove(books->tenants, GUINT_TO_POINTER(life->number));
+    if (books_count(books))
+        (void)ledger_remove_tenant(books->ledger, life->number);
+}
+
+gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error)
+{
+    unsigned flags = LEDGER_CONTEXT_CLOSED_CIRCLE | (shared ? LEDGER_CONTEXT_SHARED : 0);
+    uint32_t context;
+    if (!books_count(books))
+        return TRUE;
+    if (books_guard(books))
+        flags |= LEDGER_CONTEXT_GUARDED;
+    else
+        flags &= ~(unsigned)LEDGER_CONTEXT_CLOSED_CIRCLE;
+    int r = ledger_register(books->ledger, fd, life->number, flags, &context);
+    if (r < 0) {
+        error_set_kernel(error, r, "The IOMMUFD of tenant %s could not be put under guard",
+                         life->id);
+        return FALSE;
+    }
+    if (shared)
+        life->context = context;
+    return TRUE;
+}
+
+/* ---- devices ---- */
+
+/* Devices that a reset of this one's bus or slot would reset, too, as far as addresses tell: those
+ * on its bus. What is behind a bridge on that bus is taken for affected. */
+static bool same_bus(const char *a, const char *b)
+{
+    const char *end = strrchr(a, ':');
+    return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
+}
+
+static bool reset_is_shared(Books *books, const MachineLife *life, const char *address)
+{
+    const HostDevice *devices;
+    size_t n;
+    if (!manager_devices(books->manager, &devices, &n, NULL))
+        return true;
+    for (size_t i = 0; i < n; i++) {
+        if (!same_bus(address, devices[i].address) || g_str_equal(address, devices[i].address))
+            continue;
+        const Machine *holder =
+            registry_device_holder(books->manager->registry, devices[i].address);
+        if (devices[i].bridge || (holder && holder != life->machine))
+            return true;
+    }
+    return false;
+}
+
+static int admit_device(Books *books, const MachineLife *life, const char *address)
+{
+    unsigned flags = reset_is_shared(books, life, address) ? LEDGER_DEVICE_RESET_SHARED : 0;
+    return ledger_admit_device(books->ledger, address, life->tenant->number, life->number, flags);
+}
+
+/* Whoever has a device on the same bus may no longer reset it, or may again. */
+static void update_neighbours(Books *books, const char *address)
+{
+    GHashTableIter iter;
+    void *machine;
+    g_hash_table_iter_init(&iter, books->machines);
+    while (g_hash_table_iter_next(&iter, NULL, &machine)) {
+        const MachineLife *life = machine;
+        const GPtrArray *devices = life->machine->devices;
+        for (unsigned i = 0; i < devices->len; i++) {
+            const char *other = g_ptr_array_index(devices, i);
+            if (same_bus(address, other) && !g_str_equal(address, other))
+                (void)admit_device(books, life, other);
+        }
+    }
+}
+
+void books_dismiss_device(Books *books, const char *address)
+{
+    if (!books_count(books))
+        return;
+    (void)ledger_dismiss_device(books->ledger, address);
+    update_neighbours(books, address);
+}
+
+/* ---- machines ---- */
+
+gboolean books_admit(Books *books, MachineLife *life, GError **error)
+{
+    const GPtrArray *devices = life->machine->devices;
+    int r = 0;
+    if (!books_count(books))
+        return TRUE;
+    if (life->number == 0 && !next_number(books, &books->last_machine, &life->number)) {
+        error_set_kernel(error, -EIO, "Machine %s could not get a number", life->uuid);
+        return FALSE;
+    }
+    g_hash_table_insert(books->machines, GUINT_TO_POINTER(life->number), life);
+    r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
+    for (unsigned i = 0; r >= 0 && i < devices->len; i++) {
+        r = admit_device(books, life, g_ptr_array_index(devices, i));
+        update_neighbours(books, g_ptr_array_index(devices, i));
+    }
+    if (r < 0)
+        error_set_kernel(error, r, "Machine %s could not be made known to the kernel's guard",
+                         life->uuid);
+    return r >= 0;
+}
+
+void books_dismiss(Books *books, MachineLife *life)
+{
+    const GPtrArray *devices = life->machine->devices;
+    if (life->number == 0)
+        return;
+    g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
+    for (unsigned i = 0; i < devices->len; i++)
+        books_dismiss_device(books, g_ptr_array_index(devices, i));
+    if (books_count(books))
+        (void)ledger_remove_machine(books->ledger, life->number);
+    life->number = 0;
+}
+
+gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error)
+{
+    struct ledger_book book;
+    struct ledger_owner owner = {0};
+    if (!books_count(books))
+        return TRUE;
+    int r =
+        ledger_name_process(books->ledger, pid, start, life->number, life->tenant->number, NULL);
+    if (r != -EEXIST && r < 0)
+        error_set_kernel(error, r, "Process %d could not be named as machine %s", (int)pid,
+                         life->uuid);
+    if (r != -EEXIST)
+        return r >= 0;
+    (void)ledger_machine(books->ledger, life->number, &book, &owner);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "Process %d can't be the leader of machine %s (%s): process %u (%.16s) has bound a "
+                "device of that machine before it: find out what that is, and end it.",
+                (int)pid, life->machine->name, life->uuid, owner.tgid, owner.comm);
+    return FALSE;
+}
+
+MachineLife *books_find_machine(const Books *books, uint32_t number)
+{
+    return number ? g_hash_table_lookup(books->machines, GUINT_TO_POINTER(number)) : NULL;
+}
+
+/* ---- those who pass descriptors on ---- */
+
+/* A unit that is started again may have another cgroup than before. */
+static void trust_unit(Books *books, const char *unit)
+{
+    g_autofree char *path = g_build_filename(CGROUP_DIR, "system.slice", unit, NULL);
+    const uint64_t *before = g_hash_table_lookup(books->units, unit);
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+    if (before && (!there || st.st_ino != *before)) {
+        (void)ledger_remove_cgroup(books->ledger, *before);
+        g_hash_table_remove(books->units, unit);
+        before = NULL;
+    }
+    if (!there || before)
+        return;
+    uint64_t cgroup = st.st_ino;
+    if (ledger_add_cgroup(books->ledger, cgroup, LEDGER_CARRIER) >= 0)
+        g_hash_table_insert(books->units, (char *)unit, g_memdup2(&cgroup, sizeof(cgroup)));
+}
+
+static void trust_units(Books *books)
+{
+    for (char **unit = books->carriers; unit && *unit; unit++)
+        trust_unit(books, *unit);
+}
+
+/* Whether the process is a carrier: "0::/system.slice/libvirtd.service", or below. */
+static bool is_carrier(const Books *books, pid_t pid)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(file, &text, NULL, NULL))
+        return false;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) parts = g_strsplit(*line, "/", 4);
+        if (g_str_has_prefix(*line, "0::/system.slice/") && g_strv_length(parts) >= 3 &&
+            g_strv_contains((const char *const *)books->carriers, parts[2]))
+            return true;
+    }
+    return false;
+}
+
+void books_trust_bus(Books *books, pid_t pid)
+{
+    uint64_t start;
+    if (books_guard(books) && process_start_time(pid, &start) >= 0)
+        (void)ledger_trust_process(books->ledger, pid, start, LEDGER_ROLE_CARRIER);
+}
+
+gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error)
+{
+    uint64_t start;
+    if (!books_guard(books))
+        return TRUE;
+    trust_units(books);
+    if (is_carrier(books, pid))
+        return TRUE;
+    int r = process_start_time(pid, &start);
+    if (r >= 0)
+        r = ledger_name_process(books->ledger, pid, start, 0, life->number, NULL);
+    if (r == -EEXIST)
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
+                    "Process %d holds another tenant's IOMMUFD and can't have that of tenant %s: "
+                    "open it from another process.",
+                    (int)pid, life->id);
+    else if (r < 0)
+        error_set_kernel(error, r, "Process %d could not be made known to the kernel's guard",
+                         (int)pid);
+    return r >= 0;
+}
