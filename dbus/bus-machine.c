@@ -2,6 +2,7 @@
 /* org.iommud1.Machine */
 #include "dbus/books.h"
 #include "dbus/bus-error.h"
+#include "dbus/bus-options.h"
 #include "dbus/bus.h"
 #include "dbus/machine-life.h"
 #include "dbus/release.h"
@@ -43,17 +44,30 @@ static int remove_device(sd_bus_message *message, void *userdata, sd_bus_error *
     return change_device(message, userdata, ret_error, machine_life_remove_device);
 }
 
+static int option_unique(sd_bus_message *message, void *unique_bytes)
+{
+    return sd_bus_message_read(message, "t", unique_bytes);
+}
+
+static const BusOption reservation_options[] = {
+    {"UniqueBytes", "t", "bytes", option_unique},
+    {NULL},
+};
+
 static int set_reservation(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     MachineLife *life = userdata;
     uint64_t bytes;
+    uint64_t unique_bytes = 0;
     g_autoptr(GError) error = NULL;
     int r = sd_bus_message_read(message, "t", &bytes);
+    if (r >= 0)
+        r = bus_options_read(message, reservation_options, &unique_bytes, ret_error);
     if (r >= 0)
         r = check_not_reaping(life, ret_error);
     if (r < 0)
         return r;
-    if (!machine_life_set_reservation(life, bytes, &error))
+    if (!machine_life_set_reservation(life, bytes, unique_bytes, &error))
         return bus_error_set(ret_error, error);
     return sd_bus_reply_method_return(message, "");
 }
@@ -136,8 +150,8 @@ static const sd_bus_vtable vtable[] = {
                             OPEN),
     SD_BUS_METHOD_WITH_ARGS("RemoveDevice", SD_BUS_ARGS("s", address), SD_BUS_NO_RESULT,
                             remove_device, OPEN),
-    SD_BUS_METHOD_WITH_ARGS("SetReservation", SD_BUS_ARGS("t", bytes), SD_BUS_NO_RESULT,
-                            set_reservation, OPEN),
+    SD_BUS_METHOD_WITH_ARGS("SetReservation", SD_BUS_ARGS("t", bytes, "a{sv}", options),
+                            SD_BUS_NO_RESULT, set_reservation, OPEN),
     SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, release, OPEN),
     SD_BUS_PROPERTY("Uuid", "s", get_text, 0, CONST),
     SD_BUS_PROPERTY("Name", "s", get_text, 0, CONST),

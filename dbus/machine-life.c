@@ -401,12 +401,13 @@ gboolean machine_life_remove_device(MachineLife *life, const char *address, GErr
     return TRUE;
 }
 
-gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, GError **error)
+gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, uint64_t unique_bytes,
+                                      GError **error)
 {
     Charge *charge = life->machine->charge;
     uint64_t before = charge_bytes(charge);
     g_autoptr(GError) refusal = NULL;
-    if (!charge_resize(charge, bytes, &refusal)) {
+    if (!registry_set_reservation(life->machine, bytes, unique_bytes, &refusal)) {
         manager_note_refusal(life->manager, life->tenant->id, life->uuid, bytes - before, refusal);
         g_propagate_error(error, g_steal_pointer(&refusal));
         return FALSE;

@@ -51,7 +51,8 @@ bool machine_life_shares(const MachineLife *life);
 gboolean machine_life_add_device(MachineLife *life, const char *address, GError **error);
 gboolean machine_life_remove_device(MachineLife *life, const char *address, GError **error);
 /* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED. */
-gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, GError **error);
+gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, uint64_t unique_bytes,
+                                      GError **error);
 
 /* Bytes its leader has pinned now; 0 unless it runs. */
 uint64_t machine_life_pinned(MachineLife *life);

@@ -220,10 +220,10 @@ static Machine *machines_insert(Registry *registry, Newcomer *newcomer,
 }
 
 /* What the tenant's limit counts of it. */
-static uint64_t newcomer_bytes(const Newcomer *newcomer, const AdmissionRequest *request)
+static uint64_t counted_bytes(const Tenant *tenant, uint64_t bytes, uint64_t unique_bytes)
 {
-    bool unique = newcomer->tenant->config->count == COUNT_UNIQUE && request->unique_bytes > 0;
-    return unique ? MIN(request->unique_bytes, request->bytes) : request->bytes;
+    bool unique = tenant->config->count == COUNT_UNIQUE && unique_bytes > 0;
+    return unique ? MIN(unique_bytes, bytes) : bytes;
 }
 
 Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
@@ -242,9 +242,16 @@ Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
     if (!admission_check(&admission, newcomer.addresses, error))
         return NULL;
     g_autofree char *title = newcomer_title(&newcomer, request);
-    uint64_t bytes = newcomer_bytes(&newcomer, request);
+    uint64_t bytes = counted_bytes(newcomer.tenant, request->bytes, request->unique_bytes);
     Charge *charge = charge_take(newcomer.tenant->budget, bytes, title, error);
     return charge ? machines_insert(registry, &newcomer, request, charge) : NULL;
+}
+
+gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
+                                  GError **error)
+{
+    return charge_resize(machine->charge, counted_bytes(machine->tenant, bytes, unique_bytes),
+                         error);
 }
 
 Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error)

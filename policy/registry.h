@@ -78,6 +78,10 @@ Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
  * promised, so limits, rules, groups and whether its devices are there are not asked again.
  * INVALID_ARGUMENT; NO_SUCH_TENANT; MACHINE_EXISTS; DEVICE_BUSY (another machine's). */
 Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error);
+/* Makes what is reserved for the machine larger or smaller; unique_bytes as in AdmissionRequest.
+ * LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED. */
+gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
+                                  GError **error);
 /* Gives back the charge and the devices, and frees the machine. */
 void registry_remove_machine(Registry *registry, Machine *machine);
 /* uuid in any spelling. NO_SUCH_MACHINE, INVALID_ARGUMENT. */

@@ -94,7 +94,7 @@ static void update(sd_bus *bus, const IommudMachine *machine, const Admission *a
                    admission->devices);
     /* More memory and more address spaces come with devices: promised before they are used. */
     if (machine->reserved != admission->bytes &&
-        iommud_set_reservation(bus, machine, admission->bytes, &error) < 0)
+        iommud_set_reservation(bus, machine, admission, &error) < 0)
         complain(admission->name, "has memory that is not reserved", &error);
     change_devices(bus, machine, admission->name, "AddDevice", admission->devices,
                    machine->devices);

@@ -5,6 +5,7 @@
  *   reservation    = (guest memory + overhead) x address spaces
  *   guest memory   = what it boots with + its memory devices, which is what libvirt writes into
  *                    <memory> (a memory device that is plugged in later raises it)
+ *   unique         = guest memory + overhead: the same pages in all address spaces
  *   overhead       = 4 MiB for the firmware and the devices' option ROMs
  *                  + 16 MiB when the firmware is in flash memory
  *                  + the video memory, 16 MiB for each <video> that does not say
@@ -187,7 +188,8 @@ gboolean domain_xml_memory(const DomainXml *xml, DomainMemory *ret_memory, GErro
     return TRUE;
 }
 
-gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, GError **error)
+gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint64_t *ret_unique,
+                                GError **error)
 {
     uint64_t spaces = (xml->viommu ? MAX(xml->n_hostdevs, 1) : 1) + xml->n_nvme;
     DomainMemory memory;
@@ -200,5 +202,6 @@ gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, GErro
     if (sum > SIZE_MAX_BYTES / spaces)
         return too_much(error);
     *ret_bytes = sum * spaces;
+    *ret_unique = sum;
     return TRUE;
 }

@@ -275,7 +275,7 @@ Admission *domain_xml_admission(const DomainXml *xml, GError **error)
 
     if (!domain_xml_identity(xml, &admission->uuid, &admission->name, error) ||
         !domain_xml_tenant(xml, &admission->tenant, error) ||
-        !domain_xml_reservation(xml, &admission->bytes, error))
+        !domain_xml_reservation(xml, &admission->bytes, &admission->unique_bytes, error))
         return NULL;
     if (!admission->tenant)
         admission->tenant = g_strdup("");

@@ -67,9 +67,10 @@ typedef struct {
 } DomainMemory;
 
 gboolean domain_xml_memory(const DomainXml *xml, DomainMemory *ret_memory, GError **error);
-/* Bytes that the kernel may have pinned for the machine at the most; the formula stands in
- * domain-memory.c. */
-gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, GError **error);
+/* Bytes that the kernel may charge for the machine at the most, and the same with each page counted
+ * once; the formula stands in domain-memory.c. */
+gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint64_t *ret_unique,
+                                GError **error);
 
 /* What AdmitMachine wants to know. */
 typedef struct {
@@ -77,6 +78,7 @@ typedef struct {
     char *name;
     char *tenant; /* "": the domain names none */
     uint64_t bytes;
+    uint64_t unique_bytes;
     char **devices;
     bool iommufd; /* on the tenant's IOMMUFD */
 } Admission;

@@ -41,7 +41,8 @@ int iommud_admit(sd_bus *bus, const Admission *admission, sd_bus_error *error)
     if (r >= 0)
         r = sd_bus_message_append_strv(message, admission->devices);
     if (r >= 0)
-        r = sd_bus_message_append(message, "a{sv}", 1, "Iommufd", "b", (int)admission->iommufd);
+        r = sd_bus_message_append(message, "a{sv}", 2, "Iommufd", "b", (int)admission->iommufd,
+                                  "UniqueBytes", "t", admission->unique_bytes);
     return send_call(bus, message, r, error, NULL);
 }
 
@@ -118,14 +119,15 @@ int iommud_change_device(sd_bus *bus, const IommudMachine *machine, const char *
     return send_call(bus, message, r, error, NULL);
 }
 
-int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, uint64_t bytes,
+int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const Admission *admission,
                            sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
     int r = new_call(bus, machine->path, CLIENT_MACHINE, "SetReservation", &message);
 
     if (r >= 0)
-        r = sd_bus_message_append(message, "t", bytes);
+        r = sd_bus_message_append(message, "ta{sv}", admission->bytes, 1, "UniqueBytes", "t",
+                                  admission->unique_bytes);
     return send_call(bus, message, r, error, NULL);
 }
 

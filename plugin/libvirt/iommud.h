@@ -37,7 +37,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(IommudMachine, iommud_machine_free)
 /* Calls AddDevice or RemoveDevice of a machine. */
 int iommud_change_device(sd_bus *bus, const IommudMachine *machine, const char *method,
                          const char *address, sd_bus_error *error);
-int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, uint64_t bytes,
+int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const Admission *admission,
                            sd_bus_error *error);
 
 /* UUIDs of the machines that were admitted and have not started yet; owned strings. */

@@ -97,7 +97,7 @@ class Unprivileged(harness.TestCase):
             (self.tenant, TENANT, "Destroy", "u", 1),
             (self.machine, MACHINE, "AddDevice", "s", address(2)),
             (self.machine, MACHINE, "RemoveDevice", "s", address(1)),
-            (self.machine, MACHINE, "SetReservation", "t", GIB),
+            (self.machine, MACHINE, "SetReservation", "ta{sv}", GIB, {}),
             (self.machine, MACHINE, "Release"),
             (self.device, DEVICE, "Bind", "s", "nvme"),
             (self.device, DEVICE, "Restore"),

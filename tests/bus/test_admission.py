@@ -171,12 +171,12 @@ class Admission(harness.TestCase):
         machine = new_uuid()
         path = self.admit(machine, size=GIB)
         set_reservation = self.caller.call
-        set_reservation(path, MACHINE, "SetReservation", "t", 8 * GIB)
+        set_reservation(path, MACHINE, "SetReservation", "ta{sv}", 8 * GIB, {})
         self.assertEqual(self.tenant_get("ReservedBytes"), 8 * GIB)
         self.assert_refused("LimitExceeded", set_reservation, path, MACHINE, "SetReservation",
-                            "t", 8 * GIB + 1)
+                            "ta{sv}", 8 * GIB + 1, {})
         self.assertEqual(self.tenant_get("ReservedBytes"), 8 * GIB)
-        set_reservation(path, MACHINE, "SetReservation", "t", 0)
+        set_reservation(path, MACHINE, "SetReservation", "ta{sv}", 0, {})
         self.assertEqual(self.tenant_get("ReservedBytes"), 0)
 
     def test_devices_of_a_machine(self):

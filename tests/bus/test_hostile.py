@@ -104,7 +104,7 @@ class Hostile(harness.TestCase):
             (INVALID_ARGS, (ROOT, MANAGER, "ListTenants", "s", "x")),
             (INVALID_ARGS, (self.tenant, TENANT, "SetLimit", "u", 1)),
             (INVALID_ARGS, (self.tenant, TENANT, "MapFile", "uuttts", 1, 1, 0, 1, 0, "r")),
-            (INVALID_ARGS, (self.machine, MACHINE, "SetReservation", "x", -1)),
+            (INVALID_ARGS, (self.machine, MACHINE, "SetReservation", "xa{sv}", -1, {})),
             (UNKNOWN_METHOD, (ROOT, MANAGER, "Nothing")),
         )
 
@@ -120,7 +120,7 @@ class Hostile(harness.TestCase):
     def test_numbers(self):
         for bytes_ in (GIB + 1, 2**63, 2**64 - 2, 2**64 - 1):
             self.refused(("LimitExceeded InvalidArgument",
-                          (self.machine, MACHINE, "SetReservation", "t", bytes_)))
+                          (self.machine, MACHINE, "SetReservation", "ta{sv}", bytes_, {})))
 
     def test_missing_file_descriptor(self):
         ioas = self.tenant_call("AllocateIoas")

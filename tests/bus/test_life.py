@@ -203,7 +203,7 @@ class Life(harness.TestCase):
         self.assert_refused("TenantBusy", self.caller.manager, "DeleteTenant", "s", "acme")
         path = self.caller.manager("GetMachine", "s", machine)
         self.assert_refused("NoSuchMachine", self.caller.call, path, MACHINE, "SetReservation",
-                            "t", 1)
+                            "ta{sv}", 1, {})
         self.kill(stray)
         self.assert_clean()
 

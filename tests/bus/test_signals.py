@@ -64,7 +64,7 @@ class Listening(harness.TestCase):
         machine = self.admit(uuid)
         self.changed(tenant, "ReservedBytes", GIB)
         self.changed(ROOT, "ReservedBytes", GIB)
-        self.caller.call(machine, MACHINE, "SetReservation", "t", 2 * GIB)
+        self.caller.call(machine, MACHINE, "SetReservation", "ta{sv}", 2 * GIB, {})
         self.changed(machine, "ReservedBytes", 2 * GIB)
         self.caller.call(machine, MACHINE, "AddDevice", "s", address(1))
         self.changed(machine, "Devices", [address(1)])

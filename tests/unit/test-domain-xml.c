@@ -280,10 +280,12 @@ static void test_sizes(void)
         g_test_message("%s", sizes[i].what);
         g_autoptr(DomainXml) xml = parse(sizes[i].text);
         g_autoptr(GError) error = NULL;
-        uint64_t bytes = 0;
-        gboolean ok = domain_xml_reservation(xml, &bytes, &error);
+        uint64_t bytes = 0, unique = 0;
+        gboolean ok = domain_xml_reservation(xml, &bytes, &unique, &error);
         g_assert_cmpint(ok, ==, sizes[i].bytes != 0);
         g_assert_cmpuint(bytes, ==, sizes[i].bytes);
+        /* In one address space nothing is mapped twice. */
+        g_assert_true(ok ? bytes % unique == 0 : unique == 0);
         if (!ok)
             g_assert_true(g_str_has_suffix(error->message, "."));
     }
