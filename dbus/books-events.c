@@ -7,6 +7,7 @@
 #include "dbus/machine-life.h"
 #include "dbus/reaper.h"
 #include "dbus/tenant-life.h"
+#include "kernel/uapi/iommufd.h"
 #include "policy/size.h"
 
 #include <inttypes.h>
@@ -91,6 +92,12 @@ static void tell_refused(const Books *books, const Story *story)
     const struct ledger_event *event = story->event;
     JournalAbout fields = about(story);
     BusRefusal refusal = refusal_of(story);
+    /* QEMU asks for this at each of its starts, and goes on without. */
+    if ((event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff)) {
+        journal_write(LOG_DEBUG, MESSAGE_REFUSED, &fields,
+                      "%s was refused %s in an IOMMUFD that it shares.", story->who, story->what);
+        return;
+    }
     if (event->command == 0)
         journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields,
                       "%s was refused %s: it is no machine of the tenant, nor a unit that stands "

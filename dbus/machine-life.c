@@ -307,7 +307,6 @@ void machine_life_reap(MachineLife *life)
     TenantLife *tenant = life->tenant;
     Machine *machine = life->machine;
     stop_watching(life);
-    (void)machine_life_pinned(life);
     machine->state = MACHINE_REAPING;
     machine->since = g_get_monotonic_time();
     save_or_warn(life);
@@ -326,14 +325,12 @@ void machine_life_finish(MachineLife *life)
     Machine *machine = life->machine;
     g_autofree char *uuid = g_strdup(life->uuid);
     const char *tenant = life->tenant->id;
-    uint64_t bytes = machine->last_pinned;
+    uint64_t bytes = life->reaped_bytes ? life->reaped_bytes : machine->last_pinned;
     g_autofree char *size = size_format(bytes);
-    journal_write(
-        LOG_INFO, MESSAGE_MACHINE_REAPED,
-        &(JournalAbout){.tenant = tenant, .machine = uuid, .bytes = &bytes},
-        "Reaped machine %s (%s) of tenant %s: %u objects destroyed, %s were pinned when it "
-        "was last seen.",
-        machine->name, uuid, tenant, life->reaped, size);
+    journal_write(LOG_INFO, MESSAGE_MACHINE_REAPED,
+                  &(JournalAbout){.tenant = tenant, .machine = uuid, .bytes = &bytes},
+                  "Reaped machine %s (%s) of tenant %s: %u objects destroyed, and %s given back.",
+                  machine->name, uuid, tenant, life->reaped, size);
     bus_reaped(manager, tenant, uuid, life->reaped, bytes);
     state_remove_machine(manager, uuid);
     if (machine->leader_pidfd >= 0) {
@@ -431,7 +428,7 @@ uint64_t machine_life_pinned(MachineLife *life)
     Figures figures;
     if (machine->iommufd && books_machine(life->manager->books, life, &figures)) {
         uint64_t pinned = figures.pinned - figures.orphaned;
-        if (machine->state != MACHINE_REAPING)
+        if (machine->state == MACHINE_RUNNING && figures.orphaned == 0)
             machine->last_pinned = pinned;
         return pinned;
     }

@@ -29,8 +29,9 @@ struct MachineLife {
     bool known;         /* objects is all that it made at its start */
     ObjectSet *objects; /* that are known to be its own */
 
-    unsigned reaped; /* objects destroyed so far */
-    bool stuck;      /* logged that it can't be reaped */
+    unsigned reaped;       /* objects destroyed so far */
+    uint64_t reaped_bytes; /* that were mapped in them, if the ledger could tell */
+    bool stuck;            /* logged that it can't be reaped */
 };
 
 /* Takes pidfd, also when it fails: the leader is watched from now on. INVALID_ARGUMENT: it is not

@@ -246,6 +246,16 @@ static void note_destroyed(TenantLife *life, const SweepCandidate *object)
         ((MachineLife *)g_ptr_array_index(machines, 0))->reaped++;
 }
 
+static void note_unmapped(TenantLife *life, const GArray *candidates)
+{
+    for (unsigned i = 0; i < candidates->len; i++) {
+        const SweepCandidate *object = &g_array_index(candidates, SweepCandidate, i);
+        MachineLife *owner = books_find_machine(life->manager->books, object->machine);
+        if (owner)
+            owner->reaped_bytes += object->unmapped;
+    }
+}
+
 static void reaper_go_on(TenantLife *life)
 {
     if (life->sweep_again)
@@ -276,6 +286,8 @@ static void on_swept(void *data)
     if (life) {
         life->sweep = NULL;
         life->unfinished = sweep->ledger && !sweep_is_empty(sweep);
+        note_unmapped(life, sweep->destroyed);
+        note_unmapped(life, sweep->candidates);
         for (unsigned i = 0; i < sweep->destroyed->len; i++)
             note_destroyed(life, &g_array_index(sweep->destroyed, SweepCandidate, i));
         if (sweep->result >= 0)

@@ -55,11 +55,10 @@ static bool is_still(const Sweep *sweep, const SweepCandidate *candidate)
 static void sweep_unmap(Sweep *sweep)
 {
     for (unsigned i = 0; i < sweep->candidates->len; i++) {
-        const SweepCandidate *candidate = &g_array_index(sweep->candidates, SweepCandidate, i);
-        uint64_t unmapped;
+        SweepCandidate *candidate = &g_array_index(sweep->candidates, SweepCandidate, i);
         if (candidate->unmap && is_still(sweep, candidate))
             (void)sweep->host->ops->ioas_unmap(sweep->host, sweep->fd, candidate->id, 0, UINT64_MAX,
-                                               &unmapped);
+                                               &candidate->unmapped);
     }
 }
 

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t owner;      /* with the ledger */
     uint32_t machine;    /* the number that it has there, 0: none */
     bool unmap;          /* an IOAS that is certainly a dead machine's */
+    uint64_t unmapped;   /* the outcome: bytes that were mapped in it */
 } SweepCandidate;
 
 typedef struct Sweep {

@@ -66,6 +66,30 @@ int control_register(struct ledger_register *args)
     return 0;
 }
 
+/* What a process forks belongs to it, until it is named as a machine of its own: it then has an
+ * owner of its own. What it made before stays its parent's. */
+static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid, __u32 token)
+{
+    struct ledger_owner *owner;
+    __u32 was, id;
+
+    if (!process)
+        return LEDGER_OWNER_NONE;
+    was = process->owner;
+    id = owner_of_machine(token, tgid, process->start);
+    owner = get_owner(id);
+    if (!owner)
+        return LEDGER_OWNER_NONE;
+    __sync_fetch_and_add(&owner->processes, 1);
+    process->owner = id;
+    owner = get_owner(was);
+    if (owner) {
+        __sync_fetch_and_add(&owner->processes, -1);
+        drop_owner_if_idle(was);
+    }
+    return id;
+}
+
 /* Makes a process known: its role, or the machine and the tenant that it belongs to. */
 SEC("syscall")
 int control_name(struct ledger_name *args)
@@ -92,7 +116,7 @@ int control_name(struct ledger_name *args)
     if (token && !machine)
         return -ENOENT;
     /* Who bound a device under the machine's name before its leader was known is a usurper. */
-    if (!id && machine && machine->claimed) {
+    if (machine && machine->claimed && machine->owner != id) {
         owner = get_owner(machine->owner);
         if (owner && owner->processes > 0)
             return -EEXIST;
@@ -104,8 +128,16 @@ int control_name(struct ledger_name *args)
             return -ENOMEM;
     }
     owner = get_owner(id);
+    if (owner && machine && owner->tgid != args->tgid && owner->machine != token) {
+        id = leave_parent(process, args->tgid, token);
+        owner = get_owner(id);
+    }
     if (!owner)
         return -ESRCH;
+    /* One process can't be of two tenants that there are. */
+    was = owner->tenant;
+    if (was && was != args->tenant && bpf_map_lookup_elem(&tenants, &was))
+        return -EEXIST;
     if (machine) {
         was = machine->owner;
         other = get_owner(was);

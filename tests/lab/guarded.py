@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Machines that share an IOMMUFD through the service, with the ledger and the guard: what one can do
+to another, what is counted, what is refused, what is left, and what a restart changes.
+
+    tests/lab/lab run tests/lab/guarded.py
+"""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from tenant import (MIB, EVERYTHING, PAGE, Machine, Refused, check, equal, errno_of, finish,  # noqa: E402
+                    get, iommuctl, manager, pinned_pages, run, status_bytes, tenant, wait_for)
+
+SIZE = 16 * MIB
+DEVICES = [f"0000:{bus:02x}:00.0" for bus in range(1, 7)]
+SYS_PIDFD_GETFD = 438
+
+
+def title(text):
+    print(f"\n# {text}", flush=True)
+
+
+class Signals:
+    """What the manager says on the bus, from now on."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            ["busctl", "--json=short", "monitor", "--match",
+             "type='signal',interface='org.iommud1.Manager'"],
+            stdout=subprocess.PIPE, text=True)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.text = ""
+        time.sleep(1)
+
+    def find(self, member):
+        self.text += self.process.stdout.read() or ""
+        for line in self.text.splitlines():
+            try:
+                message = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if message.get("member") == member:
+                yield message["payload"]["data"]
+
+    def wait(self, member, fits=lambda data: True):
+        return wait_for(5, lambda: next((data for data in self.find(member) if fits(data)), None))
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def journal(**fields):
+    """Whether the service has written such an entry."""
+    answer = run("journalctl", "-u", "iommud", "-o", "json", "--no-pager",
+                 *(f"{key}={value}" for key, value in fields.items()))
+    return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def objects(ident):
+    return iommuctl("objects", ident) or []
+
+
+def is_counted(machine):
+    """The ledger has what the kernel has counted for the process."""
+    pinned = status_bytes(machine.pid, "VmPin")
+    return equal(f"{machine.name}: the books are what the kernel has counted",
+                 machine.figure("PinnedBytes"), pinned)
+
+
+def nothing_left(ident, before):
+    def look():
+        return not objects(ident) and not tenant(ident, "PinnedBytes") and pinned_pages() <= before
+    check(f"nothing is left of {ident}", wait_for(2, look), objects(ident),
+          tenant(ident, "PinnedBytes"), pinned_pages() - before)
+
+
+# ---- one against another ----
+
+def trespass(victim, attacker):
+    """Every way to name an object; none may reach another machine's."""
+    them = (victim.ioas, victim.hwpt, victim.device)
+    mine = attacker.ioas
+    tries = [
+        ("IOMMU_IOAS_COPY", attacker.copy, mine, victim.ioas, victim.iova, SIZE),
+        ("IOMMU_IOAS_COPY", attacker.copy, victim.ioas, mine, attacker.iova, SIZE),
+        ("IOMMU_IOAS_UNMAP", attacker.unmap, victim.ioas, 0, EVERYTHING),
+        ("IOMMU_IOAS_MAP", attacker.map, victim.ioas, PAGE),
+        ("IOMMU_IOAS_ALLOW_IOVAS", attacker.allow_iovas, victim.ioas),
+        ("IOMMU_IOAS_IOVA_RANGES", attacker.iova_ranges, victim.ioas),
+        ("IOMMU_HWPT_ALLOC", attacker.hwpt, attacker.device, victim.ioas),
+        ("IOMMU_HWPT_ALLOC", attacker.hwpt, victim.device, mine),
+        ("IOMMU_HWPT_INVALIDATE", attacker.invalidate, victim.hwpt),
+        ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", attacker.attach, 0, victim.hwpt),
+        *(("IOMMU_DESTROY", attacker.destroy, ident) for ident in them),
+    ]
+    for what, function, *arguments in tries:
+        number = errno_of(function, *arguments)
+        equal(f"{what} {arguments} is refused", errno.errorcode.get(number, number), "EACCES")
+
+
+def test_trespass():
+    title("One machine against another")
+    before = pinned_pages()
+    signals = Signals()
+    iommuctl("tenant", "create", "acme", "--limit=256M")
+    one = Machine("acme", "one", DEVICES[0]).start(SIZE)
+    two = Machine("acme", "two", DEVICES[1]).start(SIZE)
+    is_counted(one)
+    is_counted(two)
+    equal("a tenant has what its machines have", tenant("acme", "PinnedBytes"),
+          one.figure("PinnedBytes") + two.figure("PinnedBytes"))
+    trespass(one, two)
+    trespass(two, one)
+    is_counted(one)
+    check("the machine still reaches its own", errno_of(one.map, one.ioas, PAGE) == 0)
+    refused = signals.wait("Refused", lambda data: data[2] == "IOMMU_IOAS_COPY")
+    check("a signal says who, what and whose", refused and refused[0] == "acme" and
+          refused[1] == two.find()["uuid"] and refused[4]["Pid"]["data"] == two.pid and
+          refused[4]["Ids"]["data"] == [one.ioas] and
+          refused[4]["Owner"]["data"] == one.find()["uuid"], refused)
+    check("so does the journal", journal(IOMMUD_IOCTL="IOMMU_IOAS_COPY", IOMMUD_PID=two.pid,
+                                         IOMMUD_MACHINE=two.find()["uuid"],
+                                         IOMMUD_OBJECT=one.ioas))
+    check("refusals are counted", two.figure("Refusals") >= 10, two.figure("Refusals"))
+
+    title("What is the whole context's")
+    equal("IOMMU_IOAS_CHANGE_PROCESS", errno_of(two.change_process), errno.EPERM)
+    equal("IOMMU_OPTION_RLIMIT_MODE", errno_of(two.rlimit_mode, 0), errno.EPERM)
+
+    title("A dead machine, and one that goes on")
+    theirs = {row["id"] for row in objects("acme") if row["machine"] == "one"}
+    two.kill()
+    check("what it left is gone within two seconds",
+          wait_for(2, lambda: {row["id"] for row in objects("acme")} == theirs), objects("acme"))
+    is_counted(one)
+    equal("iommuctl run says how it ended", two.runner.wait(60), 128 + signal.SIGKILL)
+    check("the other's memory is still mapped", one.unmap(one.ioas, one.iova, SIZE) == SIZE)
+    equal("iommuctl run ends as its command", one.end(), 0)
+    nothing_left("acme", before)
+    signals.end()
+
+
+# ---- limits ----
+
+def test_limits():
+    title("The limit holds in the kernel")
+    before = pinned_pages()
+    signals = Signals()
+    iommuctl("tenant", "set-limit", "acme", str(2 * SIZE))
+    one = Machine("acme", "greedy", DEVICES[0], memory="8M").start(SIZE)
+    number = errno_of(one.map, one.ioas, SIZE + PAGE)
+    equal("one page above it is refused", errno.errorcode.get(number, number), "EDQUOT")
+    equal("nothing was pinned for it", one.figure("PinnedBytes"), SIZE)
+    check("to the last page it is granted", errno_of(one.map, one.ioas, SIZE) == 0)
+    equal("not a page more", errno_of(one.map, one.ioas, PAGE), errno.EDQUOT)
+    told = signals.wait("LimitExceeded", lambda data: data[2] == SIZE + PAGE)
+    check("a signal says who asked for how much", told and told[:4] == [
+        "acme", one.find()["uuid"], SIZE + PAGE, SIZE] and told[4]["Pid"]["data"] == one.pid and
+          told[4]["Ioctl"]["data"] == "IOMMU_IOAS_MAP", told)
+    equal("a peak is kept", one.figure("PeakBytes"), 2 * SIZE)
+    one.unmap(one.ioas, one.iova, SIZE)
+    check("what is given back can be had again", errno_of(one.map, one.ioas, SIZE) == 0)
+    is_counted(one)
+    one.end()
+    iommuctl("tenant", "set-limit", "acme", "256M")
+    nothing_left("acme", before)
+    signals.end()
+
+    title("A tenant that counts unique bytes")
+    iommuctl("tenant", "create", "pages", f"--limit={SIZE + SIZE // 2}", "--count=unique")
+    for ident in ("acme", "pages"):
+        machine = Machine(ident, "twice", DEVICES[0], memory="8M").start(SIZE)
+        again = machine.ioas()
+        check(f"{ident}: the same memory in another address space",
+              errno_of(machine.map, again, SIZE, 0) == 0)
+        equal(f"{ident}: mapped", machine.figure("MappedBytes"), 2 * SIZE)
+        check(f"{ident}: nothing else fits",
+              errno_of(machine.map, again, 1024 * MIB) == errno.EDQUOT)
+        machine.end()
+    nothing_left("pages", before)
+
+
+# ---- who may have it ----
+
+def test_circle():
+    title("Who may receive an IOMMUFD")
+    before = pinned_pages()
+    one = Machine("acme", "holder", DEVICES[0]).start(SIZE)
+    path = "/tmp/stranger"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    one.send(path)
+    connection, _ = listener.accept()
+    _, received, flags, _ = socket.recv_fds(connection, 1, 4)
+    check("a stranger does not get what a machine sends it",
+          not received and flags & socket.MSG_CTRUNC, received, flags)
+    os.unlink(path)
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(one.pid)
+    fd = libc.syscall(SYS_PIDFD_GETFD, pidfd, 3, 0)
+    equal("nor what it takes", ctypes.get_errno() if fd < 0 else 0, errno.EACCES)
+    os.close(pidfd)
+    check("the journal names it", journal(IOMMUD_PID=os.getpid()))
+    one.end()
+    nothing_left("acme", before)
+
+
+# ---- restarts ----
+
+def restart(kill=True):
+    if kill:
+        run("systemctl", "kill", "--signal=KILL", "iommud")
+    else:
+        run("systemctl", "restart", "iommud")
+    return wait_for(60, lambda: run("busctl", "status", "org.iommud1").returncode == 0)
+
+
+def test_restart():
+    title("iommud is killed while its machines map and unmap")
+    before = pinned_pages()
+    one = Machine("acme", "busy", DEVICES[0]).start(SIZE)
+    two = Machine("acme", "doomed", DEVICES[1]).start(SIZE)
+    one.runner.stdin.write(json.dumps(["churn", one.ioas, 8]) + "\n")
+    one.runner.stdin.flush()
+    for _ in range(3):
+        check("it comes back", restart())
+    two.kill()
+    check("it comes back once more", restart())
+    rounds = one.read()
+    check("the machine went on meanwhile", rounds > 0, rounds)
+    check("who died is reaped", wait_for(5, lambda: not two.find()), iommuctl("machines"))
+    is_counted(one)
+    equal("nothing was missed", manager("DriftBytes"), 0)
+    check("the mappings were counted all along", one.figure("Maps") >= rounds,
+          one.figure("Maps"), rounds)
+    one.end()
+    two.runner.wait(60)
+    nothing_left("acme", before)
+
+
+def test_late():
+    title("The ledger starts late")
+    before = pinned_pages()
+    one = Machine("acme", "early", DEVICES[0]).start(SIZE)
+    two = Machine("acme", "other", DEVICES[1]).start(SIZE)
+    run("systemctl", "stop", "iommud")
+    equal("--unload leaves nothing", run("iommud", "--unload").returncode, 0)
+    programs = [line for line in run("bpftool", "prog", "list").stdout.splitlines()
+                if "name ledger_" in line or "name guard_" in line]
+    equal("no program of ours is in the kernel", programs, [])
+    check("nor a folder", not os.path.exists("/sys/fs/bpf/iommud"))
+    one.map(one.ioas, SIZE)
+    run("systemctl", "start", "iommud")
+    equal("the ledger is there again", manager("LedgerState"), "active")
+    is_counted(one)
+    is_counted(two)
+    owners = {row["id"]: row["machine"] for row in objects("acme")}
+    for machine in (one, two):
+        equal(f"{machine.name}: its objects are known as its own",
+              [owners.get(ident) for ident in (machine.ioas, machine.hwpt, machine.device)],
+              [machine.name] * 3)
+    equal("and guarded", errno_of(two.unmap, one.ioas, 0, EVERYTHING), errno.EACCES)
+    two.kill()
+    check("what a dead one left is found",
+          wait_for(2, lambda: {row["machine"] for row in objects("acme")} == {"early"}),
+          objects("acme"))
+    one.end()
+    nothing_left("acme", before)
+
+
+# ---- configuration ----
+
+def configure(text):
+    with open("/etc/iommud/iommud.conf", "w", encoding="ascii") as file:
+        file.write(text)
+    run("systemctl", "restart", "iommud")
+
+
+def test_configuration():
+    title("An ioctl that nobody knows, and /dev/iommu itself")
+    one = Machine("acme", "curious", DEVICES[0])
+    equal("Guard=known: the kernel answers", errno_of(one.unknown), errno.ENOTTY)
+    equal("DirectOpen=yes: it may open /dev/iommu", errno_of(one.open_iommu), 0)
+    one.end()
+    configure("[Kernel]\nGuard=strict\nDirectOpen=no\n")
+    one = Machine("acme", "curious", DEVICES[0]).start(SIZE)
+    equal("Guard=strict: it is refused", errno_of(one.unknown), errno.EPERM)
+    equal("DirectOpen=no: so is /dev/iommu", errno_of(one.open_iommu), errno.EACCES)
+    one.end()
+
+    title("No guard, no sharing")
+    configure("[Kernel]\nGuard=off\nRequireGuard=yes\n")
+    equal("the guard is off", manager("GuardState"), "off")
+    one = Machine("acme", "alone", DEVICES[0]).start(SIZE)
+    two = Machine("acme", "apart", DEVICES[1]).start(SIZE)
+    check("each machine has an IOMMUFD of its own", one.ioas == two.ioas and one.device ==
+          two.device, (one.ioas, two.ioas))
+    equal("and is counted", one.figure("PinnedBytes"), SIZE)
+    one.end()
+    two.end()
+    configure("")
+    equal("the guard is on again", manager("GuardState"), "enforcing")
+
+
+def test_isolation():
+    title("A machine alone in its IOMMUFD")
+    before = pinned_pages()
+    iommuctl("tenant", "create", "apart", "--isolation=machine", f"--limit={2 * SIZE}")
+    one = Machine("apart", "hermit", DEVICES[0], memory="8M").start(SIZE)
+    is_counted(one)
+    equal("the limit holds there, too", errno_of(one.map, one.ioas, SIZE + PAGE), errno.EDQUOT)
+    number = errno_of(one.change_process)
+    check("it may change its process", number in (0, errno.EINVAL), number)
+    one.kill()
+    check("nothing is left of it", wait_for(2, lambda: pinned_pages() <= before),
+          pinned_pages() - before)
+    one.runner.wait(60)
+
+
+def main():
+    equal("the guard is enforcing", manager("GuardState"), "enforcing")
+    equal("the ledger is active", manager("LedgerState"), "active")
+    before = pinned_pages()
+    for test in (test_trespass, test_limits, test_circle, test_restart, test_late, test_isolation,
+                 test_configuration):
+        test()
+    equal("nothing is pinned at the end", max(0, pinned_pages() - before), 0)
+    warnings = run("dmesg").stdout
+    check("the kernel did not complain", not any(
+        word in warnings for word in ("WARNING:", "BUG:", "refcount")))
+    finish()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Refused, EOFError, AssertionError) as error:
+        import traceback
+        traceback.print_exc()
+        check(f"{type(error).__name__}: {error}", False, run("journalctl", "-u", "iommud", "-o", "cat",
+                                                            "--no-pager", "-n", "30").stdout)
+        finish()
