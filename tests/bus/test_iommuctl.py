@@ -10,46 +10,10 @@ import unittest
 
 import harness
 from harness import GIB, MIB, Gio, GLib, address, nvme
+from iommuctl import IOMMUCTL, TestCase
 
-IOMMUCTL = os.environ.get("IOMMUCTL", "")
 COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                           "../../dbus/client/iommuctl.bash-completion")
-
-
-class TestCase(harness.TestCase):
-    def setUp(self):
-        if not IOMMUCTL:
-            self.fail("IOMMUCTL must say which program to test")
-        super().setUp()
-
-    def run_ctl(self, *arguments, **environment):
-        """The finished process."""
-        return subprocess.run(
-            [IOMMUCTL, *arguments], capture_output=True, text=True, timeout=60, check=False,
-            env={"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
-                 **{key: value for key, value in os.environ.items()
-                    if key.endswith("SAN_OPTIONS")}, **environment})
-
-    def ctl(self, *arguments, **environment):
-        """What it prints; it must succeed and complain of nothing."""
-        done = self.run_ctl(*arguments, **environment)
-        self.assertEqual((done.stderr, done.returncode), ("", 0), arguments)
-        return done.stdout
-
-    def ctl_json(self, *arguments):
-        """The same from --json, in both layouts."""
-        pretty = self.ctl(*arguments, "--json")
-        short = self.ctl(*arguments, "--json=short")
-        self.assertEqual(short.count("\n"), 1)
-        self.assertEqual(json.loads(pretty), json.loads(short))
-        return json.loads(short)
-
-    def ctl_fails(self, *arguments, status=1):
-        """The sentence on stderr; nothing is on stdout."""
-        done = self.run_ctl(*arguments)
-        self.assertEqual((done.stdout, done.returncode), ("", status), arguments)
-        self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*\.\n\Z")
-        return done.stderr
 
 
 class Tenants(TestCase):
@@ -542,6 +506,15 @@ class Completion(TestCase):
         self.assertEqual(self.complete("iommuctl machines --iso"), [])
         self.assertEqual(self.complete("iommuctl --json=s"), ["short"])
         self.assertEqual(self.complete("iommuctl libvirt enable x --tenant=z"), ["zeta"])
+        self.assertEqual(self.complete("iommuctl run acme --device=0000:02"), ["02:00.0"])
+        self.assertEqual(self.complete("iommuctl run acme --u"), ["--uuid="])
+
+    def test_command(self):
+        """Behind "--" a command is completed, and then files."""
+        self.assertIn("dirname", self.complete("iommuctl run acme -- dirn"))
+        self.assertEqual(self.complete("iommuctl run acme -- ls --uu"), [])
+        self.assertEqual(self.complete("iommuctl run acme -- ls " + self.path("host.c")),
+                         [self.path("host.conf")])
 
 
 if __name__ == "__main__":
