@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""iommuctl as its tests run it."""
+"""iommuctl as its tests run it: asking iommud on a simulated host, or a service of the test's."""
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+import unittest
 
 import harness
+from fake_service import FakeService
 
 IOMMUCTL = os.environ.get("IOMMUCTL", "")
 
 
-class TestCase(harness.TestCase):
-    def setUp(self):
-        if not IOMMUCTL:
-            self.fail("IOMMUCTL must say which program to test")
-        super().setUp()
+class Running:
+    """How iommuctl is run on self.bus."""
 
     def environment(self, **environment):
         return {"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
@@ -47,3 +48,23 @@ class TestCase(harness.TestCase):
         self.assertEqual((done.stdout, done.returncode), ("", status), arguments)
         self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*\.\n\Z")
         return done.stderr
+
+
+class TestCase(Running, harness.TestCase):
+    def setUp(self):
+        if not IOMMUCTL:
+            self.fail("IOMMUCTL must say which program to test")
+        super().setUp()
+
+
+class FakeCase(Running, unittest.TestCase):
+    """A test that says itself what the service answers; it calls self.service.start()."""
+
+    def setUp(self):
+        if not IOMMUCTL:
+            self.fail("IOMMUCTL must say which program to test")
+        self.folder = tempfile.mkdtemp(prefix="iommud-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.service = FakeService(self.folder)
+        self.addCleanup(self.service.close)
+        self.bus = self.service.bus
