@@ -91,10 +91,19 @@ static int rebind_queue(Manager *manager, const char *address, const char *drive
     return 1;
 }
 
-static gboolean check_free(Manager *manager, const char *address, GError **error)
+/* For whom a device may be bound although a machine holds it: who admitted the machine prepares it,
+ * and the admission has looked at the whole group. */
+static bool is_prepared(Manager *manager, const char *address, const char *driver)
 {
     const Machine *holder = registry_device_holder(manager->registry, address);
-    if (holder)
+    return holder && holder->state == MACHINE_ADMITTED && g_str_has_prefix(driver, "vfio");
+}
+
+static gboolean check_free(Manager *manager, const char *address, const char *driver,
+                           GError **error)
+{
+    const Machine *holder = registry_device_holder(manager->registry, address);
+    if (holder && !is_prepared(manager, address, driver))
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
                     "Device %s belongs to machine %s (%s): stop it first.", address, holder->name,
                     holder->uuid);
@@ -128,7 +137,7 @@ static gboolean check_assignable(Manager *manager, const HostDevice *device, con
     const HostDevice *devices;
     size_t n;
     g_autofree char *reason = NULL;
-    if (!g_str_has_prefix(driver, "vfio"))
+    if (!g_str_has_prefix(driver, "vfio") || is_prepared(manager, device->address, driver))
         return TRUE;
     if (!manager_devices(manager, &devices, &n, error))
         return FALSE;
@@ -143,7 +152,7 @@ int rebind_to(Manager *manager, const char *address, const char *driver, sd_bus_
 {
     g_autoptr(GError) error = NULL;
     const HostDevice *device = manager_get_device(manager, address, &error);
-    if (!device || !check_driver(driver, &error) || !check_free(manager, address, &error) ||
+    if (!device || !check_driver(driver, &error) || !check_free(manager, address, driver, &error) ||
         !check_assignable(manager, device, driver, &error))
         return bus_error_set(ret_error, error);
     /* The first Bind() counts: from one vfio driver to the next the host's own is remembered. */
@@ -157,7 +166,7 @@ int rebind_restore(Manager *manager, const char *address, sd_bus_message *call,
                    sd_bus_error *ret_error)
 {
     g_autoptr(GError) error = NULL;
-    if (!manager_get_device(manager, address, &error) || !check_free(manager, address, &error))
+    if (!manager_get_device(manager, address, &error) || !check_free(manager, address, "", &error))
         return bus_error_set(ret_error, error);
     g_autofree char *driver = state_load_device(manager, address);
     return rebind_queue(manager, address, driver ? driver : "", true, false, call);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/client/client.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TENANT_PREFIX CLIENT_PATH "/tenant"
 #define MACHINE_PREFIX CLIENT_PATH "/machine/"
@@ -95,6 +97,17 @@ char *client_error_text(const sd_bus_error *error, int r)
     if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) && from_bus_policy(error->message))
         return g_strdup("Access denied: only root and the user iommud-libvirt may do this.");
     return sentence(error->message && *error->message ? error->message : error->name);
+}
+
+int client_close(int fd)
+{
+    if (fd >= 0) {
+        int saved = errno;
+
+        close(fd);
+        errno = saved;
+    }
+    return -EBADF;
 }
 
 int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_usec,

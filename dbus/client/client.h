@@ -43,6 +43,9 @@ int client_open_bus(const char *address, sd_bus **ret_bus);
  * or what the errno r says when the error is not set. Freed with g_free(). */
 char *client_error_text(const sd_bus_error *error, int r);
 
+/* Closes fd unless it is negative, keeps errno, returns -EBADF: fd = client_close(fd). */
+int client_close(int fd);
+
 /* Calls a method of the service and waits at most timeout_usec for its reply. types and what
  * follows are the arguments as for sd_bus_message_append(); NULL: none. ret_reply may be NULL. */
 int client_call(sd_bus *bus, const char *path, const char *interface, const char *member,

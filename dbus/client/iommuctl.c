@@ -29,6 +29,9 @@ static const Verb verbs[] = {
      .run = verb_machine_show},
     {"machine release", "MACHINE", "Give back what a dead machine holds", 1, 1,
      .names = NAMES_MACHINES, .run = verb_machine_release},
+    {"run", "TENANT -- COMMAND...", "Run a command as a machine of a tenant", 2, G_MAXUINT,
+     .options = OPTION_DEVICE | OPTION_MEMORY | OPTION_NAME | OPTION_UUID, .names = NAMES_TENANTS,
+     .offline = true, .command = true, .run = verb_run},
     {"devices", "", "List PCI devices, and which can be assigned", 0, 0, .run = verb_devices},
     {"device bind", "DEVICE DRIVER", "Bind a device to a driver", 2, 2, .names = NAMES_DEVICES,
      .run = verb_device_bind},
@@ -61,6 +64,9 @@ enum {
     ARG_ACCOUNTING,
     ARG_DEVICE,
     ARG_TENANT,
+    ARG_MEMORY,
+    ARG_NAME,
+    ARG_UUID,
 };
 
 typedef struct {
@@ -84,8 +90,12 @@ static const Option options[] = {
     {"isolation", "MODE", "One IOMMUFD per 'tenant' or 'machine'", ARG_ISOLATION, OPTION_ISOLATION},
     {"accounting", "MODE", "Kernel counts by 'process' or 'user'", ARG_ACCOUNTING,
      OPTION_ACCOUNTING},
-    {"device", "PATTERN", "Devices it may have: 0000:81:00.*, 10de:*", ARG_DEVICE, OPTION_DEVICE},
+    {"device", "DEVICE", "0000:81:00.0; of 'create' also 0000:81:*, 10de:*", ARG_DEVICE,
+     OPTION_DEVICE},
     {"tenant", "TENANT", "Whose the domain is", ARG_TENANT, OPTION_TENANT},
+    {"memory", "SIZE", "What it may pin; 1G without it", ARG_MEMORY, OPTION_MEMORY},
+    {"name", "NAME", "Its name; without it the command's", ARG_NAME, OPTION_NAME},
+    {"uuid", "UUID", "Its UUID; without it a new one", ARG_UUID, OPTION_UUID},
 };
 
 int verb_reload(Iommuctl *ctl, char **arguments)
@@ -190,6 +200,14 @@ static int parse_verb_option(Iommuctl *ctl, const Option *option, const char *ar
     case ARG_TENANT:
         ctl->tenant = argument;
         break;
+    case ARG_MEMORY:
+        return parse_size(ctl, argument, &ctl->memory);
+    case ARG_NAME:
+        ctl->name = argument;
+        break;
+    case ARG_UUID:
+        ctl->uuid = argument;
+        break;
     }
     return 0;
 }
@@ -269,6 +287,7 @@ static int parse_options(Iommuctl *ctl, int argc, char **argv)
         else
             r = parse_option(ctl, option_by_id(id), optarg);
     }
+    ctl->dashes = strcmp(argv[optind - 1], "--") == 0;
     return r;
 }
 
@@ -294,7 +313,7 @@ static int check_verb(Iommuctl *ctl, const Verb *verb, char **arguments)
     unsigned n = g_strv_length(arguments);
     unsigned strange = ctl->given & ~verb->options;
 
-    if (n < verb->min_arguments || n > verb->max_arguments)
+    if (n < verb->min_arguments || n > verb->max_arguments || (verb->command && !ctl->dashes))
         return fail_usage(ctl, "Write it like this: 'iommuctl %s%s%s'.", verb->name,
                           *verb->arguments ? " " : "", verb->arguments);
     for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
@@ -338,7 +357,7 @@ static int run(Iommuctl *ctl, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    Iommuctl ctl = {.error = SD_BUS_ERROR_NULL, .limit = UINT64_MAX};
+    Iommuctl ctl = {.error = SD_BUS_ERROR_NULL, .limit = UINT64_MAX, .memory = RUN_MEMORY};
     int status;
 
     setlocale(LC_ALL, "");
@@ -346,10 +365,7 @@ int main(int argc, char **argv)
     ctl.devices = g_ptr_array_new_with_free_func(g_free);
     status = run(&ctl, argc, argv);
     if (status < 0) {
-        g_autofree char *text = client_error_text(&ctl.error, status);
-        g_autofree char *clean = output_clean(&ctl.output, text);
-
-        fprintf(stderr, "iommuctl: %s\n", clean);
+        print_failure(&ctl, status);
         status = ctl.usage ? EXIT_USAGE : EXIT_FAILURE;
     }
     g_ptr_array_unref(ctl.devices);

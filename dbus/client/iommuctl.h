@@ -15,6 +15,9 @@ typedef enum {
     EXIT_USAGE = 2,
 } ExitStatus;
 
+/* What 'run' reserves when it is not told: a small machine, or a program's huge pages. */
+#define RUN_MEMORY (G_GUINT64_CONSTANT(1) << 30)
+
 /* Options that belong to single verbs. */
 typedef enum {
     OPTION_LIMIT = 1 << 0,
@@ -22,6 +25,9 @@ typedef enum {
     OPTION_ACCOUNTING = 1 << 2,
     OPTION_DEVICE = 1 << 3,
     OPTION_TENANT = 1 << 4,
+    OPTION_MEMORY = 1 << 5,
+    OPTION_NAME = 1 << 6,
+    OPTION_UUID = 1 << 7,
 } VerbOptions;
 
 typedef struct {
@@ -33,12 +39,16 @@ typedef struct {
     sd_bus_error error;
     bool usage; /* the error is the caller's mistake in writing the command */
 
+    bool dashes;    /* "--" ended the options */
     unsigned given; /* VerbOptions on the command line */
     uint64_t limit;
     const char *isolation;
     const char *accounting;
     const char *tenant;
-    GPtrArray *devices; /* owned patterns */
+    GPtrArray *devices; /* owned: addresses, patterns */
+    uint64_t memory;
+    const char *name;
+    const char *uuid;
 } Iommuctl;
 
 /* What the arguments of a verb name, for the completion of command lines. */
@@ -59,6 +69,7 @@ typedef struct {
     unsigned options; /* VerbOptions */
     Names names;      /* of its first argument */
     bool offline;     /* works without a bus, too */
+    bool command;     /* a command follows "--", whose options are not ours */
     int (*run)(Iommuctl *ctl, char **arguments);
 } Verb;
 
@@ -66,6 +77,9 @@ typedef struct {
  * command, exit status 2. */
 int fail(Iommuctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
 int fail_usage(Iommuctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* Prints one sentence on what went wrong, made of the context's error and r, and forgets it. */
+void print_failure(Iommuctl *ctl, int r);
 
 /* A size as people write it. A mistake is one of usage. */
 int parse_size(Iommuctl *ctl, const char *text, uint64_t *ret_bytes);
@@ -91,6 +105,8 @@ int verb_reap(Iommuctl *ctl, char **arguments);
 int verb_machines(Iommuctl *ctl, char **arguments);
 int verb_machine_show(Iommuctl *ctl, char **arguments);
 int verb_machine_release(Iommuctl *ctl, char **arguments);
+
+int verb_run(Iommuctl *ctl, char **arguments);
 
 int verb_devices(Iommuctl *ctl, char **arguments);
 int verb_device_bind(Iommuctl *ctl, char **arguments);

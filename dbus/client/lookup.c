@@ -36,6 +36,15 @@ int fail_usage(Iommuctl *ctl, const char *format, ...)
     return -EINVAL;
 }
 
+void print_failure(Iommuctl *ctl, int r)
+{
+    g_autofree char *text = client_error_text(&ctl->error, r);
+    g_autofree char *clean = output_clean(&ctl->output, text);
+
+    fprintf(stderr, "iommuctl: %s\n", clean);
+    sd_bus_error_free(&ctl->error);
+}
+
 int parse_size(Iommuctl *ctl, const char *text, uint64_t *ret_bytes)
 {
     g_autoptr(GError) error = NULL;

@@ -70,6 +70,21 @@ class Devices(harness.TestCase):
             self.assertEqual(self.describe(), before)
         self.assertEqual(os.listdir(self.path("run/devices")), [])
 
+    def test_bind_for_an_admitted_machine(self):
+        """Its devices may be bound for VFIO until it starts, also both of a group."""
+        self.create_tenant()
+        machine = new_uuid()
+        self.admit(machine, devices=[address(3), address(4)])
+        self.assert_refused("DeviceBusy", self.bind, 3, "nvme")
+        self.bind(3)
+        self.bind(4)
+        self.assertEqual(self.get(3, "Driver"), "vfio-pci")
+        leader = self.new_leader()
+        self.play(leader, devices=[address(3), address(4)])
+        self.start(machine, leader)
+        self.assert_refused("DeviceBusy", self.bind, 4)
+        self.assert_refused("DeviceBusy", self.restore, 4)
+
     def test_in_use_by_a_process(self):
         self.create_tenant()
         self.bind(1)

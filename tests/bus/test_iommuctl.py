@@ -10,46 +10,10 @@ import unittest
 
 import harness
 from harness import GIB, MIB, Gio, GLib, address, nvme
+from iommuctl import FakeCase, IOMMUCTL, TestCase
 
-IOMMUCTL = os.environ.get("IOMMUCTL", "")
 COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                           "../../dbus/client/iommuctl.bash-completion")
-
-
-class TestCase(harness.TestCase):
-    def setUp(self):
-        if not IOMMUCTL:
-            self.fail("IOMMUCTL must say which program to test")
-        super().setUp()
-
-    def run_ctl(self, *arguments, **environment):
-        """The finished process."""
-        return subprocess.run(
-            [IOMMUCTL, *arguments], capture_output=True, text=True, timeout=60, check=False,
-            env={"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
-                 **{key: value for key, value in os.environ.items()
-                    if key.endswith("SAN_OPTIONS")}, **environment})
-
-    def ctl(self, *arguments, **environment):
-        """What it prints; it must succeed and complain of nothing."""
-        done = self.run_ctl(*arguments, **environment)
-        self.assertEqual((done.stderr, done.returncode), ("", 0), arguments)
-        return done.stdout
-
-    def ctl_json(self, *arguments):
-        """The same from --json, in both layouts."""
-        pretty = self.ctl(*arguments, "--json")
-        short = self.ctl(*arguments, "--json=short")
-        self.assertEqual(short.count("\n"), 1)
-        self.assertEqual(json.loads(pretty), json.loads(short))
-        return json.loads(short)
-
-    def ctl_fails(self, *arguments, status=1):
-        """The sentence on stderr; nothing is on stdout."""
-        done = self.run_ctl(*arguments)
-        self.assertEqual((done.stdout, done.returncode), ("", status), arguments)
-        self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*\.\n\Z")
-        return done.stderr
 
 
 class Tenants(TestCase):
@@ -201,7 +165,10 @@ class Machines(TestCase):
         self.assertEqual(sorted(row["type"] for row in objects), ["device", "hwpt", "ioas"])
         self.assertEqual({row["machine"] for row in objects}, {self.machine})
         self.assertEqual(sum(row["pinned_bytes"] for row in objects), GIB)
-        self.assertRegex(self.ctl("objects", "acme"), r"\AID +TYPE +PINNED +PID +MACHINE\n")
+        self.assertEqual({(row["machine_name"], row["pid"], row["orphan"]) for row in objects},
+                         {("vm-" + self.machine[:8], self.leader.pid, False)})
+        self.assertRegex(self.ctl("objects", "acme"),
+                         r"\AID +TYPE +PINNED +PID +MACHINE +UUID +ORPHAN\n")
         self.assertEqual(self.ctl_json("reap", "acme"), {"objects": 0, "unpinned_bytes": 0})
         self.assertEqual(self.ctl("reap", "acme", "-q"), "")
 
@@ -225,6 +192,42 @@ class Machines(TestCase):
         harness.wait_until(lambda: self.state(dead) is None)
         self.assertEqual(self.ctl_json("objects", "globex"), [])
         self.assertNotIn("no living process", self.ctl("status"))
+
+
+class Objects(FakeCase):
+    """As the ledger knows them: each has an owner, dead or alive."""
+
+    def test_orphans(self):
+        leader = subprocess.Popen(["sleep", "1000"])
+        self.addCleanup(leader.wait)
+        self.addCleanup(leader.kill)
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        self.service.add_tenant("acme")
+        paths = [self.service.add_machine("web-1", "acme"),
+                 self.service.add_machine("web-2", "acme", state="reaping")]
+        one, two = [path.rsplit("/", 1)[1].replace("_", "-") for path in paths]
+        self.service.tenant_objects = [
+            (1, "ioas", one, leader.pid, GIB), (2, "hwpt-nested", one, dead.pid, 0),
+            (7, "ioas", two, dead.pid, 2 * GIB), (8, "viommu", "", leader.pid, 0),
+            (9, "ioas", "", dead.pid, GIB // 2), (300, "other", "", 0, 0)]
+        self.service.start()
+        self.assertEqual(self.ctl_json("objects", "acme"), [
+            {"id": number, "type": kind, "pinned_bytes": pinned, "pid": pid, "machine_name": name,
+             "machine": uuid, "orphan": orphan} for number, kind, pinned, pid, name, uuid, orphan in
+            ((1, "ioas", GIB, leader.pid, "web-1", one, False),
+             # Another of the machine's processes has made it.
+             (2, "hwpt-nested", 0, dead.pid, "web-1", one, False),
+             (7, "ioas", 2 * GIB, dead.pid, "web-2", two, True),
+             (8, "viommu", 0, leader.pid, None, None, False),
+             (9, "ioas", GIB // 2, dead.pid, None, None, True),
+             (300, "other", 0, None, None, None, False))])
+        text = self.ctl("objects", "acme")
+        self.assertRegex(text, rf"\n  7  ioas +2G +{dead.pid}  web-2    {two}  yes\n")
+        self.assertRegex(text, r"\n300  other +0B +-  - +- +no\n")
+        self.assertTrue(text.endswith(
+            "\n2 of 6 are orphans, with 2.5G pinned: try 'iommuctl reap acme'.\n"))
+        self.assertNotIn("try", self.ctl("objects", "acme", "-q"))
 
 
 class Devices(TestCase):
@@ -542,6 +545,15 @@ class Completion(TestCase):
         self.assertEqual(self.complete("iommuctl machines --iso"), [])
         self.assertEqual(self.complete("iommuctl --json=s"), ["short"])
         self.assertEqual(self.complete("iommuctl libvirt enable x --tenant=z"), ["zeta"])
+        self.assertEqual(self.complete("iommuctl run acme --device=0000:02"), ["02:00.0"])
+        self.assertEqual(self.complete("iommuctl run acme --u"), ["--uuid="])
+
+    def test_command(self):
+        """Behind "--" a command is completed, and then files."""
+        self.assertIn("dirname", self.complete("iommuctl run acme -- dirn"))
+        self.assertEqual(self.complete("iommuctl run acme -- ls --uu"), [])
+        self.assertEqual(self.complete("iommuctl run acme -- ls " + self.path("host.c")),
+                         [self.path("host.conf")])
 
 
 if __name__ == "__main__":
