@@ -87,6 +87,11 @@ bool books_guard(const Books *books)
     return books->ledger && ledger_guard_is_active(books->ledger);
 }
 
+bool books_guard_is_exact(const Books *books)
+{
+    return books->ledger && ledger_guard_is_exact(books->ledger);
+}
+
 bool books_may_share(const Books *books)
 {
     return !books->require_guard || books_guard(books);

@@ -32,6 +32,8 @@ gboolean books_unload(GError **error);
 /* Whether the ledger counts, and whether the guard checks. */
 bool books_count(const Books *books);
 bool books_guard(const Books *books);
+/* Whether an argument that is changed while it is checked makes its ioctl fail. */
+bool books_guard_is_exact(const Books *books);
 /* "active" or "unavailable: why"; "enforcing", "off" or "unavailable: why". */
 const char *books_ledger_state(const Books *books);
 const char *books_guard_state(const Books *books);

@@ -19,12 +19,18 @@ char **describe_features(Manager *manager)
         {HOST_FEATURE_IOMMU, "iommu"},
     };
     unsigned features = manager_features(manager);
-    char **strings = g_new0(char *, G_N_ELEMENTS(names) + 2);
+    char **strings = g_new0(char *, G_N_ELEMENTS(names) + 5);
     size_t n = 0;
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         if (features & names[i].feature)
             strings[n++] = g_strdup(names[i].name);
     }
+    if (books_count(manager->books))
+        strings[n++] = g_strdup("ledger");
+    if (books_guard(manager->books))
+        strings[n++] = g_strdup("guard");
+    if (books_guard_is_exact(manager->books))
+        strings[n++] = g_strdup("exact-guard");
     if (manager->simulated)
         strings[n++] = g_strdup("simulated");
     return strings;
