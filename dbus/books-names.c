@@ -15,6 +15,33 @@
 #include <sys/stat.h>
 
 #define CGROUP_DIR "/sys/fs/cgroup"
+#define CARRIER_SLICE "system.slice"
+/* Where systemd-machined puts each machine of libvirt, in a scope of its own. */
+#define MACHINE_SLICE "machine.slice"
+
+/* The first two folders of the process's cgroup: slice and unit; NULL when it has not so many. */
+static char **cgroup_of(pid_t pid)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(file, &text, NULL, NULL))
+        return NULL;
+    const char *line = g_str_has_prefix(text, "0::/") ? text : strstr(text, "\n0::/");
+    if (!line)
+        return NULL;
+    line = strchr(line, '/') + 1;
+    g_autofree char *path = g_strndup(line, strcspn(line, "\n"));
+    g_auto(GStrv) parts = g_strsplit(path, "/", 3);
+    return g_strv_length(parts) >= 2 ? g_steal_pointer(&parts) : NULL;
+}
+
+/* A cgroup's id is the inode number of its folder. 0: it is not there. */
+static uint64_t cgroup_id(const char *slice, const char *unit)
+{
+    g_autofree char *path = g_build_filename(CGROUP_DIR, slice, unit, NULL);
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
 
 /* ---- numbers ---- */
 
@@ -174,9 +201,23 @@ void books_dismiss(Books *books, MachineLife *life)
     g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
     for (unsigned i = 0; i < devices->len; i++)
         books_dismiss_device(books, g_ptr_array_index(devices, i));
+    if (life->cgroup)
+        (void)ledger_remove_cgroup(books->ledger, life->cgroup);
     if (books_count(books))
         (void)ledger_remove_machine(books->ledger, life->number);
+    life->cgroup = 0;
     life->number = 0;
+}
+
+/* Helpers that were not forked by the leader belong to the machine as well. */
+static void add_cgroup(Books *books, MachineLife *life, pid_t pid)
+{
+    g_auto(GStrv) cgroup = cgroup_of(pid);
+    if (!cgroup || !g_str_equal(cgroup[0], MACHINE_SLICE))
+        return;
+    life->cgroup = cgroup_id(cgroup[0], cgroup[1]);
+    if (life->cgroup && ledger_add_cgroup(books->ledger, life->cgroup, life->number) < 0)
+        life->cgroup = 0;
 }
 
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error)
@@ -190,6 +231,8 @@ gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start,
     if (r != -EEXIST && r < 0)
         error_set_kernel(error, r, "Process %d could not be named as machine %s", (int)pid,
                          life->uuid);
+    if (r >= 0)
+        add_cgroup(books, life, pid);
     if (r != -EEXIST)
         return r >= 0;
     (void)ledger_machine(books->ledger, life->number, &book, &owner);
@@ -210,18 +253,15 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 /* A unit that is started again may have another cgroup than before. */
 static void trust_unit(Books *books, const char *unit)
 {
-    g_autofree char *path = g_build_filename(CGROUP_DIR, "system.slice", unit, NULL);
     const uint64_t *before = g_hash_table_lookup(books->units, unit);
-    struct stat st;
-    bool there = stat(path, &st) == 0;
-    if (before && (!there || st.st_ino != *before)) {
+    uint64_t cgroup = cgroup_id(CARRIER_SLICE, unit);
+    if (before && cgroup != *before) {
         (void)ledger_remove_cgroup(books->ledger, *before);
         g_hash_table_remove(books->units, unit);
         before = NULL;
     }
-    if (!there || before)
+    if (!cgroup || before)
         return;
-    uint64_t cgroup = st.st_ino;
     if (ledger_add_cgroup(books->ledger, cgroup, LEDGER_CARRIER) >= 0)
         g_hash_table_insert(books->units, (char *)unit, g_memdup2(&cgroup, sizeof(cgroup)));
 }
@@ -232,21 +272,11 @@ static void trust_units(Books *books)
         trust_unit(books, *unit);
 }
 
-/* Whether the process is a carrier: "0::/system.slice/libvirtd.service", or below. */
 static bool is_carrier(const Books *books, pid_t pid)
 {
-    g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents(file, &text, NULL, NULL))
-        return false;
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        g_auto(GStrv) parts = g_strsplit(*line, "/", 4);
-        if (g_str_has_prefix(*line, "0::/system.slice/") && g_strv_length(parts) >= 3 &&
-            g_strv_contains((const char *const *)books->carriers, parts[2]))
-            return true;
-    }
-    return false;
+    g_auto(GStrv) cgroup = cgroup_of(pid);
+    return cgroup && g_str_equal(cgroup[0], CARRIER_SLICE) &&
+           g_strv_contains((const char *const *)books->carriers, cgroup[1]);
 }
 
 void books_trust_bus(Books *books, pid_t pid)

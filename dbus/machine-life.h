@@ -23,6 +23,7 @@ struct MachineLife {
     sd_event_source *timer;        /* admitted: the time limit; running: the end of a hotplug */
     uint64_t leader_start;         /* process_start_time() */
     uint32_t number;               /* for the ledger (books.h); 0: none yet */
+    uint64_t cgroup;               /* that the ledger knows as the machine's own; 0: none */
 
     bool inside;        /* of the tenant's start window */
     uint64_t window;    /* the number of the window it was inside of last */

@@ -90,69 +90,112 @@ static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid,
     return id;
 }
 
+/* One process can't be of two tenants that there are. */
+static __always_inline int join_tenant(struct ledger_owner *owner, __u32 tenant)
+{
+    __u32 was = owner->tenant;
+
+    if (was && was != tenant && bpf_map_lookup_elem(&tenants, &was))
+        return -EEXIST;
+    owner->tenant = tenant;
+    return 0;
+}
+
+static __always_inline int name_role(struct ledger_name *args, struct ledger_process *process)
+{
+    __u32 id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE;
+
+    if (!process) {
+        add_process(args->tgid, args->start, id, args->role);
+        process = get_process(args->tgid, args->start);
+    }
+    if (!process)
+        return -ENOMEM;
+    process->owner = id;
+    process->role = args->role;
+    return 0;
+}
+
+/* A process of the tenant that is no machine, or is not known to be one yet. */
+static __always_inline int name_client(struct ledger_name *args, struct ledger_process *process)
+{
+    __u32 id = process ? process->owner : LEDGER_OWNER_NONE;
+    struct ledger_owner *owner;
+
+    if (!id) {
+        id = make_owner(args->tgid, args->start, 0);
+        if (!id || add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) != id)
+            return -ENOMEM;
+    }
+    owner = get_owner(id);
+    if (!owner)
+        return -ESRCH;
+    args->ret_owner = id;
+    return join_tenant(owner, args->tenant);
+}
+
+/* The owner that the process is to have as this machine. */
+static __always_inline __u32 owner_as(struct ledger_name *args, struct ledger_process *process)
+{
+    __u32 id = process ? process->owner : LEDGER_OWNER_NONE, token = args->machine;
+    struct ledger_owner *owner;
+
+    if (!id) {
+        id = owner_of_machine(token, args->tgid, args->start);
+        return id && add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) == id ? id : 0;
+    }
+    owner = get_owner(id);
+    if (!owner)
+        return LEDGER_OWNER_NONE;
+    if (owner->tgid != args->tgid && owner->machine != token)
+        return leave_parent(process, args->tgid, token);
+    return id;
+}
+
+static __always_inline int name_machine(struct ledger_name *args, struct ledger_process *process)
+{
+    __u32 token = args->machine, id = process ? process->owner : LEDGER_OWNER_NONE, was;
+    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &token);
+    struct ledger_owner *owner, *other;
+    int r;
+
+    if (!machine)
+        return -ENOENT;
+    was = machine->owner;
+    other = get_owner(was);
+    /* Who bound a device under the machine's name before its leader was known is a usurper. */
+    if (machine->claimed && was != id && other && other->processes > 0)
+        return -EEXIST;
+    id = owner_as(args, process);
+    owner = get_owner(id);
+    if (!owner)
+        return -ENOMEM;
+    if (owner->machine && owner->machine != token)
+        return -EEXIST;
+    was = machine->owner;
+    other = get_owner(was);
+    if (was != id && other && other->processes > 0)
+        return -EEXIST;
+    r = join_tenant(owner, args->tenant);
+    if (r)
+        return r;
+    if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
+        return -EEXIST;
+    owner->machine = token;
+    machine->claimed = 0;
+    args->ret_owner = id;
+    return 0;
+}
+
 /* Makes a process known: its role, or the machine and the tenant that it belongs to. */
 SEC("syscall")
 int control_name(struct ledger_name *args)
 {
     struct ledger_process *process = get_process(args->tgid, args->start);
-    struct ledger_machine *machine;
-    struct ledger_owner *owner, *other;
-    __u32 token = args->machine, id, was;
 
-    if (args->role != LEDGER_ROLE_USER) {
-        id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE;
-        if (!process) {
-            add_process(args->tgid, args->start, id, args->role);
-            process = get_process(args->tgid, args->start);
-        }
-        if (!process)
-            return -ENOMEM;
-        process->owner = id;
-        process->role = args->role;
-        return 0;
-    }
-    id = process ? process->owner : LEDGER_OWNER_NONE;
-    machine = token ? bpf_map_lookup_elem(&machines, &token) : NULL;
-    if (token && !machine)
-        return -ENOENT;
-    /* Who bound a device under the machine's name before its leader was known is a usurper. */
-    if (machine && machine->claimed && machine->owner != id) {
-        owner = get_owner(machine->owner);
-        if (owner && owner->processes > 0)
-            return -EEXIST;
-    }
-    if (!id) {
-        id = token ? owner_of_machine(token, args->tgid, args->start)
-                   : make_owner(args->tgid, args->start, 0);
-        if (!id || add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) != id)
-            return -ENOMEM;
-    }
-    owner = get_owner(id);
-    if (owner && machine && owner->tgid != args->tgid && owner->machine != token) {
-        id = leave_parent(process, args->tgid, token);
-        owner = get_owner(id);
-    }
-    if (!owner)
-        return -ESRCH;
-    /* One process can't be of two tenants that there are. */
-    was = owner->tenant;
-    if (was && was != args->tenant && bpf_map_lookup_elem(&tenants, &was))
-        return -EEXIST;
-    if (machine) {
-        was = machine->owner;
-        other = get_owner(was);
-        if (owner->machine && owner->machine != token)
-            return -EEXIST;
-        if (was != id && other && other->processes > 0)
-            return -EEXIST;
-        if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
-            return -EEXIST;
-        owner->machine = token;
-        machine->claimed = 0;
-    }
-    owner->tenant = args->tenant;
-    args->ret_owner = id;
-    return 0;
+    if (args->role != LEDGER_ROLE_USER)
+        return name_role(args, process);
+    return args->machine ? name_machine(args, process) : name_client(args, process);
 }
 
 SEC("syscall")

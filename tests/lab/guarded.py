@@ -88,19 +88,19 @@ def nothing_left(ident, before):
 
 def trespass(victim, attacker):
     """Every way to name an object; none may reach another machine's."""
-    them = (victim.ioas, victim.hwpt, victim.device)
-    mine = attacker.ioas
+    them = (victim.space, victim.table, victim.bound)
+    mine = attacker.space
     tries = [
-        ("IOMMU_IOAS_COPY", attacker.copy, mine, victim.ioas, victim.iova, SIZE),
-        ("IOMMU_IOAS_COPY", attacker.copy, victim.ioas, mine, attacker.iova, SIZE),
-        ("IOMMU_IOAS_UNMAP", attacker.unmap, victim.ioas, 0, EVERYTHING),
-        ("IOMMU_IOAS_MAP", attacker.map, victim.ioas, PAGE),
-        ("IOMMU_IOAS_ALLOW_IOVAS", attacker.allow_iovas, victim.ioas),
-        ("IOMMU_IOAS_IOVA_RANGES", attacker.iova_ranges, victim.ioas),
-        ("IOMMU_HWPT_ALLOC", attacker.hwpt, attacker.device, victim.ioas),
-        ("IOMMU_HWPT_ALLOC", attacker.hwpt, victim.device, mine),
-        ("IOMMU_HWPT_INVALIDATE", attacker.invalidate, victim.hwpt),
-        ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", attacker.attach, 0, victim.hwpt),
+        ("IOMMU_IOAS_COPY", attacker.copy, mine, victim.space, victim.iova, SIZE),
+        ("IOMMU_IOAS_COPY", attacker.copy, victim.space, mine, attacker.iova, SIZE),
+        ("IOMMU_IOAS_UNMAP", attacker.unmap, victim.space, 0, EVERYTHING),
+        ("IOMMU_IOAS_MAP", attacker.map, victim.space, PAGE),
+        ("IOMMU_IOAS_ALLOW_IOVAS", attacker.allow_iovas, victim.space),
+        ("IOMMU_IOAS_IOVA_RANGES", attacker.iova_ranges, victim.space),
+        ("IOMMU_HWPT_ALLOC", attacker.hwpt, attacker.bound, victim.space),
+        ("IOMMU_HWPT_ALLOC", attacker.hwpt, victim.bound, mine),
+        ("IOMMU_HWPT_INVALIDATE", attacker.invalidate, victim.table),
+        ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", attacker.attach, 0, victim.table),
         *(("IOMMU_DESTROY", attacker.destroy, ident) for ident in them),
     ]
     for what, function, *arguments in tries:
@@ -122,15 +122,15 @@ def test_trespass():
     trespass(one, two)
     trespass(two, one)
     is_counted(one)
-    check("the machine still reaches its own", errno_of(one.map, one.ioas, PAGE) == 0)
+    check("the machine still reaches its own", errno_of(one.map, one.space, PAGE) == 0)
     refused = signals.wait("Refused", lambda data: data[2] == "IOMMU_IOAS_COPY")
     check("a signal says who, what and whose", refused and refused[0] == "acme" and
           refused[1] == two.find()["uuid"] and refused[4]["Pid"]["data"] == two.pid and
-          refused[4]["Ids"]["data"] == [one.ioas] and
+          refused[4]["Ids"]["data"] == [one.space] and
           refused[4]["Owner"]["data"] == one.find()["uuid"], refused)
     check("so does the journal", journal(IOMMUD_IOCTL="IOMMU_IOAS_COPY", IOMMUD_PID=two.pid,
                                          IOMMUD_MACHINE=two.find()["uuid"],
-                                         IOMMUD_OBJECT=one.ioas))
+                                         IOMMUD_OBJECT=one.space))
     check("refusals are counted", two.figure("Refusals") >= 10, two.figure("Refusals"))
 
     title("What is the whole context's")
@@ -144,7 +144,7 @@ def test_trespass():
           wait_for(2, lambda: {row["id"] for row in objects("acme")} == theirs), objects("acme"))
     is_counted(one)
     equal("iommuctl run says how it ended", two.runner.wait(60), 128 + signal.SIGKILL)
-    check("the other's memory is still mapped", one.unmap(one.ioas, one.iova, SIZE) == SIZE)
+    check("the other's memory is still mapped", one.unmap(one.space, one.iova, SIZE) == SIZE)
     equal("iommuctl run ends as its command", one.end(), 0)
     nothing_left("acme", before)
     signals.end()
@@ -158,18 +158,18 @@ def test_limits():
     signals = Signals()
     iommuctl("tenant", "set-limit", "acme", str(2 * SIZE))
     one = Machine("acme", "greedy", DEVICES[0], memory="8M").start(SIZE)
-    number = errno_of(one.map, one.ioas, SIZE + PAGE)
+    number = errno_of(one.map, one.space, SIZE + PAGE)
     equal("one page above it is refused", errno.errorcode.get(number, number), "EDQUOT")
     equal("nothing was pinned for it", one.figure("PinnedBytes"), SIZE)
-    check("to the last page it is granted", errno_of(one.map, one.ioas, SIZE) == 0)
-    equal("not a page more", errno_of(one.map, one.ioas, PAGE), errno.EDQUOT)
+    check("to the last page it is granted", errno_of(one.map, one.space, SIZE) == 0)
+    equal("not a page more", errno_of(one.map, one.space, PAGE), errno.EDQUOT)
     told = signals.wait("LimitExceeded", lambda data: data[2] == SIZE + PAGE)
     check("a signal says who asked for how much", told and told[:4] == [
         "acme", one.find()["uuid"], SIZE + PAGE, SIZE] and told[4]["Pid"]["data"] == one.pid and
           told[4]["Ioctl"]["data"] == "IOMMU_IOAS_MAP", told)
     equal("a peak is kept", one.figure("PeakBytes"), 2 * SIZE)
-    one.unmap(one.ioas, one.iova, SIZE)
-    check("what is given back can be had again", errno_of(one.map, one.ioas, SIZE) == 0)
+    one.unmap(one.space, one.iova, SIZE)
+    check("what is given back can be had again", errno_of(one.map, one.space, SIZE) == 0)
     is_counted(one)
     one.end()
     iommuctl("tenant", "set-limit", "acme", "256M")
@@ -231,7 +231,7 @@ def test_restart():
     before = pinned_pages()
     one = Machine("acme", "busy", DEVICES[0]).start(SIZE)
     two = Machine("acme", "doomed", DEVICES[1]).start(SIZE)
-    one.runner.stdin.write(json.dumps(["churn", one.ioas, 8]) + "\n")
+    one.runner.stdin.write(json.dumps(["churn", one.space, 8]) + "\n")
     one.runner.stdin.flush()
     for _ in range(3):
         check("it comes back", restart())
@@ -260,7 +260,7 @@ def test_late():
                 if "name ledger_" in line or "name guard_" in line]
     equal("no program of ours is in the kernel", programs, [])
     check("nor a folder", not os.path.exists("/sys/fs/bpf/iommud"))
-    one.map(one.ioas, SIZE)
+    one.map(one.space, SIZE)
     run("systemctl", "start", "iommud")
     equal("the ledger is there again", manager("LedgerState"), "active")
     is_counted(one)
@@ -268,9 +268,9 @@ def test_late():
     owners = {row["id"]: row["machine"] for row in objects("acme")}
     for machine in (one, two):
         equal(f"{machine.name}: its objects are known as its own",
-              [owners.get(ident) for ident in (machine.ioas, machine.hwpt, machine.device)],
+              [owners.get(ident) for ident in (machine.space, machine.table, machine.device)],
               [machine.name] * 3)
-    equal("and guarded", errno_of(two.unmap, one.ioas, 0, EVERYTHING), errno.EACCES)
+    equal("and guarded", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     two.kill()
     check("what a dead one left is found",
           wait_for(2, lambda: {row["machine"] for row in objects("acme")} == {"early"}),
@@ -304,8 +304,8 @@ def test_configuration():
     equal("the guard is off", manager("GuardState"), "off")
     one = Machine("acme", "alone", DEVICES[0]).start(SIZE)
     two = Machine("acme", "apart", DEVICES[1]).start(SIZE)
-    check("each machine has an IOMMUFD of its own", one.ioas == two.ioas and one.device ==
-          two.device, (one.ioas, two.ioas))
+    check("each machine has an IOMMUFD of its own", one.space == two.space and one.bound ==
+          two.bound, (one.space, two.space))
     equal("and is counted", one.figure("PinnedBytes"), SIZE)
     one.end()
     two.end()
@@ -319,7 +319,7 @@ def test_isolation():
     iommuctl("tenant", "create", "apart", "--isolation=machine", f"--limit={2 * SIZE}")
     one = Machine("apart", "hermit", DEVICES[0], memory="8M").start(SIZE)
     is_counted(one)
-    equal("the limit holds there, too", errno_of(one.map, one.ioas, SIZE + PAGE), errno.EDQUOT)
+    equal("the limit holds there, too", errno_of(one.map, one.space, SIZE + PAGE), errno.EDQUOT)
     number = errno_of(one.change_process)
     check("it may change its process", number in (0, errno.EINVAL), number)
     one.kill()

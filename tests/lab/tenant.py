@@ -137,11 +137,11 @@ class Machine:
 
     def start(self, size):
         """What QEMU does: binds its device, makes an address space, maps and attaches."""
-        self.device = self.call("bind", 0)
-        self.ioas = self.call("ioas")
-        self.hwpt = self.call("hwpt", self.device, self.ioas)
-        self.call("attach", 0, self.hwpt)
-        self.iova = self.call("map", self.ioas, size)
+        self.bound = self.call("bind", 0)
+        self.space = self.call("ioas")
+        self.table = self.call("hwpt", self.bound, self.space)
+        self.call("attach", 0, self.table)
+        self.iova = self.call("map", self.space, size)
         return self
 
     def kill(self):
