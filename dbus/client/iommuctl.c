@@ -14,11 +14,15 @@
 static const Verb verbs[] = {
     {"status", "[TENANT...]", "Show tenants, machines and devices as a tree", 0, G_MAXUINT,
      .names = NAMES_TENANTS, .run = verb_status},
+    {"top", "", "Show who pins and maps, again and again", 0, 0,
+     .options = OPTION_TENANTS | OPTION_MACHINES | OPTION_SORT | OPTION_BATCH | OPTION_ITERATIONS |
+                OPTION_DELAY,
+     .run = verb_top},
     {"tenant list", "", "List tenants", 0, 0, .run = verb_tenant_list},
     {"tenant show", "TENANT", "Show one tenant", 1, 1, .names = NAMES_TENANTS,
      .run = verb_tenant_show},
     {"tenant create", "TENANT", "Make a tenant", 1, 1,
-     .options = OPTION_LIMIT | OPTION_ISOLATION | OPTION_ACCOUNTING | OPTION_DEVICE,
+     .options = OPTION_LIMIT | OPTION_COUNT | OPTION_ISOLATION | OPTION_ACCOUNTING | OPTION_DEVICE,
      .run = verb_tenant_create},
     {"tenant set-limit", "TENANT SIZE", "Change how much a tenant may pin", 2, 2,
      .names = NAMES_TENANTS, .run = verb_tenant_set_limit},
@@ -67,6 +71,10 @@ enum {
     ARG_MEMORY,
     ARG_NAME,
     ARG_UUID,
+    ARG_COUNT,
+    ARG_TENANTS,
+    ARG_MACHINES,
+    ARG_SORT,
 };
 
 typedef struct {
@@ -87,6 +95,7 @@ static const Option options[] = {
     {"quiet", NULL, "Print only what matters", 'q', 0},
     {"list-verbs", NULL, "List verbs, for the completion of command lines", ARG_LIST_VERBS, 0},
     {"limit", "SIZE", "What it may pin: 64G, 512M, infinity", ARG_LIMIT, OPTION_LIMIT},
+    {"count", "BYTES", "Its limit counts 'charged' or 'unique' bytes", ARG_COUNT, OPTION_COUNT},
     {"isolation", "MODE", "One IOMMUFD per 'tenant' or 'machine'", ARG_ISOLATION, OPTION_ISOLATION},
     {"accounting", "MODE", "Kernel counts by 'process' or 'user'", ARG_ACCOUNTING,
      OPTION_ACCOUNTING},
@@ -96,6 +105,13 @@ static const Option options[] = {
     {"memory", "SIZE", "What it may pin; 1G without it", ARG_MEMORY, OPTION_MEMORY},
     {"name", "NAME", "Its name; without it the command's", ARG_NAME, OPTION_NAME},
     {"uuid", "UUID", "Its UUID; without it a new one", ARG_UUID, OPTION_UUID},
+    {"tenants", NULL, "A line for each tenant", ARG_TENANTS, OPTION_TENANTS},
+    {"machines", NULL, "A line for each machine, the default", ARG_MACHINES, OPTION_MACHINES},
+    {"sort", "KEY", "name, pinned, limit, share, maps, ...", ARG_SORT, OPTION_SORT},
+    {"batch", NULL, "Take no keys, and print until killed", 'b', OPTION_BATCH},
+    {"iterations", "N", "End after so many times, 0: never", 'n', OPTION_ITERATIONS},
+    {"delay", "SECONDS", "Time between them, 1 without it", 'd', OPTION_DELAY},
+    {"once", NULL, "The same as --iterations=1", '1', OPTION_ITERATIONS},
 };
 
 int verb_reload(Iommuctl *ctl, char **arguments)
@@ -106,15 +122,21 @@ int verb_reload(Iommuctl *ctl, char **arguments)
 
 /* ---- help ---- */
 
+static bool has_short_form(const Option *option)
+{
+    return option->id < ARG_VERSION;
+}
+
 static char *option_text(const Option *option)
 {
-    const char *dashes = option->id == 'h' ? "-h --" : option->id == 'q' ? "-q --" : "   --";
+    g_autofree char *letter =
+        has_short_form(option) ? g_strdup_printf("-%c", option->id) : g_strdup("  ");
 
     if (!option->argument)
-        return g_strdup_printf("%s%s", dashes, option->name);
+        return g_strdup_printf("%s --%s", letter, option->name);
     if (option->argument[0] == '[')
-        return g_strdup_printf("%s%s[=%s]", dashes, option->name, option->argument + 1);
-    return g_strdup_printf("%s%s=%s", dashes, option->name, option->argument);
+        return g_strdup_printf("%s --%s[=%s]", letter, option->name, option->argument + 1);
+    return g_strdup_printf("%s --%s=%s", letter, option->name, option->argument);
 }
 
 /* The options whose verb_option is in wanted, or those of every verb when it is 0. */
@@ -208,6 +230,19 @@ static int parse_verb_option(Iommuctl *ctl, const Option *option, const char *ar
     case ARG_UUID:
         ctl->uuid = argument;
         break;
+    case ARG_COUNT:
+        ctl->count = argument;
+        break;
+    case ARG_SORT:
+        ctl->sort = argument;
+        break;
+    case 'n':
+        return parse_iterations(ctl, argument, &ctl->iterations);
+    case '1':
+        ctl->iterations = 1;
+        break;
+    case 'd':
+        return parse_delay(ctl, argument, &ctl->delay);
     }
     return 0;
 }
@@ -269,15 +304,28 @@ static struct option *long_options(void)
     return list;
 }
 
+/* And its letters, for those that have one. */
+static char *short_options(void)
+{
+    /* The colon: getopt() tells apart what it does not like, and leaves the words to us. */
+    GString *letters = g_string_new(":");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        if (has_short_form(&options[i]))
+            g_string_append_printf(letters, "%c%s", options[i].id, options[i].argument ? ":" : "");
+    }
+    return g_string_free(letters, FALSE);
+}
+
 /* > 0: there is nothing left to do. */
 static int parse_options(Iommuctl *ctl, int argc, char **argv)
 {
     g_autofree struct option *list = long_options();
+    g_autofree char *letters = short_options();
     int id;
     int r = 0;
 
-    /* The colon: getopt() tells apart what it does not like, and leaves the words to us. */
-    while (r == 0 && (id = getopt_long(argc, argv, ":hq", list, NULL)) >= 0) {
+    while (r == 0 && (id = getopt_long(argc, argv, letters, list, NULL)) >= 0) {
         const char *word = argv[optind - 1];
 
         if (id == ':')
@@ -357,7 +405,12 @@ static int run(Iommuctl *ctl, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    Iommuctl ctl = {.error = SD_BUS_ERROR_NULL, .limit = UINT64_MAX, .memory = RUN_MEMORY};
+    Iommuctl ctl = {
+        .error = SD_BUS_ERROR_NULL,
+        .limit = UINT64_MAX,
+        .memory = RUN_MEMORY,
+        .delay = TOP_DELAY,
+    };
     int status;
 
     setlocale(LC_ALL, "");

@@ -15,6 +15,8 @@ typedef enum {
     EXIT_USAGE = 2,
 } ExitStatus;
 
+/* How often 'top' asks when it is not told. */
+#define TOP_DELAY CLIENT_USEC_PER_SEC
 /* What 'run' reserves when it is not told: a small machine, or a program's huge pages. */
 #define RUN_MEMORY (G_GUINT64_CONSTANT(1) << 30)
 
@@ -28,6 +30,13 @@ typedef enum {
     OPTION_MEMORY = 1 << 5,
     OPTION_NAME = 1 << 6,
     OPTION_UUID = 1 << 7,
+    OPTION_COUNT = 1 << 8,
+    OPTION_TENANTS = 1 << 9,
+    OPTION_MACHINES = 1 << 10,
+    OPTION_SORT = 1 << 11,
+    OPTION_BATCH = 1 << 12,
+    OPTION_ITERATIONS = 1 << 13,
+    OPTION_DELAY = 1 << 14,
 } VerbOptions;
 
 typedef struct {
@@ -44,11 +53,15 @@ typedef struct {
     uint64_t limit;
     const char *isolation;
     const char *accounting;
+    const char *count;
     const char *tenant;
     GPtrArray *devices; /* owned: addresses, patterns */
     uint64_t memory;
     const char *name;
     const char *uuid;
+    const char *sort;
+    uint64_t iterations; /* 0: no end */
+    uint64_t delay;      /* µs */
 } Iommuctl;
 
 /* What the arguments of a verb name, for the completion of command lines. */
@@ -83,6 +96,9 @@ void print_failure(Iommuctl *ctl, int r);
 
 /* A size as people write it. A mistake is one of usage. */
 int parse_size(Iommuctl *ctl, const char *text, uint64_t *ret_bytes);
+/* A number of times, and seconds as people write them, in µs. A mistake is one of usage. */
+int parse_iterations(Iommuctl *ctl, const char *text, uint64_t *ret_n);
+int parse_delay(Iommuctl *ctl, const char *text, uint64_t *ret_usec);
 /* The object path of a tenant, which the service knows to exist. Freed with g_free(). */
 int find_tenant(Iommuctl *ctl, const char *id, char **ret_path);
 /* The UUID of a machine by UUID or name. Freed with g_free(). */
@@ -91,6 +107,7 @@ int find_machine(Iommuctl *ctl, const char *text, char **ret_uuid);
 int find_device(Iommuctl *ctl, const char *address, char **ret_path);
 
 int verb_status(Iommuctl *ctl, char **arguments);
+int verb_top(Iommuctl *ctl, char **arguments);
 int verb_doctor(Iommuctl *ctl, char **arguments);
 int verb_reload(Iommuctl *ctl, char **arguments);
 

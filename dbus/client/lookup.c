@@ -5,6 +5,9 @@
 
 #include <errno.h>
 
+#define DELAY_MIN 0.1
+#define DELAY_MAX 3600.0
+
 /* The verb's own sentence travels as a D-Bus error, the form that the service's sentences have
  * too: main prints both alike. */
 static void set_error(Iommuctl *ctl, const char *format, va_list ap)
@@ -51,6 +54,28 @@ int parse_size(Iommuctl *ctl, const char *text, uint64_t *ret_bytes)
 
     if (!size_parse(text, ret_bytes, &error))
         return fail_usage(ctl, "%s", error->message);
+    return 0;
+}
+
+int parse_iterations(Iommuctl *ctl, const char *text, uint64_t *ret_n)
+{
+    guint64 n;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT32, &n, NULL))
+        return fail_usage(ctl, "--iterations takes a number, 0 for no end, not '%s'.", text);
+    *ret_n = n;
+    return 0;
+}
+
+int parse_delay(Iommuctl *ctl, const char *text, uint64_t *ret_usec)
+{
+    char *end;
+    double seconds = g_ascii_strtod(text, &end);
+
+    if (end == text || *end || !(seconds >= DELAY_MIN && seconds <= DELAY_MAX))
+        return fail_usage(ctl, "--delay takes seconds from %g to %g, not '%s'.", DELAY_MIN,
+                          DELAY_MAX, text);
+    *ret_usec = (uint64_t)(seconds * CLIENT_USEC_PER_SEC);
     return 0;
 }
 

@@ -130,6 +130,8 @@ int properties_read(sd_bus_message *message, Properties **ret_properties)
         if (r >= 0)
             r = sd_bus_message_exit_container(message);
     }
+    if (r >= 0)
+        r = sd_bus_message_exit_container(message);
     if (r < 0)
         return r;
     *ret_properties = g_steal_pointer(&properties);

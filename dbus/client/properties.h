@@ -8,8 +8,8 @@
 
 typedef struct Properties Properties;
 
-/* Reads the a{sv} of a GetAll reply. Values of a type that no interface of the service uses are
- * left out. */
+/* Reads the a{sv} at the message's position. Values of a type that no interface of the service uses
+ * are left out. */
 int properties_read(sd_bus_message *message, Properties **ret_properties);
 /* Asks name for all properties of an interface. */
 int properties_get(sd_bus *bus, const char *name, const char *path, const char *interface,

@@ -122,6 +122,8 @@ static int append_options(sd_bus_message *message, const Iommuctl *ctl)
 
     if (r >= 0 && (ctl->given & OPTION_LIMIT))
         r = sd_bus_message_append(message, "{sv}", "LimitBytes", "t", ctl->limit);
+    if (r >= 0 && ctl->count)
+        r = sd_bus_message_append(message, "{sv}", "Count", "s", ctl->count);
     if (r >= 0 && ctl->isolation)
         r = sd_bus_message_append(message, "{sv}", "Isolation", "s", ctl->isolation);
     if (r >= 0 && ctl->accounting)

@@ -145,8 +145,13 @@ class FakeService:
         types = METHODS[interface][member][1]
         invocation.return_value(GLib.Variant(f"({types})", (replies[member](),)))
 
+    def stop(self):
+        """It may be started again."""
+        self.loop.quit()
+        self.thread.join()
+        self.thread = None
+
     def close(self):
         if self.thread:
-            self.loop.quit()
-            self.thread.join()
+            self.stop()
         self.bus.close()

@@ -211,7 +211,7 @@ class CommandLines(unittest.TestCase):
         page = terms(read("docs/iommuctl.1.rst"))
         for name, _, options in verbs:
             term = [text for text in page if text == name or text.startswith(name + " ")][0]
-            pages = set(re.findall(r"--[a-z]+=", term))
+            pages = set(re.findall(r"--[a-z]+=?", term.split(" -- ")[0]))
             self.assertEqual(pages, set(options.split()) - common, name)
 
     def assert_options(self, program, page, end):

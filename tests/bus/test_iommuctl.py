@@ -547,6 +547,9 @@ class Completion(TestCase):
         self.assertEqual(self.complete("iommuctl libvirt enable x --tenant=z"), ["zeta"])
         self.assertEqual(self.complete("iommuctl run acme --device=0000:02"), ["02:00.0"])
         self.assertEqual(self.complete("iommuctl run acme --u"), ["--uuid="])
+        self.assertEqual(self.complete("iommuctl top --sort=m"), ["maps"])
+        self.assertEqual(self.complete("iommuctl top --ten"), ["--tenants"])
+        self.assertEqual(self.complete("iommuctl tenant create x --count="), ["charged", "unique"])
 
     def test_command(self):
         """Behind "--" a command is completed, and then files."""
