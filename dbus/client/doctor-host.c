@@ -19,8 +19,7 @@ static bool host_exists(const HostFiles *host, const char *path)
     return g_file_test(full, G_FILE_TEST_EXISTS);
 }
 
-/* A file's text, "" when it can't be read. */
-static char *host_read(const HostFiles *host, const char *path)
+char *host_read(const HostFiles *host, const char *path)
 {
     g_autofree char *full = host_path(host, path);
     char *text = NULL;
@@ -94,8 +93,7 @@ static bool module_listed(const HostFiles *host, const char *list, const char *m
     return strstr(text, name) != NULL;
 }
 
-/* module as its file is named, with dashes. */
-static bool module_loaded(const HostFiles *host, const char *module)
+bool host_has_module(const HostFiles *host, const char *module)
 {
     g_autofree char *path = g_strconcat("/sys/module/", module, NULL);
 
@@ -127,7 +125,7 @@ void check_modules(Report *report, const HostFiles *host)
     g_autofree char *remedy = NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(modules); i++) {
-        if (module_loaded(host, modules[i]))
+        if (host_has_module(host, modules[i]))
             continue;
         g_string_append_printf(missing, "%s%s", missing->len ? " " : "", modules[i]);
         if (!module_listed(host, "modules.dep", modules[i]) && !remedy)
@@ -197,7 +195,7 @@ void check_vfio_cdev(Report *report, const HostFiles *host, bool present)
         return;
     }
     /* A VFIO that is loaded would have them if it could. */
-    remedy = module_loaded(host, "vfio") ? kernel_remedy(host) : module_remedy(host, "vfio-pci");
+    remedy = host_has_module(host, "vfio") ? kernel_remedy(host) : module_remedy(host, "vfio-pci");
     report_add(report, "vfio-cdev", CHECK_FAILED,
                g_strdup("VFIO has no character devices: no device can be bound to an IOMMUFD."),
                remedy);

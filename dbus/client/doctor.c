@@ -149,33 +149,20 @@ static void check_kernel(Report *report, const HostFiles *host, const Properties
         check_modules(report, host);
 }
 
-static void check_guard(Report *report, const Properties *manager)
+static void check_bpf(Report *report, const HostFiles *host, const Properties *manager)
 {
-    const char *state = properties_string(manager, "GuardState");
+    const GuardView view = {
+        .guard = properties_string(manager, "GuardState"),
+        .ledger = properties_string(manager, "LedgerState"),
+        .exact = properties_has(manager, "Features", "exact-guard"),
+        .simulated = properties_has(manager, "Features", "simulated"),
+    };
 
-    if (g_str_has_prefix(state, "active"))
-        report_add(report, "guard", CHECK_OK, g_strdup("The guard is active."), NULL);
-    else
-        report_add(report, "guard", CHECK_WARNING,
-                   g_strdup_printf("Nothing keeps the machines of one tenant from each other's "
-                                   "memory: the guard is %s.",
-                                   state),
-                   "Create tenants whose machines do not trust each other with "
-                   "--isolation=machine.");
-}
-
-static void check_ledger(Report *report, const Properties *manager)
-{
-    const char *state = properties_string(manager, "LedgerState");
-
-    if (g_str_has_prefix(state, "active"))
-        report_add(report, "ledger", CHECK_OK, g_strdup("The ledger is active."), NULL);
-    else
-        report_add(report, "ledger", CHECK_WARNING,
-                   g_strdup_printf("What dead machines leave is found by probing: the ledger is "
-                                   "%s.",
-                                   state),
-                   NULL);
+    check_guard(report, host, &view);
+    check_ledger(report, host, &view);
+    if (properties_has(manager, "Features", "ledger"))
+        check_books(report, properties_number(manager, "DriftBytes"),
+                    properties_number(manager, "MissedEvents"));
 }
 
 /* ---- the books ---- */
@@ -325,8 +312,7 @@ int verb_doctor(Iommuctl *ctl, char **arguments)
     simulated = manager && properties_has(manager, "Features", "simulated");
     check_kernel(&report, &host, manager);
     if (manager) {
-        check_guard(&report, manager);
-        check_ledger(&report, manager);
+        check_bpf(&report, &host, manager);
         check_budget(&report, &host, manager);
         check_orphans(&report, ctl, manager);
     }

@@ -41,6 +41,10 @@ bool host_has_vfio_cdev(const HostFiles *host);
 /* Linux 6.13 or newer. */
 bool host_has_map_file(const HostFiles *host);
 bool host_has_libvirt(const HostFiles *host);
+/* Whether the module is loaded or built in; its name as its file has it, with dashes. */
+bool host_has_module(const HostFiles *host, const char *module);
+/* A file's text, "" when it can't be read. Freed with g_free(). */
+char *host_read(const HostFiles *host, const char *path);
 /* MemTotal in bytes, 0 when it can't be read. */
 uint64_t host_memory(const HostFiles *host);
 
@@ -51,5 +55,18 @@ void check_vfio_cdev(Report *report, const HostFiles *host, bool present);
 void check_map_file(Report *report, const HostFiles *host, bool present);
 /* Whether the kernel's modules are loaded. */
 void check_modules(Report *report, const HostFiles *host);
+
+/* What the service says of BPF. */
+typedef struct {
+    const char *guard;  /* its GuardState */
+    const char *ledger; /* its LedgerState */
+    bool exact;
+    bool simulated;
+} GuardView;
+
+void check_guard(Report *report, const HostFiles *host, const GuardView *view);
+void check_ledger(Report *report, const HostFiles *host, const GuardView *view);
+/* Whether the ledger agrees with the kernel. */
+void check_books(Report *report, uint64_t drift, uint64_t missed);
 /* Whether libvirt runs the hook at path, which is a link to program. */
 void check_hook(Report *report, const HostFiles *host, const char *path, const char *program);

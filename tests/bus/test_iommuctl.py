@@ -370,6 +370,43 @@ class Doctor(TestCase):
         self.assertIn("iommufd", checks)
 
 
+class DoctorOfTheLedger(FakeCase):
+    def setUp(self):
+        super().setUp()
+        self.features = self.service.manager["Features"].unpack() + ["ledger", "guard"]
+        self.service.manager["Features"] = GLib.Variant("as", self.features + ["exact-guard"])
+        self.service.start()
+
+    def checks(self):
+        return {row["check"]: row for row in json.loads(self.run_ctl("doctor", "--json").stdout)}
+
+    def test_well(self):
+        checks = self.checks()
+        for name in ("guard", "ledger", "books"):
+            self.assertEqual((checks[name]["result"], checks[name]["remedy"]), ("ok", None))
+
+    def test_not_exact(self):
+        self.service.manager["Features"] = GLib.Variant("as", self.features)
+        self.assertEqual(self.checks()["guard"]["result"], "warning")
+
+    def test_drift(self):
+        self.service.manager["DriftBytes"] = GLib.Variant("t", 12288)
+        books = self.checks()["books"]
+        self.assertEqual(books["result"], "warning")
+        self.assertIn("off by 12K", books["message"])
+
+    def test_missing(self):
+        why = "unavailable: The kernel has no BTF: it must be built with it."
+        self.service.manager["Features"] = GLib.Variant("as", self.features[:-2])
+        self.service.manager["GuardState"] = GLib.Variant("s", why)
+        self.service.manager["LedgerState"] = GLib.Variant("s", why)
+        checks = self.checks()
+        self.assertNotIn("books", checks)
+        for name in ("guard", "ledger"):
+            self.assertEqual(checks[name]["result"], "warning")
+            self.assertTrue(checks[name]["message"].endswith(f"the {name} is {why}"))
+
+
 class LackingHost(Doctor):
     """A kernel without IOMMUFD and VFIO character devices."""
 

@@ -167,6 +167,71 @@ static void test_map_file(Fixture *fixture, const void *data)
     }
 }
 
+/* Checks both; the results are two letters of "owf", the guard's first. */
+static void expect_guard(Fixture *fixture, GuardView view, const char *results,
+                         const char *const *expected)
+{
+    static const char letters[] = {'o', 'w', 'f'};
+    Paper paper;
+
+    paper_open(&paper);
+    check_guard(&paper.report, &fixture->host, &view);
+    check_ledger(&paper.report, &fixture->host, &view);
+    for (CheckResult i = CHECK_OK; i <= CHECK_FAILED; i++) {
+        unsigned n = (results[0] == letters[i]) + (results[1] == letters[i]);
+
+        g_assert_cmpuint(paper.report.counts[i], ==, n);
+    }
+    paper_close(&paper, expected);
+}
+
+static void test_guard(Fixture *fixture, const void *data)
+{
+    const char *no_lsm = "unavailable: The BPF LSM is not enabled: add 'bpf' to lsm=.";
+    const char *no_iommufd = "unavailable: iommufd is not there: load it.";
+    const char *bad_kernel = "unavailable: The kernel has no BTF.";
+
+    expect_guard(fixture, (GuardView){"enforcing", "active", .exact = true}, "oo",
+                 EXPECT("ok       guard", "ok       ledger"));
+    expect_guard(fixture, (GuardView){"enforcing", "active"}, "wo",
+                 EXPECT("lets one call through", "-> dkms install iommud-vfio"));
+    expect_guard(fixture, (GuardView){"off", "active"}, "wo",
+                 EXPECT("the guard is off.\n", "-> Remove Guard=off"));
+
+    put(fixture, "/sys/kernel/security/lsm", "lockdown,capability,yama,apparmor\n");
+    expect_guard(fixture, (GuardView){no_lsm, "active"}, "wo",
+                 EXPECT("add 'bpf' to lsm=.\n", "with RequireGuard=yes none do",
+                        "-> Add lsm=lockdown,capability,yama,apparmor,bpf to GRUB_CMDLINE_LINUX"));
+    put(fixture, "/sys/kernel/security/lsm", "lockdown,bpf");
+    expect_guard(fixture, (GuardView){no_lsm, "active"}, "wo", EXPECT("-> Create tenants"));
+
+    expect_guard(fixture, (GuardView){no_iommufd, no_iommufd}, "ww",
+                 EXPECT("found by probing", "the ledger is unavailable: iommufd is not there",
+                        "-> modprobe -a iommufd vfio-pci, then systemctl restart iommud"));
+    put(fixture, "/sys/module/iommufd/refcnt", "");
+    put(fixture, "/sys/module/vfio/refcnt", "");
+    expect_guard(fixture, (GuardView){bad_kernel, bad_kernel}, "ww",
+                 EXPECT("The kernel has no BTF.\n", "-> Create tenants"));
+    expect_guard(fixture, (GuardView){no_lsm, no_lsm, .simulated = true}, "ww",
+                 EXPECT("-> Create tenants"));
+}
+
+static void expect_books(uint64_t drift, uint64_t missed, const char *expected)
+{
+    Paper paper;
+
+    paper_open(&paper);
+    check_books(&paper.report, drift, missed);
+    paper_close(&paper, EXPECT(expected));
+}
+
+static void test_books(Fixture *fixture, const void *data)
+{
+    expect_books(0, 0, "ok       books      The ledger agrees with the kernel.\n");
+    expect_books(8192, 3, "warning  books      The ledger was off by 8K ");
+    expect_books(0, 3, "could not take down 3 events");
+}
+
 static void test_hook(Fixture *fixture, const void *data)
 {
     g_autofree char *full = g_strconcat(fixture->root, HOOK, NULL);
@@ -198,6 +263,8 @@ int main(int argc, char **argv)
     ADD("/doctor/firmware", test_firmware);
     ADD("/doctor/whole-host", test_whole_host);
     ADD("/doctor/map-file", test_map_file);
+    ADD("/doctor/guard", test_guard);
+    ADD("/doctor/books", test_books);
     ADD("/doctor/hook", test_hook);
     return g_test_run();
 }
