@@ -3,7 +3,6 @@
 #include "dbus/client/doctor.h"
 
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 #include "policy/size.h"
 
 #include <string.h>

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "dbus/client/client.h"
+#include "dbus/client/properties.h"
 #include "dbus/client/rows.h"
 #include "dbus/client/table.h"
 
@@ -93,6 +94,10 @@ int fail_usage(Iommuctl *ctl, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* Prints one sentence on what went wrong, made of the context's error and r, and forgets it. */
 void print_failure(Iommuctl *ctl, int r);
+
+/* What the ledger knows of a tenant or a machine, for a table of one row. */
+void add_figure_columns(Table *table);
+void add_figures(Table *table, const Properties *properties);
 
 /* A size as people write it. A mistake is one of usage. */
 int parse_size(Iommuctl *ctl, const char *text, uint64_t *ret_bytes);

@@ -79,6 +79,18 @@ int managed_get(sd_bus *bus, sd_bus_error *error, Managed *ret_managed)
     return 0;
 }
 
+uint64_t managed_refusals(const Managed *managed)
+{
+    GHashTableIter iter;
+    void *properties;
+    uint64_t n = 0;
+
+    g_hash_table_iter_init(&iter, managed->tenants);
+    while (g_hash_table_iter_next(&iter, NULL, &properties))
+        n += properties_number(properties, "Refusals");
+    return n;
+}
+
 void managed_clear(Managed *managed)
 {
     g_clear_pointer(&managed->tenants, g_hash_table_unref);

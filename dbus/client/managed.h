@@ -11,5 +11,7 @@ typedef struct {
 
 /* What was in *ret_managed before is not freed. */
 int managed_get(sd_bus *bus, sd_bus_error *error, Managed *ret_managed);
+/* How many calls of all tenants were refused. */
+uint64_t managed_refusals(const Managed *managed);
 void managed_clear(Managed *managed);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Managed, managed_clear)

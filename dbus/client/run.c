@@ -7,7 +7,6 @@
  */
 #include "dbus/client/command.h"
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 
 #include <fcntl.h>
 #include <string.h>

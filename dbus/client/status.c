@@ -2,7 +2,7 @@
 /* The host, its tenants, their machines and devices, as one tree. */
 #include "dbus/client/iommuctl.h"
 #include "dbus/client/json-text.h"
-#include "dbus/client/properties.h"
+#include "dbus/client/managed.h"
 #include "policy/size.h"
 
 #include <string.h>
@@ -10,6 +10,7 @@
 /* Everything that the tree shows. */
 typedef struct {
     Properties *manager;
+    Managed figures; /* what the lists do not have */
     GPtrArray *tenants;
     GPtrArray *machines;
     GPtrArray *devices;
@@ -21,6 +22,7 @@ typedef struct {
 static void tree_clear(Tree *tree)
 {
     properties_free(tree->manager);
+    managed_clear(&tree->figures);
     g_clear_pointer(&tree->tenants, g_ptr_array_unref);
     g_clear_pointer(&tree->machines, g_ptr_array_unref);
     g_clear_pointer(&tree->devices, g_ptr_array_unref);
@@ -40,6 +42,8 @@ static int tree_load(Tree *tree, Iommuctl *ctl)
     if (r >= 0)
         r = properties_get(ctl->bus, CLIENT_BUS_NAME, CLIENT_PATH, CLIENT_MANAGER, CLIENT_TIMEOUT,
                            &ctl->error, &tree->manager);
+    if (r >= 0)
+        r = managed_get(ctl->bus, &ctl->error, &tree->figures);
     if (r >= 0)
         r = rows_tenants(ctl->bus, &ctl->error, &tree->tenants);
     if (r >= 0)
@@ -79,6 +83,17 @@ static void add_orphaned(Tree *tree, uint64_t bytes)
     table_mark(tree->table, bytes > 0 ? MARK_BAD : MARK_FAINT);
 }
 
+/* How many of its calls the guard has refused; one that came after the figures has none yet. */
+static void add_refused(Tree *tree, GHashTable *figures, const char *path)
+{
+    const Properties *properties = path ? g_hash_table_lookup(figures, path) : NULL;
+
+    if (properties)
+        table_add_number(tree->table, (int64_t)properties_number(properties, "Refusals"));
+    else
+        table_add_none(tree->table);
+}
+
 /* A reservation above its limit: the limit was lowered after the promise. */
 static void add_reserved(Tree *tree, uint64_t reserved, uint64_t limit)
 {
@@ -93,7 +108,7 @@ static void add_device(Tree *tree, const DeviceRow *device, const char *prefix, 
                                                *device->driver ? device->driver : "none");
 
     add_name(tree, prefix, branch(tree->output, last), device->address);
-    for (unsigned i = 0; i < 5; i++)
+    for (unsigned i = 0; i < 6; i++)
         table_add_none(tree->table);
     table_add_string(tree->table, details);
     table_mark(tree->table, MARK_FAINT);
@@ -102,6 +117,8 @@ static void add_device(Tree *tree, const DeviceRow *device, const char *prefix, 
 static void add_machine_line(Tree *tree, const MachineRow *machine, const char *prefix,
                              const char *joint)
 {
+    g_autofree char *path = client_machine_path(machine->uuid);
+
     add_name(tree, prefix, joint, machine->name);
     table_add_string(tree->table, machine->state);
     if (strcmp(machine->state, "running") == 0)
@@ -110,6 +127,7 @@ static void add_machine_line(Tree *tree, const MachineRow *machine, const char *
     table_add_size(tree->table, machine->pinned);
     table_add_none(tree->table);
     add_orphaned(tree, machine->orphaned);
+    add_refused(tree, tree->figures.machines, path);
     if (machine->leader > 0) {
         g_autofree char *process = g_strdup_printf("process %u", machine->leader);
 
@@ -139,6 +157,7 @@ static void add_machine(Tree *tree, const MachineRow *machine, const char *prefi
 static void add_tenant(Tree *tree, const TenantRow *tenant, bool last)
 {
     g_autoptr(GPtrArray) mine = g_ptr_array_new();
+    g_autofree char *path = client_tenant_path(tenant->id);
 
     add_name(tree, "", branch(tree->output, last), tenant->id);
     table_add_none(tree->table);
@@ -146,6 +165,7 @@ static void add_tenant(Tree *tree, const TenantRow *tenant, bool last)
     table_add_size(tree->table, tenant->pinned);
     table_add_size(tree->table, tenant->limit);
     add_orphaned(tree, tenant->orphaned);
+    add_refused(tree, tree->figures.tenants, path);
     table_add_none(tree->table);
     for (unsigned i = 0; i < tree->machines->len; i++) {
         MachineRow *machine = tree->machines->pdata[i];
@@ -167,6 +187,7 @@ static void add_host(Tree *tree)
     table_add_size(tree->table, properties_number(tree->manager, "PinnedBytes"));
     table_add_size(tree->table, budget);
     add_orphaned(tree, properties_number(tree->manager, "OrphanedBytes"));
+    table_add_number(tree->table, (int64_t)managed_refusals(&tree->figures));
     if (properties_has(tree->manager, "Features", "simulated"))
         table_add_string(tree->table, "simulated");
     else
@@ -189,6 +210,7 @@ static void tree_build(Tree *tree)
     table_add_column(tree->table, "PINNED", NULL, TABLE_RIGHT);
     table_add_column(tree->table, "LIMIT", NULL, TABLE_RIGHT);
     table_add_column(tree->table, "ORPHANED", NULL, TABLE_RIGHT);
+    table_add_column(tree->table, "REFUSED", NULL, TABLE_RIGHT);
     table_add_column(tree->table, "", NULL, TABLE_LEFT);
     add_host(tree);
     for (unsigned i = 0; i < tree->tenants->len; i++) {

@@ -236,8 +236,6 @@ static void add_row(Table *table, const Row *row, bool tenants, unsigned width)
     add_figure(table, row->maps);
     add_figure(table, row->unmaps);
     table_add_number(table, (int64_t)row->refused);
-    if (row->refused > 0)
-        table_mark(table, MARK_WARNING);
     table_add_size(table, row->peak);
 }
 
@@ -250,16 +248,4 @@ Table *top_table(const TopSample *sample, bool tenants, TopKey sort, unsigned wi
     for (unsigned i = 0; i < rows->len; i++)
         add_row(table, rows->pdata[i], tenants, width);
     return table;
-}
-
-uint64_t top_refusals(const TopSample *sample)
-{
-    GHashTableIter iter;
-    void *properties;
-    uint64_t n = 0;
-
-    g_hash_table_iter_init(&iter, sample->now.tenants);
-    while (g_hash_table_iter_next(&iter, NULL, &properties))
-        n += properties_number(properties, "Refusals");
-    return n;
 }

@@ -37,5 +37,3 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(TopSample, top_sample_clear)
 
 /* The rows, sorted. width: that much of a name is shown, 0: all of it. */
 Table *top_table(const TopSample *sample, bool tenants, TopKey sort, unsigned width);
-/* How many calls of all tenants were refused. */
-uint64_t top_refusals(const TopSample *sample);

@@ -2,7 +2,6 @@
 /* Tenants or machines and what they do, again and again; keys and options are those of
  * systemd-cgtop(1). */
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 #include "dbus/client/screen.h"
 #include "dbus/client/top-rows.h"
 #include "policy/size.h"
@@ -41,7 +40,7 @@ static void print_host(const Top *top, FILE *file)
     fprintf(file,
             "%s: %u machines of %u tenants, %" G_GUINT64_FORMAT " calls refused; every %g s\n",
             g_get_host_name(), g_hash_table_size(top->sample.now.machines),
-            g_hash_table_size(top->sample.now.tenants), top_refusals(&top->sample),
+            g_hash_table_size(top->sample.now.tenants), managed_refusals(&top->sample.now),
             (double)top->delay / CLIENT_USEC_PER_SEC);
 }
 

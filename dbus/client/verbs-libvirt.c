@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the libvirt agent does for people, on its own bus name. */
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 
 /* The agent waits for libvirt, and libvirt for the domain's lock. */
 #define AGENT_TIMEOUT (60 * CLIENT_USEC_PER_SEC)

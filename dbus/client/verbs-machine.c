@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 
 #include <string.h>
 
@@ -63,6 +62,24 @@ int verb_machines(Iommuctl *ctl, char **arguments)
     return 0;
 }
 
+void add_figure_columns(Table *table)
+{
+    table_add_column(table, "Unique", "unique_bytes", TABLE_LEFT);
+    table_add_column(table, "Mapped", "mapped_bytes", TABLE_LEFT);
+    table_add_column(table, "Maps", "maps", TABLE_LEFT);
+    table_add_column(table, "Unmaps", "unmaps", TABLE_LEFT);
+    table_add_column(table, "Refused", "refusals", TABLE_LEFT);
+}
+
+void add_figures(Table *table, const Properties *properties)
+{
+    table_add_size(table, properties_number(properties, "UniqueBytes"));
+    table_add_size(table, properties_number(properties, "MappedBytes"));
+    table_add_number(table, (int64_t)properties_number(properties, "Maps"));
+    table_add_number(table, (int64_t)properties_number(properties, "Unmaps"));
+    table_add_number(table, (int64_t)properties_number(properties, "Refusals"));
+}
+
 static void print_machine(const Properties *machine, const Output *output)
 {
     g_autoptr(Table) table = table_new();
@@ -78,7 +95,9 @@ static void print_machine(const Properties *machine, const Output *output)
     table_add_column(table, "IOMMUFD", "iommufd", TABLE_LEFT);
     table_add_column(table, "Reserved", "reserved_bytes", TABLE_LEFT);
     table_add_column(table, "Pinned", "pinned_bytes", TABLE_LEFT);
+    table_add_column(table, "Peak", "peak_bytes", TABLE_LEFT);
     table_add_column(table, "Orphaned", "orphaned_bytes", TABLE_LEFT);
+    add_figure_columns(table);
     table_add_column(table, "Devices", "devices", TABLE_LEFT);
 
     table_add_string(table, properties_string(machine, "Name"));
@@ -93,9 +112,11 @@ static void print_machine(const Properties *machine, const Output *output)
     table_add_bool(table, properties_number(machine, "Iommufd") != 0);
     table_add_size(table, properties_number(machine, "ReservedBytes"));
     table_add_size(table, properties_number(machine, "PinnedBytes"));
+    table_add_size(table, properties_number(machine, "PeakBytes"));
     table_add_size(table, properties_number(machine, "OrphanedBytes"));
     if (properties_number(machine, "OrphanedBytes") > 0)
         table_mark(table, MARK_BAD);
+    add_figures(table, machine);
     table_add_strings(table, properties_strings(machine, "Devices"));
     table_print_record(table, output);
 }

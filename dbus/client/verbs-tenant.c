@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/client/iommuctl.h"
-#include "dbus/client/properties.h"
 
 static Table *tenant_table(void)
 {
@@ -62,6 +61,8 @@ static void print_tenant(const Properties *tenant, const Output *output)
     table_add_column(table, "Pinned", "pinned_bytes", TABLE_LEFT);
     table_add_column(table, "Peak", "peak_bytes", TABLE_LEFT);
     table_add_column(table, "Orphaned", "orphaned_bytes", TABLE_LEFT);
+    add_figure_columns(table);
+    table_add_column(table, "Count", "count", TABLE_LEFT);
     table_add_column(table, "Isolation", "isolation", TABLE_LEFT);
     table_add_column(table, "Accounting", "accounting_mode", TABLE_LEFT);
     table_add_column(table, "Devices", "devices", TABLE_LEFT);
@@ -76,6 +77,8 @@ static void print_tenant(const Properties *tenant, const Output *output)
     table_add_size(table, properties_number(tenant, "OrphanedBytes"));
     if (properties_number(tenant, "OrphanedBytes") > 0)
         table_mark(table, MARK_BAD);
+    add_figures(table, tenant);
+    table_add_string(table, properties_string(tenant, "Count"));
     table_add_string(table, properties_string(tenant, "Isolation"));
     table_add_string(table, properties_string(tenant, "AccountingMode"));
     table_add_strings(table, properties_strings(tenant, "Devices"));

@@ -21,7 +21,7 @@ class Tenants(TestCase):
 
     def test_create_show_list_delete(self):
         self.assertEqual(self.ctl("tenant", "create", "acme", "--limit", "1.5G",
-                                  "--isolation=machine", "--accounting=user",
+                                  "--isolation=machine", "--accounting=user", "--count=unique",
                                   "--device=10de:*", "--device=0000:81:00.*"), "")
         described = self.describe()["tenants"][0]
         self.assertEqual((described["limit_bytes"], described["isolation"],
@@ -36,6 +36,7 @@ class Tenants(TestCase):
                          {"id": "acme", "limit_bytes": 1536 * MIB, "reserved_bytes": 0,
                           "pinned_bytes": 0, "orphaned_bytes": 0})
         self.assertIn("Isolation: machine\n", self.ctl("tenant", "show", "acme"))
+        self.assertEqual(self.ctl_json("tenant", "show", "acme")["count"], "unique")
         self.assertEqual(self.ctl("tenant", "delete", "acme"), "")
         self.assertEqual(len(self.ctl_json("tenant", "list")), 1)
 
@@ -43,7 +44,8 @@ class Tenants(TestCase):
         shown = self.ctl_json("tenant", "show", "fixed")
         self.assertEqual(shown, {
             "id": "fixed", "limit_bytes": 4 * GIB, "reserved_bytes": 0, "pinned_bytes": 0,
-            "peak_bytes": 0, "orphaned_bytes": 0, "isolation": "tenant",
+            "peak_bytes": 0, "orphaned_bytes": 0, "unique_bytes": 0, "mapped_bytes": 0, "maps": 0,
+            "unmaps": 0, "refusals": 0, "count": "charged", "isolation": "tenant",
             "accounting_mode": "process", "devices": [], "machines": [],
             "source": self.path("etc/tenants.d/fixed.conf")})
 
@@ -88,15 +90,15 @@ class Machines(TestCase):
         lines = self.ctl("status").splitlines()
         self.assertEqual([line.split("  ")[0].rstrip() for line in lines[2:]],
                          ["|- acme", "|", "|", "`- globex", "", ""])
-        self.assertRegex(lines[0], r"STATE +RESERVED +PINNED +LIMIT +ORPHANED$")
-        self.assertRegex(lines[1], r" 1\.7G +1G +64G +0B  simulated$")
-        self.assertRegex(lines[2], r"^\|- acme +1\.2G +1G +2G +0B$")
-        self.assertRegex(lines[3], r"^\|  `- vm-.* running +1\.2G +1G +0B  process "
+        self.assertRegex(lines[0], r"STATE +RESERVED +PINNED +LIMIT +ORPHANED +REFUSED$")
+        self.assertRegex(lines[1], r" 1\.7G +1G +64G +0B +0  simulated$")
+        self.assertRegex(lines[2], r"^\|- acme +1\.2G +1G +2G +0B +0$")
+        self.assertRegex(lines[3], r"^\|  `- vm-.* running +1\.2G +1G +0B +0  process "
                          + str(self.leader.pid) + "$")
         self.assertRegex(lines[4], r"^\|     `- 0000:01:00\.0 +1b36:0010 class 010802, driver "
                          "vfio-pci$")
-        self.assertRegex(lines[5], r"^`- globex +512M +0B +infinity +0B$")
-        self.assertRegex(lines[6], r"^   `- db 1 +admitted +512M +0B +0B$")
+        self.assertRegex(lines[5], r"^`- globex +512M +0B +infinity +0B +0$")
+        self.assertRegex(lines[6], r"^   `- db 1 +admitted +512M +0B +0B +0$")
         self.assertEqual(self.ctl(), self.ctl("status"))
 
     def test_status_of_one_tenant(self):
@@ -142,8 +144,9 @@ class Machines(TestCase):
         self.assertEqual(shown, {
             "name": "vm-" + self.machine[:8], "uuid": self.machine, "tenant": "acme",
             "state": "running", "leader": self.leader.pid, "iommufd": True,
-            "reserved_bytes": 1280 * MIB, "pinned_bytes": GIB, "orphaned_bytes": 0,
-            "devices": [address(1)]})
+            "reserved_bytes": 1280 * MIB, "pinned_bytes": GIB, "peak_bytes": GIB,
+            "orphaned_bytes": 0, "unique_bytes": GIB, "mapped_bytes": 0, "maps": 0, "unmaps": 0,
+            "refusals": 0, "devices": [address(1)]})
         self.assertEqual(self.ctl_json("machine", "show", "db 1")["uuid"], self.waiting)
         self.assertIn("Reserved: 512M\n", self.ctl("machine", "show", "db 1"))
         self.assertIn("no machine 'db'", self.ctl_fails("machine", "show", "db"))
@@ -192,6 +195,25 @@ class Machines(TestCase):
         harness.wait_until(lambda: self.state(dead) is None)
         self.assertEqual(self.ctl_json("objects", "globex"), [])
         self.assertNotIn("no living process", self.ctl("status"))
+
+
+class Refusals(FakeCase):
+    """What the guard has refused."""
+
+    def test_status_and_show(self):
+        self.service.add_tenant("acme", Refusals=7, UniqueBytes=GIB, Maps=12)
+        self.service.add_tenant("globex", Refusals=2)
+        self.service.add_machine("web-1", "acme", Refusals=5, MappedBytes=2 * GIB, Unmaps=3)
+        self.service.start()
+        refused = {line.split()[1]: line.split()[-1]
+                   for line in self.ctl("status").splitlines()[2:]}
+        self.assertEqual(refused, {"acme": "7", "globex": "2", "`-": "5"})
+        self.assertRegex(self.ctl("status").splitlines()[1], r" 0B +9$")
+        self.assertIn(" Refused: 7\n", self.ctl("tenant", "show", "acme"))
+        self.assertIn("  Unique: 1G\n", self.ctl("tenant", "show", "acme"))
+        shown = self.ctl_json("machine", "show", "web-1")
+        self.assertEqual((shown["refusals"], shown["mapped_bytes"], shown["unmaps"]),
+                         (5, 2 * GIB, 3))
 
 
 class Objects(FakeCase):
