@@ -138,7 +138,7 @@ def test_trespass():
     equal("IOMMU_OPTION_RLIMIT_MODE", errno_of(two.rlimit_mode, 0), errno.EPERM)
 
     title("A dead machine, and one that goes on")
-    theirs = {row["id"] for row in objects("acme") if row["machine"] == "one"}
+    theirs = {row["id"] for row in objects("acme") if row["machine_name"] == "one"}
     two.kill()
     check("what it left is gone within two seconds",
           wait_for(2, lambda: {row["id"] for row in objects("acme")} == theirs), objects("acme"))
@@ -265,7 +265,7 @@ def test_late():
     equal("the ledger is there again", manager("LedgerState"), "active")
     is_counted(one)
     is_counted(two)
-    owners = {row["id"]: row["machine"] for row in objects("acme")}
+    owners = {row["id"]: row["machine_name"] for row in objects("acme")}
     for machine in (one, two):
         equal(f"{machine.name}: its objects are known as its own",
               [owners.get(ident) for ident in (machine.space, machine.table, machine.device)],
@@ -273,7 +273,7 @@ def test_late():
     equal("and guarded", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     two.kill()
     check("what a dead one left is found",
-          wait_for(2, lambda: {row["machine"] for row in objects("acme")} == {"early"}),
+          wait_for(2, lambda: {row["machine_name"] for row in objects("acme")} == {"early"}),
           objects("acme"))
     one.end()
     nothing_left("acme", before)
