@@ -38,8 +38,8 @@ def check(what, fine, *told):
     return fine
 
 
-def equal(what, value, expected):
-    return check(what, value == expected, f"{value!r} should be {expected!r}")
+def equal(what, value, expected, *told):
+    return check(what, value == expected, f"{value!r} should be {expected!r}", *told)
 
 
 def finish():
