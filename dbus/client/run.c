@@ -123,6 +123,19 @@ static int append_admission(const Run *run, sd_bus_message *message)
     return r < 0 ? r : sd_bus_message_append(message, "a{sv}", 0);
 }
 
+/* Who did not say how much shall know that it can be said. */
+static int explain_refusal(Iommuctl *ctl, int r)
+{
+    g_autofree char *text = NULL;
+
+    if ((ctl->given & OPTION_MEMORY) ||
+        !sd_bus_error_has_names(&ctl->error, CLIENT_ERROR_PREFIX "LimitExceeded",
+                                CLIENT_ERROR_PREFIX "HostBudgetExceeded"))
+        return r;
+    text = client_error_text(&ctl->error, r);
+    return fail(ctl, "%s Or say with --memory how much the command needs.", text);
+}
+
 static int admit(Run *run)
 {
     Iommuctl *ctl = run->ctl;
@@ -137,7 +150,7 @@ static int admit(Run *run)
     /* A machine of that UUID that died just now is waited for. */
     r = client_call_message(ctl->bus, message, CLIENT_TIMEOUT_REAP, &ctl->error, NULL);
     run->admitted = may_be_done(r);
-    return r;
+    return r < 0 ? explain_refusal(ctl, r) : r;
 }
 
 static int get_device(Iommuctl *ctl, const RunDevice *device, Properties **ret_properties)

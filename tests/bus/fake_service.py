@@ -49,6 +49,7 @@ class FakeService:
         self.objects = {}
         self.tenant_objects = []
         self.calls = 0  # of GetManagedObjects
+        self.afterwards = []  # what happens after each of them, one by one
         self.thread = None
 
     def add_tenant(self, name, **figures):
@@ -143,7 +144,10 @@ class FakeService:
             "ListObjects": lambda: self.tenant_objects,
         }
         types = METHODS[interface][member][1]
-        invocation.return_value(GLib.Variant(f"({types})", (replies[member](),)))
+        reply = GLib.Variant(f"({types})", (replies[member](),))
+        if member == "GetManagedObjects" and self.afterwards:
+            self.afterwards.pop(0)()
+        invocation.return_value(reply)
 
     def stop(self):
         """It may be started again."""

@@ -224,6 +224,16 @@ class Run(RunCase):
             self.assert_sentence(self.run_command("true", status=125, **more), text)
         self.assertNotIn("Bound", self.log_text())
 
+    def test_refused_without_a_size(self):
+        """Who has not said how much is told that it can be said."""
+        self.ctl("tenant", "set-limit", "acme", "512M")
+        done = self.run_command("true", status=125)
+        self.assert_sentence(done, "needs 1G")
+        self.assertIn("--memory", done.stderr)
+        done = self.run_command("true", options=["--memory=1G"], status=125)
+        self.assertNotIn("--memory", done.stderr)
+        self.run_command("true", options=["--memory=512M"])
+
     def test_uuid_of_a_running_machine(self):
         uuid, leader = self.run_machine(devices=[address(2)])
         done = self.run_ctl("run", "acme", "--uuid", uuid, "--", "true")

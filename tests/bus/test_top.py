@@ -89,17 +89,12 @@ class Top(Case):
 
     def test_rates(self):
         """They are those of the time between two looks; a counter that went back tells nothing."""
+        self.service.afterwards = [
+            lambda: self.service.change(self.one, Maps=60 + 5000, Unmaps=60 + 400),
+            lambda: self.service.change(self.one, Maps=10)]
         self.start()
-        process = subprocess.Popen(
-            [IOMMUCTL, "top", "--batch", "-n", "3", "--delay=0.5", "--json=short"],
-            stdout=subprocess.PIPE, text=True, env=self.environment())
-        self.addCleanup(process.wait)
-        samples = []
-        for maps in (60 + 5000, 10):
-            samples.append(json.loads(process.stdout.readline()))
-            self.service.change(self.one, Maps=maps, Unmaps=60 + 400)
-        samples.append(json.loads(process.stdout.readline()))
-        process.stdout.close()
+        text = self.ctl("top", "-n", "3", "--delay=0.5", "--json=short")
+        samples = [json.loads(line) for line in text.splitlines()]
         rates = [[(row["maps_per_second"], row["unmaps_per_second"]) for row in sample
                   if row["name"] == "web-1"][0] for sample in samples]
         self.assertEqual(rates[0], (None, None))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""iommuctl doctor: what it finds, and what it says to do."""
+
+import json
+import unittest
+
+import harness
+from harness import GLib
+from iommuctl import FakeCase, TestCase
+
+
+class Doctor(TestCase):
+    def check(self, *arguments):
+        done = self.run_ctl("doctor", "--json=short", *arguments)
+        self.assertEqual(done.stderr, "")
+        return {row["check"]: row for row in json.loads(done.stdout)}, done.returncode
+
+    def test_simulated_host(self):
+        checks, status = self.check()
+        self.assertEqual(status, 0)
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "ok"},
+                         {"bus", "service", "iommu", "iommufd", "vfio-cdev", "map-file", "budget",
+                          "orphans"})
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "warning"},
+                         {"guard", "ledger", "agent"})
+        for row in checks.values():
+            self.assertRegex(row["message"], r"^.*\.$")
+
+    def test_text(self):
+        text = self.ctl("doctor")
+        self.assertRegex(text, r"\Aok       bus  ")
+        self.assertIn("warning  guard", text)
+        self.assertRegex(text, r"\n {17}-> Create tenants")
+        self.assertTrue(text.endswith("\n8 ok, 3 warnings, 0 failed\n"))
+        quiet = self.ctl("doctor", "-q")
+        self.assertNotIn("ok  ", quiet)
+        self.assertIn("warning  guard", quiet)
+
+    def test_service_stopped(self):
+        self.end_service()
+        checks, status = self.check()
+        self.assertEqual(status, 1)
+        self.assertEqual(checks["bus"]["result"], "ok")
+        self.assertEqual((checks["service"]["result"], checks["service"]["remedy"]),
+                         ("failed", "systemctl enable --now iommud"))
+        self.assertIn("iommufd", checks)
+        self.assertIn("modules", checks)
+
+    def test_no_bus(self):
+        checks, status = self.check("--bus=unix:path=/nonexistent")
+        self.assertEqual(status, 1)
+        self.assertEqual(checks["bus"]["result"], "failed")
+        self.assertIn("iommufd", checks)
+
+
+class DoctorOfTheLedger(FakeCase):
+    def setUp(self):
+        super().setUp()
+        self.features = self.service.manager["Features"].unpack() + ["ledger", "guard"]
+        self.service.manager["Features"] = GLib.Variant("as", self.features + ["exact-guard"])
+        self.service.start()
+
+    def checks(self):
+        return {row["check"]: row for row in json.loads(self.run_ctl("doctor", "--json").stdout)}
+
+    def test_well(self):
+        checks = self.checks()
+        for name in ("guard", "ledger", "books"):
+            self.assertEqual((checks[name]["result"], checks[name]["remedy"]), ("ok", None))
+
+    def test_not_exact(self):
+        self.service.manager["Features"] = GLib.Variant("as", self.features)
+        self.assertEqual(self.checks()["guard"]["result"], "warning")
+
+    def test_drift(self):
+        self.service.manager["DriftBytes"] = GLib.Variant("t", 12288)
+        books = self.checks()["books"]
+        self.assertEqual(books["result"], "warning")
+        self.assertIn("off by 12K", books["message"])
+
+    def test_missing(self):
+        why = "unavailable: The kernel has no BTF: it must be built with it."
+        self.service.manager["Features"] = GLib.Variant("as", self.features[:-2])
+        self.service.manager["GuardState"] = GLib.Variant("s", why)
+        self.service.manager["LedgerState"] = GLib.Variant("s", why)
+        checks = self.checks()
+        self.assertNotIn("books", checks)
+        for name in ("guard", "ledger"):
+            self.assertEqual(checks[name]["result"], "warning")
+            self.assertTrue(checks[name]["message"].endswith(f"the {name} is {why}"))
+
+
+class LackingHost(Doctor):
+    """A kernel without IOMMUFD and VFIO character devices."""
+
+    host = harness.HOST.replace("iommufd;vfio-cdev;map-file;iommu;", "iommu;")
+
+    def test_simulated_host(self):
+        checks, status = self.check()
+        self.assertEqual(status, 1)
+        self.assertEqual({name for name, row in checks.items() if row["result"] == "failed"},
+                         {"iommufd", "vfio-cdev"})
+        self.assertEqual(checks["map-file"]["result"], "warning")
+
+    def test_text(self):
+        done = self.run_ctl("doctor")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(", 2 failed\n", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
