@@ -97,6 +97,11 @@ bool books_may_share(const Books *books)
     return !books->require_guard || books_guard(books);
 }
 
+bool books_require_guard(const Books *books)
+{
+    return books->require_guard;
+}
+
 const Ledger *books_ledger(const Books *books)
 {
     return books->ledger;

@@ -39,6 +39,7 @@ const char *books_ledger_state(const Books *books);
 const char *books_guard_state(const Books *books);
 /* Whether a tenant's machines may share an IOMMUFD as far as RequireGuard= is concerned. */
 bool books_may_share(const Books *books);
+bool books_require_guard(const Books *books);
 
 /* ---- who is who (books-names.c) ---- */
 

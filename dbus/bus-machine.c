@@ -120,9 +120,7 @@ static int get_figure(sd_bus *bus, const char *path, const char *interface, cons
 {
     MachineLife *life = userdata;
     Figures figures;
-    if (!books_machine(life->manager->books, life, &figures))
-        figures.unique = machine_life_pinned(life);
-    figures.peak = MAX(figures.peak, life->machine->last_pinned);
+    machine_life_figures(life, &figures);
     return bus_append_figure(reply, property, &figures);
 }
 

@@ -147,7 +147,6 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
     uint64_t value = g_str_equal(property, "LimitBytes")      ? budget_limit(budget)
                      : g_str_equal(property, "ReservedBytes") ? budget_reserved(budget)
                      : g_str_equal(property, "PinnedBytes")   ? pinned
-                     : g_str_equal(property, "PeakBytes")     ? life->peak_pinned
                                                               : tenant_life_orphaned(life);
     return sd_bus_message_append(reply, "t", value);
 }
@@ -157,8 +156,7 @@ static int get_figure(sd_bus *bus, const char *path, const char *interface, cons
 {
     TenantLife *life = userdata;
     Figures figures;
-    if (!books_tenant(life->manager->books, life, &figures))
-        figures.unique = tenant_life_pinned(life);
+    tenant_life_figures(life, &figures);
     return bus_append_figure(reply, property, &figures);
 }
 
@@ -238,7 +236,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("LimitBytes", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("ReservedBytes", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
-    SD_BUS_PROPERTY("PeakBytes", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("PeakBytes", "t", get_figure, 0, 0),
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("UniqueBytes", "t", get_figure, 0, 0),
     SD_BUS_PROPERTY("MappedBytes", "t", get_figure, 0, 0),

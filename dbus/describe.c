@@ -56,13 +56,27 @@ static void add_host(Json *json, Manager *manager)
     json_string(json, "default_tenant", registry_default_tenant(manager->registry));
     json_string(json, "guard_state", books_guard_state(manager->books));
     json_string(json, "ledger_state", books_ledger_state(manager->books));
+    json_bool(json, "require_guard", books_require_guard(manager->books));
+    json_bytes(json, "drift_bytes", books_drift(manager->books));
+    json_u64(json, "missed_events", books_missed(manager->books));
     json_close_object(json);
+}
+
+static void add_figures(Json *json, const Figures *figures)
+{
+    json_bytes(json, "unique_bytes", figures->unique);
+    json_bytes(json, "mapped_bytes", figures->mapped);
+    json_u64(json, "maps", figures->maps);
+    json_u64(json, "unmaps", figures->unmaps);
+    json_u64(json, "refusals", figures->refusals);
 }
 
 static void add_machine(Json *json, MachineLife *life)
 {
     const Machine *machine = life->machine;
     g_auto(GStrv) devices = machine_life_devices(life);
+    Figures figures;
+    machine_life_figures(life, &figures);
     json_open_object(json, NULL);
     json_string(json, "uuid", machine->uuid);
     json_string(json, "name", machine->name);
@@ -72,6 +86,8 @@ static void add_machine(Json *json, MachineLife *life)
     json_bytes(json, "reserved_bytes", charge_bytes(machine->charge));
     json_bytes(json, "pinned_bytes", machine_life_pinned(life));
     json_bytes(json, "orphaned_bytes", machine_life_orphaned(life));
+    json_bytes(json, "peak_bytes", figures.peak);
+    add_figures(json, &figures);
     json_strings(json, "devices", (const char *const *)devices);
     json_close_object(json);
 }
@@ -80,13 +96,17 @@ static void add_tenant(Json *json, TenantLife *life)
 {
     const Tenant *tenant = life->tenant;
     const TenantConfig *config = tenant->config;
+    Figures figures;
+    tenant_life_figures(life, &figures);
     json_open_object(json, NULL);
     json_string(json, "id", life->id);
     json_bytes(json, "limit_bytes", budget_limit(tenant->budget));
     json_bytes(json, "reserved_bytes", budget_reserved(tenant->budget));
     json_bytes(json, "pinned_bytes", tenant_life_pinned(life));
-    json_bytes(json, "peak_bytes", life->peak_pinned);
+    json_bytes(json, "peak_bytes", figures.peak);
     json_bytes(json, "orphaned_bytes", tenant_life_orphaned(life));
+    add_figures(json, &figures);
+    json_string(json, "count", count_to_string(config->count));
     json_string(json, "isolation", isolation_to_string(config->isolation));
     json_string(json, "accounting_mode", accounting_to_string(config->accounting));
     json_string(json, "source", config->source);

@@ -449,3 +449,12 @@ uint64_t machine_life_orphaned(const MachineLife *life)
         return figures.orphaned;
     return life->machine->state == MACHINE_REAPING ? life->machine->last_pinned : 0;
 }
+
+void machine_life_figures(MachineLife *life, Figures *ret_figures)
+{
+    Figures figures;
+    if (!life->machine->iommufd || !books_machine(life->manager->books, life, &figures))
+        figures = (Figures){.unique = machine_life_pinned(life)};
+    figures.peak = MAX(figures.peak, life->machine->last_pinned);
+    *ret_figures = figures;
+}

@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "dbus/manager.h"
+#include "dbus/books.h"
 #include "dbus/object-set.h"
 
 struct MachineLife {
@@ -56,6 +56,8 @@ gboolean machine_life_remove_device(MachineLife *life, const char *address, GErr
 gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, uint64_t unique_bytes,
                                       GError **error);
 
+/* All figures; without the ledger those that are known without it. */
+void machine_life_figures(MachineLife *life, Figures *ret_figures);
 /* Bytes its leader has pinned now; 0 unless it runs. */
 uint64_t machine_life_pinned(MachineLife *life);
 /* Bytes it had pinned when it died; 0 unless it is being reaped. */

@@ -280,6 +280,16 @@ uint64_t tenant_life_pinned(TenantLife *life)
     return pinned;
 }
 
+void tenant_life_figures(TenantLife *life, Figures *ret_figures)
+{
+    Figures figures;
+    uint64_t pinned = tenant_life_pinned(life);
+    if (!books_tenant(life->manager->books, life, &figures))
+        figures.unique = pinned;
+    figures.peak = life->peak_pinned;
+    *ret_figures = figures;
+}
+
 uint64_t tenant_life_orphaned(TenantLife *life)
 {
     uint64_t orphaned = 0;

@@ -17,7 +17,7 @@
  */
 #pragma once
 
-#include "dbus/manager.h"
+#include "dbus/books.h"
 #include "dbus/object-set.h"
 
 typedef struct Sweep Sweep;
@@ -93,6 +93,8 @@ void tenant_life_leave(TenantLife *life, MachineLife *machine);
 /* Opens the window anew for the only machine inside: all that is there by now is settled. */
 gboolean tenant_life_renew_window(TenantLife *life, MachineLife *machine, GError **error);
 
+/* All figures; without the ledger those that are known without it. */
+void tenant_life_figures(TenantLife *life, Figures *ret_figures);
 /* Bytes that are pinned now, and bytes whose process is dead. */
 uint64_t tenant_life_pinned(TenantLife *life);
 uint64_t tenant_life_orphaned(TenantLife *life);

@@ -271,7 +271,7 @@ def test_late():
     for machine in (one, two):
         equal(f"{machine.name}: its objects are known as its own",
               [owners.get(ident) for ident in (machine.space, machine.table, machine.device)],
-              [machine.name] * 3)
+              [machine.name] * 3, objects("acme"))
     equal("and guarded", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     two.kill()
     check("what a dead one left is found",
