@@ -25,7 +25,8 @@ struct Books {
     uint64_t iteration;
     LedgerTruth *truths; /* of the last look */
     size_t n_truths;
-    int64_t looked;
+    int64_t looked; /* when, and how long it took: µs */
+    int64_t look_cost;
     uint64_t drift; /* bytes */
 };
 

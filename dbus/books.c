@@ -163,12 +163,14 @@ void books_reconcile(Books *books)
     LedgerDrift drift;
     LedgerTruth *truths;
     size_t n;
+    int64_t began = g_get_monotonic_time();
     if (ledger_reconcile(books->ledger, &drift, &truths, &n) < 0)
         return;
     g_free(books->truths);
     books->truths = truths;
     books->n_truths = n;
     books->looked = g_get_monotonic_time();
+    books->look_cost = books->looked - began;
     books->drift = drift.drift * PAGE;
     GHashTableIter iter;
     void *life;
