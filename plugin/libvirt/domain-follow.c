@@ -30,13 +30,22 @@ static void start_leader(sd_bus *bus, const Admission *admission)
     close(leader);
 }
 
+/* A machine that names no tenant and uses no IOMMUFD is admitted if there is a tenant for such, and
+ * else left alone; nor is it worth a word that iommud, which comes back, could not be asked. */
+static bool is_news(const Admission *admission, const sd_bus_error *error)
+{
+    if (admission->iommufd || *admission->tenant)
+        return true;
+    return g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
+           !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant");
+}
+
 static void admit_leader(sd_bus *bus, const Admission *admission, int leader)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
-    bool anonymous = !admission->iommufd && !*admission->tenant;
 
     if (iommud_admit(bus, admission, &error) < 0) {
-        if (!anonymous || !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchTenant"))
+        if (is_news(admission, &error))
             complain(admission->name, "runs without being admitted", &error);
     } else if (iommud_start(bus, admission->uuid, leader, &error) < 0) {
         complain(admission->name, "runs without being watched", &error);
