@@ -12,6 +12,13 @@
 #define LOOK_USEC G_USEC_PER_SEC
 #define LOOK_SHARE 50
 
+void books_refresh(Books *books)
+{
+    if (books_count(books) &&
+        g_get_monotonic_time() - books->looked >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost))
+        books_reconcile(books);
+}
+
 /* One look serves all that is asked in one turn of the event loop. */
 static bool look(Books *books)
 {
@@ -23,8 +30,7 @@ static bool look(Books *books)
     (void)sd_event_get_iteration(books->manager->event, &iteration);
     if (books->rows && books->iteration == iteration)
         return true;
-    if (g_get_monotonic_time() - books->looked >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost))
-        books_reconcile(books);
+    books_refresh(books);
     if (ledger_books(books->ledger, &rows, &n) < 0)
         return false;
     g_free(books->rows);

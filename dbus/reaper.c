@@ -172,6 +172,8 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
 {
     TenantLife *life = userdata;
     life->retry = sd_event_source_disable_unref(life->retry);
+    /* What is said to be left may be what the ledger has missed the end of. */
+    books_refresh(life->manager->books);
     reaper_sweep(life);
     return 0;
 }

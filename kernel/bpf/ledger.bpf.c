@@ -381,6 +381,7 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     struct task_struct *task;
     struct call *call;
     __s64 delta = inc ? (__s64)npages : -(__s64)npages;
+    __u64 is, was;
     __u32 owner;
 
     if (inc && ret)
@@ -403,8 +404,11 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
         move_pages(entry, current_owner(true));
         return book_pages(entry->context, owner, entry->tenant, delta);
     }
-    __sync_fetch_and_add(&entry->charged, delta);
-    return book_pages(entry->context, entry->owner, entry->tenant, delta);
+    /* What there is now, not what has changed: a walk may have seen it, and mended the entry, since
+     * the kernel has changed its own count. */
+    is = BPF_CORE_READ(range, npinned);
+    was = __sync_lock_test_and_set(&entry->charged, is);
+    return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
 }
 
 SEC("fexit/iopt_pages_update_pinned")

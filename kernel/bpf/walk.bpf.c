@@ -124,6 +124,9 @@ static __noinline int describe_range(struct ledger_row *row, struct iopt_pages *
     row->npages = BPF_CORE_READ(range, npages);
     row->pinned = BPF_CORE_READ(range, npinned);
     row->charged = BPF_CORE_READ(range, last_npinned);
+    /* What a dead process had charged stays there when it is unpinned. */
+    if (row->charged > row->pinned)
+        row->charged = row->pinned;
     row->mode = BPF_CORE_READ(range, account_mode);
     row->source = (__u64)BPF_CORE_READ(range, source_mm);
     row->offset = (__u64)BPF_CORE_READ(range, uptr);
