@@ -434,9 +434,10 @@ uint64_t machine_life_pinned(MachineLife *life)
     }
     if (machine->state != MACHINE_RUNNING)
         return 0;
+    int r = machine->iommufd ? host->ops->process_pinned(host, machine->leader, &bytes)
+                             : process_locked(machine->leader, &bytes);
     /* Alive afterwards: the pid was its own when it was asked. */
-    if (host->ops->process_pinned(host, machine->leader, &bytes) < 0 ||
-        process_alive(machine->leader_pidfd) != 1)
+    if (r < 0 || process_alive(machine->leader_pidfd) != 1)
         return 0;
     machine->last_pinned = bytes;
     return bytes;

@@ -21,6 +21,7 @@
 /* A longer command line is cut; libvirt's stay below 64 KiB and name the UUID near their start. */
 #define COMMAND_LINE_MAX (1024 * 1024)
 #define UUID_LENGTH 36
+#define STATUS_MAX 32768
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DIR, closedir)
 
@@ -83,6 +84,21 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks)
     if (!field)
         return -EIO;
     *ret_ticks = g_ascii_strtoull(field + 1, NULL, 10);
+    return 0;
+}
+
+int process_locked(pid_t pid, uint64_t *ret_bytes)
+{
+    char path[64], text[STATUS_MAX];
+    uint64_t kib = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    ssize_t n = file_read(path, text, sizeof(text));
+    if (n < 0)
+        return n == -ENOENT ? -ESRCH : (int)n;
+    /* A process that is dead or a thread of the kernel has no memory, and no such line. */
+    if (text_find_number(text, "VmLck:", &kib) < 0 || kib > INT64_MAX / 1024)
+        kib = 0;
+    *ret_bytes = kib * 1024;
     return 0;
 }
 

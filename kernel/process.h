@@ -18,6 +18,9 @@ int process_alive(int pidfd);
 /* Start time in clock ticks since boot (field 22 of /proc/PID/stat): with the pid it names a
  * process for ever. -ESRCH. */
 int process_start_time(pid_t pid, uint64_t *ret_ticks);
+/* Bytes of locked memory (VmLck in /proc/PID/status), which is where VFIO's own containers (type1)
+ * count what they have pinned; what the process has locked itself is in it, too. -ESRCH. */
+int process_locked(pid_t pid, uint64_t *ret_bytes);
 
 /* The UUID that a QEMU command line names ("-uuid UUID"), in lower case, to be freed with
  * g_free(). -ENXIO: the command line names none; -ESRCH. */

@@ -3,11 +3,19 @@
 is destroyed from under a machine that lives."""
 
 import os
+import sys
 import time
 import unittest
 
 import harness
 from harness import GIB, MACHINE, MIB, TENANT, GLib, address, new_uuid
+
+LOCKS_A_MEGABYTE = """
+import ctypes, mmap, time
+memory = mmap.mmap(-1, 1 << 20)
+ctypes.CDLL(None).mlock(ctypes.byref(ctypes.c_char.from_buffer(memory)), ctypes.c_size_t(1 << 20))
+time.sleep(1000)
+"""
 
 
 class Life(harness.TestCase):
@@ -32,6 +40,18 @@ class Life(harness.TestCase):
         self.assertEqual(self.count(), {"device": 1, "ioas": 1, "hwpt": 1})
         self.assertEqual({row[2:4] for row in objects}, {(machine, leader.pid)})
         self.assertEqual(sum(row[4] for row in objects), GIB)
+
+    def test_legacy(self):
+        """VFIO's own containers count what they pin as locked memory."""
+        machine = new_uuid()
+        path = self.admit(machine, devices=[address(1)], Iommufd=GLib.Variant("b", False))
+        leader = self.new_leader(sys.executable, "-c", LOCKS_A_MEGABYTE)
+        self.start(machine, leader)
+        harness.wait_until(lambda: self.caller.get(path, MACHINE, "PinnedBytes") == MIB)
+        self.assertEqual(self.tenant_get("PinnedBytes"), MIB)
+        self.kill(leader)
+        harness.wait_until(lambda: machine not in self.machines())
+        self.assertEqual(self.tenant_get("PinnedBytes"), 0)
 
     def test_killed_leader_leaves_nothing(self):
         signals = harness.Signals(self.caller)

@@ -11,6 +11,7 @@
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -84,6 +85,20 @@ static void test_start_time(void)
 
     child_reap(pid);
     g_assert_cmpint(process_start_time(pid, &other), ==, -ESRCH);
+}
+
+static void test_locked(void)
+{
+    uint64_t before = 0, bytes = 0;
+    g_assert_cmpint(process_locked(getpid(), &before), ==, 0);
+    void *memory = mmap(NULL, 65536, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g_assert_cmpint(mlock(memory, 65536), ==, 0);
+    g_assert_cmpint(process_locked(getpid(), &bytes), ==, 0);
+    g_assert_cmpuint(bytes, ==, before + 65536);
+    munmap(memory, 65536);
+    pid_t pid = child_new();
+    child_reap(pid);
+    g_assert_cmpint(process_locked(pid, &bytes), ==, -ESRCH);
 }
 
 /* A shell that waits, with these arguments in its command line. */
@@ -258,6 +273,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/kernel/process/pidfd", test_pidfd);
     g_test_add_func("/kernel/process/start-time", test_start_time);
+    g_test_add_func("/kernel/process/locked", test_locked);
     g_test_add_func("/kernel/process/qemu-uuid", test_qemu_uuid);
     g_test_add_func("/kernel/process/holds", test_holds);
 #define ADD(path, function)                                                                        \
