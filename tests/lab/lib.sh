@@ -80,17 +80,44 @@ bridge_addresses() {
 # define_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: the smallest nested machine that gets these devices, on the shared
 # IOMMUFD "iommud"; nothing boots in it. An empty TENANT means no metadata.
 define_domain() {
-	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" "$@"
+	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" '' '' "$@"
+}
+
+# define_viommu_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: one with an IOMMU of its own, which gives each device an
+# address space of its own, and with slots for more devices. Once $guest_initrd names an initial RAM disk
+# (see guest-initrd), it boots that with the lab's kernel; what it says is in guest_console NAME.
+define_viommu_domain() {
+	local devices boot=''
+	devices="<iommu model='intel'><driver caching_mode='on'/></iommu>
+		<serial type='file'><source path='$(guest_console "$1")'/></serial>"
+	devices+="<controller type='pci' model='pcie-root'/>"
+	devices+=$(printf "<controller type='pci' model='pcie-root-port'/>%.0s" 1 2 3 4 5 6)
+	[[ ! ${guest_initrd-} ]] || boot="<kernel>/boot/vmlinuz-$(uname -r)</kernel><initrd>$guest_initrd</initrd>
+		<cmdline>console=ttyS0 quiet mitigations=off nowatchdog panic=-1 intel_iommu=on iommu.strict=1</cmdline>"
+	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" "$boot" "$devices" "$@"
+}
+
+# guest_console NAME: the file.
+guest_console() {
+	echo "/var/log/libvirt/qemu/$1.console"
 }
 
 # define_plain_domain NAME UUID MEMORY_MIB ADDRESS...: one that knows nothing of iommud.
 define_plain_domain() {
-	write_domain '' "$1" "$2" "$3" '' "${@:4}"
+	write_domain '' '' '' "$1" "$2" "$3" '' "${@:4}"
 }
 
-write_domain() { # write_domain ELEMENTS NAME UUID MEMORY_MIB TENANT ADDRESS...
-	local elements=$1 name=$2 uuid=$3 memory=$4 tenant=$5 address file
-	shift 5
+# hostdev ADDRESS: the XML of a device to pass through.
+hostdev() {
+	[[ $1 =~ ^(....):(..):(..)\.(.)$ ]] || return
+	echo "<hostdev mode='subsystem' type='pci' managed='yes'><source><address" \
+		"domain='0x${BASH_REMATCH[1]}' bus='0x${BASH_REMATCH[2]}' slot='0x${BASH_REMATCH[3]}'" \
+		"function='0x${BASH_REMATCH[4]}'/></source></hostdev>"
+}
+
+write_domain() { # write_domain ELEMENTS BOOT DEVICES NAME UUID MEMORY_MIB TENANT ADDRESS...
+	local elements=$1 boot=$2 devices=$3 name=$4 uuid=$5 memory=$6 tenant=$7 address file
+	shift 7
 	file=$(mktemp)
 	{
 		echo "<domain type='qemu'>"
@@ -98,15 +125,13 @@ write_domain() { # write_domain ELEMENTS NAME UUID MEMORY_MIB TENANT ADDRESS...
 		[[ ! $tenant ]] ||
 			echo "  <metadata><iommud:tenant xmlns:iommud='urn:iommud:domain:1' id='$tenant'/></metadata>"
 		echo "  <memory unit='MiB'>$memory</memory><vcpu>1</vcpu>"
-		echo "  <os><type arch='x86_64' machine='q35'>hvm</type></os>"
+		echo "  <os><type arch='x86_64' machine='q35'>hvm</type>$boot</os>"
 		echo "  $elements"
 		echo "  <devices>"
 		echo "    <controller type='usb' model='none'/><memballoon model='none'/><video><model type='none'/></video>"
+		echo "    $devices"
 		for address; do
-			[[ $address =~ ^(....):(..):(..)\.(.)$ ]] || return
-			echo "    <hostdev mode='subsystem' type='pci' managed='yes'><source><address" \
-				"domain='0x${BASH_REMATCH[1]}' bus='0x${BASH_REMATCH[2]}' slot='0x${BASH_REMATCH[3]}'" \
-				"function='0x${BASH_REMATCH[4]}'/></source></hostdev>"
+			echo "    $(hostdev "$address")"
 		done
 		echo "  </devices>"
 		echo "</domain>"
@@ -130,4 +155,81 @@ domain_is() {
 # status_kb PID FIELD: of /proc/PID/status, as VmPin.
 status_kb() {
 	awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"
+}
+
+# ---- with iommud ----
+
+# Every start of a test begins from here.
+pinned_before=$(pinned_pages)
+
+# number_of KEY JSON: a number of one of iommuctl's answers.
+number_of() {
+	sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$2"
+}
+
+# tenant_number TENANT KEY, machine_number NAME KEY
+tenant_number() {
+	number_of "$2" "$(iommuctl tenant show "$1" --json=short)"
+}
+machine_number() {
+	number_of "$2" "$(iommuctl machine show "$1" --json=short)"
+}
+
+# machine_state NAME: admitted, running or reaping; nothing if iommud does not know it.
+machine_state() {
+	iommuctl machine show "$1" --json=short 2>/dev/null | sed -n 's/.*"state":"\([a-z]*\)".*/\1/p'
+}
+
+# iommud_property NAME: of the manager.
+iommud_property() {
+	busctl get-property org.iommud1 /org/iommud1 org.iommud1.Manager "$1" | sed -E 's/^[a-z]+ //; s/^"(.*)"$/\1/'
+}
+
+is_running() {
+	domain_is "$1" running
+}
+is_off() {
+	domain_is "$1" "shut off"
+}
+nothing_pinned() {
+	[[ $(pinned_pages) -le $pinned_before ]]
+}
+
+# nothing_left TENANT: no HWPT and no IOAS in its IOMMUFD, and its books are empty.
+nothing_left() {
+	nothing_pinned && [[ $(tenant_number "$1" pinned_bytes) == 0 && $(tenant_number "$1" reserved_bytes) == 0 &&
+		! $(iommuctl objects "$1" --no-legend) ]]
+}
+
+fails() {
+	! "$@"
+}
+
+# joined DESCRIPTION PID...: these jobs of this shell end well. (check runs its command in another.)
+joined() {
+	local description=$1 pid status=0
+	shift
+	for pid; do
+		wait "$pid" || status=$?
+	done
+	check "$description" test $status = 0
+}
+
+# refused_with TEXT COMMAND...: the command fails, and its output holds TEXT.
+refused_with() {
+	local text=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		echo "succeeded: $*"
+		return 1
+	fi
+	grep -qF -- "$text" <<<"$output" || {
+		echo "it said: $output"
+		return 1
+	}
+}
+
+# part TITLE: of a long test.
+part() {
+	printf '\n# %s (%d s)\n' "$*" "$SECONDS"
 }

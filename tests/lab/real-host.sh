@@ -11,68 +11,13 @@ acme_1=11111111-1111-4111-8111-111111111111
 acme_2=22222222-2222-4222-8222-222222222222
 globex_1=33333333-3333-4333-8333-333333333333
 memory=$((256 * 1024 * 1024))
-# Every start of a test begins from here.
-before=$(pinned_pages)
-
-number_of() { # KEY JSON
-    sed -n "s/.*\"$1\":\\([0-9]*\\).*/\\1/p" <<<"$2"
-}
-tenant_number() { # TENANT KEY
-    number_of "$2" "$(iommuctl tenant show "$1" --json=short)"
-}
-machine_state() { # NAME
-    iommuctl machine show "$1" --json=short 2>/dev/null | sed -n 's/.*"state":"\([a-z]*\)".*/\1/p'
-}
-is_running() {
-    domain_is "$1" running
-}
-is_off() {
-    domain_is "$1" "shut off"
-}
-nothing_pinned() {
-    [ "$(pinned_pages)" -le "$before" ]
-}
-# No HWPT and no IOAS in the tenant's IOMMUFD, and its books are empty.
-nothing_left() { # TENANT
-    nothing_pinned && [ "$(tenant_number "$1" pinned_bytes)" = 0 ] &&
-        [ "$(tenant_number "$1" reserved_bytes)" = 0 ] &&
-        [ -z "$(iommuctl objects "$1" --no-legend)" ]
-}
-fails() {
-    ! "$@"
-}
-# joined DESCRIPTION PID...: these jobs of this shell end well. (check runs its command in another.)
-joined() {
-    local description=$1 pid status=0
-    shift
-    for pid; do
-        wait "$pid" || status=$?
-    done
-    check "$description" test $status = 0
-}
-# says TEXT COMMAND...: the command fails, and its output holds TEXT.
-refused_with() {
-    local text=$1 output
-    shift
-    if output=$("$@" 2>&1); then
-        echo "# succeeded: $*"
-        return 1
-    fi
-    grep -qF -- "$text" <<<"$output" || {
-        echo "# it said: $output"
-        return 1
-    }
-}
+before=$pinned_before
 stop_all() {
     local name
     for name in acme-1 acme-2 globex-1; do
-        virsh destroy $name >/dev/null 2>&1
+        virsh destroy "$name" >/dev/null 2>&1
     done
     wait_for 2 nothing_left acme && wait_for 2 nothing_left globex
-}
-
-part() {
-    printf '\n# %s (%d s)\n' "$*" "$SECONDS"
 }
 
 part "the host"

@@ -73,6 +73,10 @@ hardware() {
 		machine+=(-drive "if=none,id=project,file=$scratch/project.tar,format=raw,readonly=on"
 			-device virtio-blk-pci,bus=pcie.0,addr=6,drive=project,serial=lab-project)
 	fi
+	if [[ $with_selftests == yes ]]; then
+		machine+=(-drive "if=none,id=selftests,file=$selftests/selftests.tar,format=raw,readonly=on"
+			-device virtio-blk-pci,bus=pcie.0,addr=7,drive=selftests,serial=lab-selftests)
+	fi
 	# in_port DEVICE: behind a root port of its own
 	in_port() {
 		port=$((port + 1))
@@ -119,7 +123,7 @@ run_machine() {
 	local boot=(
 		-kernel "$rootfs/root/boot/vmlinuz-$kernel" -initrd "$rootfs/root/boot/initrd.img-$kernel"
 		-append "root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off init_on_alloc=0 nowatchdog
- systemd.getty_auto=no no_timer_check intel_iommu=on iommu=nopt lsm=landlock,lockdown,yama,apparmor,bpf"
+ systemd.getty_auto=no no_timer_check intel_iommu=on iommu=nopt lsm=landlock,lockdown,yama,apparmor,bpf $append"
 		-chardev "file,id=console,path=$scratch/console" -serial chardev:console
 	)
 	mkfifo "$scratch/control"

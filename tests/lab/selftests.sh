@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# selftests.sh: the kernel's own selftests of iommufd and VFIO, once on /dev/iommu and once, as a machine of a tenant, on
+# IOMMUFDs that iommud gave out with the guard on. They may see no difference. Runs in the lab with iommufd's mock
+# devices.
+#
+#   tests/lab/lab run --selftests tests/lab/selftests.sh
+
+set -u
+# shellcheck source=/dev/null
+. "${IOMMUD_LAB_DIR:?runs in the lab only}/tests/lab/lib.sh"
+
+tests=/root/selftests
+mkdir -p "$tests"
+tar -x -f /dev/disk/by-id/virtio-lab-selftests -C "$tests" --no-same-owner
+
+systemctl stop iommud-libvirt.service iommud.service
+iommud --unload
+modprobe irqbypass
+# What held the module goes when the kernel has seen the last of its readers.
+for module in vfio_pci vfio_pci_core vfio_iommu_type1 vfio iommufd; do
+	check "$module without mock devices is unloaded" wait_for 10 rmmod "$module" || finish
+done
+for module in iommufd vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
+	check "$module with mock devices is loaded" insmod "$tests/modules/$module.ko" || finish
+done
+echo 64 >/proc/sys/vm/nr_hugepages
+udevadm settle
+check "iommud starts" systemctl start iommud.service
+check "the ledger counts" test "$(iommud_property LedgerState)" = active
+check "the guard is enforcing" test "$(iommud_property GuardState)" = enforcing
+# Each call of Open() gives a new IOMMUFD, in the accounting mode that the kernel gives to new ones.
+iommuctl tenant create selftests --isolation machine --accounting user
+
+# give_to_vfio ADDRESS: gives the device to vfio-pci.
+give_to_vfio() {
+	local device=/sys/bus/pci/devices/$1
+	echo vfio-pci >"$device/driver_override"
+	[[ ! -e $device/driver ]] || echo "$1" >"$device/driver/unbind"
+	echo "$1" >/sys/bus/pci/drivers_probe
+	udevadm settle
+}
+
+# results FILE: test by test, without what changes from run to run.
+results() {
+	sed -nE 's/^(ok|not ok) [0-9]+ /\1 /p' "$1"
+}
+
+# count RESULT FILE
+count() {
+	case $1 in
+	passed) results "$2" | grep '^ok' | grep -vc '# SKIP' ;;
+	failed) results "$2" | grep -c '^not ok' ;;
+	skipped) results "$2" | grep -c '^ok.*# SKIP' ;;
+	esac
+}
+
+# numbers FILE
+numbers() {
+	echo "$(count passed "$1") passed, $(count failed "$1") failed, $(count skipped "$1") skipped"
+}
+
+# differences DIFFERENCES FILE FILE: between the results, and no others than these.
+differences() {
+	local wanted=$1 found
+	found=$(diff <(results "$2") <(results "$3") | grep '^[<>]')
+	[[ $found == "$wanted" ]] || {
+		head -n 40 <<<"$found"
+		grep -B 4 "^not ok" "$3" | head -n 60
+		return 1
+	}
+}
+
+# as_machine ADDRESS PROGRAM [ARGUMENT...]: runs it as a machine of the tenant.
+as_machine() {
+	local device=$1
+	shift
+	iommuctl run selftests ${device:+"--device=$device"} --memory=64M -- \
+		env LD_PRELOAD=/usr/libexec/iommud/tests/fd-taker.so \
+		FD_TAKER_TENANT=/org/iommud1/tenant/selftests timeout 900 "$@"
+}
+
+books_are_empty() {
+	busctl get-property org.iommud1 /org/iommud1/tenant/selftests org.iommud1.Tenant \
+		PinnedBytes MappedBytes UniqueBytes ReservedBytes
+	[[ $(tenant_number selftests pinned_bytes) == 0 && $(tenant_number selftests reserved_bytes) == 0 ]]
+}
+
+# paired NAME DIFFERENCES ADDRESS PROGRAM [ARGUMENT...]: an empty ADDRESS is no device.
+paired() {
+	local name=$1 wanted=$2 device=$3 plain=$tests/plain.log given=$tests/given.log since
+	shift 3
+	timeout 900 "$@" >"$plain" 2>&1
+	since=$(date +%s)
+	as_machine "$device" "$@" >"$given" 2>&1
+	echo "# $name on /dev/iommu: $(numbers "$plain")"
+	echo "# $name on IOMMUFDs of iommud: $(numbers "$given")"
+	journalctl --unit iommud.service --since "@$since" --output cat | grep refused | sort | uniq -c
+	check "$name: some tests pass" test "$(count passed "$plain")" -gt 0 || cat "$plain"
+	[[ $(count passed "$given") -gt 0 ]] || head -n 40 "$given"
+	check "$name: the same results, test by test" differences "$wanted" "$plain" "$given"
+	check "$name: nothing is left in the books" wait_for 5 books_are_empty || books_are_empty
+}
+
+# The one thing that the guard keeps from everybody is the accounting mode of the whole IOMMUFD.
+paired iommufd '< ok iommufd.global_options
+> not ok iommufd.global_options' '' "$tests/iommufd"
+
+mapfile -t nvme < <(nvme_addresses)
+for device in 0000:00:10.0 "${nvme[0]}"; do
+	give_to_vfio "$device"
+	for test in iommufd_setup dma_mapping dma_mapping_mmio pci_device pci_device_init_perf; do
+		paired "vfio_$test of $device" '' "$device" "$tests/vfio_${test}_test" "$device"
+	done
+done
+check "the books were never off" test "$(iommud_property DriftBytes)" = 0
+check "no event was missed" test "$(iommud_property MissedEvents)" = 0
+check "the kernel did not complain" test -z "$(dmesg | grep -E 'WARNING:|BUG:|refcount')"
+finish
