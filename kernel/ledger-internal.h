@@ -36,8 +36,13 @@ enum ledger_program_id {
     CONTROL_MEND,
     CONTROL_SEED,
     CONTROL_DROP,
-    CONTROL_COMPLETE,
+    CONTROL_FREE,
+    CONTROL_CLOSE,
+    CONTROL_BURY,
+    CONTROL_RECOUNT,
+    CONTROL_SETTLE,
     WALK_CONTEXT,
+    WALK_CONTAINER,
     N_PROGRAMS,
 };
 
@@ -76,6 +81,10 @@ char *ledger_version(const LedgerOptions *options);
  * from what is pinned in a version's folder. */
 int ledger_load_here(Ledger *ledger, const LedgerOptions *options);
 int ledger_take_over(Ledger *ledger, const char *version);
+/* Copies the books of the version that was at work so far, if it has the same layout. */
+int ledger_adopt(Ledger *ledger, const LedgerOptions *options);
+/* Makes the caller the service for the versions that go on until ledger_commit(), too. */
+void ledger_trust_others(Ledger *ledger);
 /* It can't be worked with: says why, if nobody has said it, and lets go of everything. */
 void ledger_explain(Ledger *ledger, int error);
 /* Reads a map's sizes; the descriptor is the map's from then on. */

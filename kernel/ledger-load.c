@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -170,43 +172,59 @@ static bool lsm_has_bpf(void)
     return g_strv_contains((const char *const *)names, "bpf");
 }
 
-/* Which programs fit: by the presence of what they attach to, never by the kernel's version. */
+/* Kprobes stand in for what only iommud's own iommufd has. */
+static bool have_kprobes(void)
+{
+    return !access("/sys/bus/event_source/devices/kprobe/type", R_OK);
+}
+
+/* Whether a program fits: by the presence of what it attaches to, never by the kernel's version. */
+static bool fits(const struct bpf_program *program, const Types *types, const LedgerReport *report,
+                 bool lsm)
+{
+    const char *section = bpf_program__section_name(program);
+    const char *target = strchr(section, '/');
+
+    if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
+        return types_have(types, target + 1);
+    if (g_str_has_prefix(section, "lsm"))
+        return report->guarding && lsm;
+    if (g_str_has_prefix(section, "kprobe/"))
+        return report->guarding && !report->exact && types_have(types, target + 1);
+    if (g_str_has_prefix(bpf_program__name(program), "point_"))
+        return report->exact;
+    if (g_str_has_prefix(section, "fmod_ret/"))
+        return report->guarding && !lsm && types_have(types, target + 1);
+    return true;
+}
+
+static void no_guard(LedgerReport *report, const char *reason)
+{
+    report->guarding = report->exact = false;
+    g_strlcpy(report->guard_reason, reason, sizeof(report->guard_reason));
+}
+
 static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
                             enum ledger_guard_mode guard, LedgerReport *report)
 {
     bool lsm = lsm_has_bpf();
-    bool fallback = !lsm && types_have(types, "security_file_ioctl");
     struct bpf_program *program;
 
+    report->guarding = true;
+    report->exact = may_refuse(types, "iommud_guard_call");
+    if (!guard)
+        no_guard(report, "The guard is switched off by configuration (Guard=off).");
+    else if (!lsm && !types_have(types, "security_file_ioctl"))
+        no_guard(report, "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line "
+                         "(now: /sys/kernel/security/lsm).");
+    else if (!report->exact && !have_kprobes())
+        no_guard(report, "The kernel has no kprobes (CONFIG_KPROBE_EVENTS), and its iommufd is not "
+                         "iommud's: install the modules of iommud-vfio.");
     bpf_object__for_each_program(program, skeleton->obj)
-    {
-        const char *section = bpf_program__section_name(program);
-        const char *target = strchr(section, '/');
-        bool load = true;
-
-        if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
-            load = types_have(types, target + 1);
-        else if (g_str_has_prefix(section, "lsm"))
-            load = guard && lsm;
-        else if (g_str_has_prefix(bpf_program__name(program), "point_"))
-            load = guard && (lsm || fallback) && may_refuse(types, target + 1);
-        else if (g_str_has_prefix(section, "fmod_ret/"))
-            load = guard && fallback && types_have(types, target + 1);
-        bpf_program__set_autoload(program, load);
-    }
+        bpf_program__set_autoload(program, fits(program, types, report, lsm));
     /* From 6.13 on it is a part of the two others, and may be there under its own name, too. */
     if (types_have(types, "iopt_alloc_user_pages"))
         bpf_program__set_autoload(skeleton->progs.ledger_pages_6_12, false);
-    report->guarding = guard && (lsm || fallback);
-    report->exact = report->guarding && may_refuse(types, "iommufd_get_object");
-    if (!guard)
-        g_strlcpy(report->guard_reason, "The guard is switched off by configuration (Guard=off).",
-                  sizeof(report->guard_reason));
-    else if (!report->guarding)
-        g_strlcpy(report->guard_reason,
-                  "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
-                  "/sys/kernel/security/lsm).",
-                  sizeof(report->guard_reason));
 }
 
 static void set_size(struct bpf_map *map, uint32_t entries)
@@ -249,8 +267,7 @@ static int load_programs(struct iommud_bpf *skeleton, LedgerReport *report)
     if (r == -EPERM || r == -EACCES)
         return unavailable(report,
                            "The kernel does not let this process load BPF programs (%s): it needs "
-                           "CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN, and no "
-                           "lockdown=confidentiality.",
+                           "CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.",
                            g_strerror(-r));
     if (r)
         return unavailable(report, "The kernel does not accept the BPF programs: %s.",
@@ -264,15 +281,6 @@ static int copy_fd(int fd)
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 
     return copy < 0 ? -errno : copy;
-}
-
-static int copy_into(GArray *descriptors, int fd)
-{
-    int copy = copy_fd(fd);
-
-    if (copy >= 0)
-        g_array_append_val(descriptors, copy);
-    return copy < 0 ? copy : 0;
 }
 
 static int take_parts(Ledger *ledger, struct iommud_bpf *skeleton)
@@ -304,35 +312,69 @@ static int take_parts(Ledger *ledger, struct iommud_bpf *skeleton)
     return ledger->walk_files < 0 ? ledger->walk_files : 0;
 }
 
+/* libbpf's own link of a kprobe stops it when it is freed, whoever else holds it. */
+static int attach_kprobe(const struct bpf_program *program)
+{
+    struct perf_event_attr attr = {.size = sizeof(attr)};
+    const char *function = strchr(bpf_program__section_name(program), '/') + 1;
+    g_autofree char *type = NULL;
+    autoclose int event = -EBADF;
+    int link;
+
+    if (!g_file_get_contents("/sys/bus/event_source/devices/kprobe/type", &type, NULL, NULL))
+        return -ENOENT;
+    attr.type = g_ascii_strtoull(type, NULL, 10);
+    attr.kprobe_func = (uintptr_t)function;
+    event = syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+    if (event < 0)
+        return -errno;
+    link = bpf_link_create(bpf_program__fd(program), event, BPF_PERF_EVENT, NULL);
+    return link < 0 ? -errno : link;
+}
+
+/* A descriptor of the link. */
+static int attach_one(const struct bpf_program *program)
+{
+    struct bpf_link *link;
+    int fd;
+
+    if (g_str_has_prefix(bpf_program__section_name(program), "kprobe/"))
+        return attach_kprobe(program);
+    link = bpf_program__attach(program);
+    if (!link)
+        return -errno;
+    fd = copy_fd(bpf_link__fd(link));
+    bpf_link__destroy(link);
+    return fd;
+}
+
 /* The guard's programs follow the ledger's, without which they would check nothing but ids. */
 static int attach(Ledger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
 {
-    static const char *const stages[] = {"ledger_", "point_", "guard_"};
+    static const char *const stages[] = {"ledger_", "point_", "probe_", "guard_"};
     struct bpf_program *program;
-    int r = 0;
 
-    for (size_t stage = 0; !r && stage < G_N_ELEMENTS(stages); stage++) {
+    for (size_t stage = 0; stage < G_N_ELEMENTS(stages); stage++) {
         bpf_object__for_each_program(program, skeleton->obj)
         {
             const char *name = bpf_program__name(program);
-            struct bpf_link *link;
+            int link, hook;
 
             if (!bpf_program__autoload(program) || !g_str_has_prefix(name, stages[stage]))
                 continue;
-            link = bpf_program__attach(program);
-            if (!link)
+            link = attach_one(program);
+            if (link < 0)
                 return unavailable(&ledger->report, "The BPF program %s can't be attached: %s.",
-                                   name, g_strerror(errno));
-            r = copy_into(ledger->links, bpf_link__fd(link));
-            bpf_link__destroy(link);
-            if (!r)
-                r = copy_into(ledger->hooks, bpf_program__fd(program));
-            if (r)
-                return r;
+                                   name, g_strerror(-link));
+            g_array_append_val(ledger->links, link);
+            hook = copy_fd(bpf_program__fd(program));
+            if (hook < 0)
+                return hook;
+            g_array_append_val(ledger->hooks, hook);
             g_ptr_array_add(names, g_strdup(name));
         }
     }
-    return r;
+    return 0;
 }
 
 int ledger_remove_folder(const char *path)
@@ -424,6 +466,7 @@ int ledger_configure(Ledger *ledger, const LedgerOptions *options)
         .flags = options->flags,
         .vfio_major = vfio_major(),
         .max_pages = ledger->maps[MAP_PAGES].max_entries,
+        .max_objects = ledger->maps[MAP_OBJECTS].max_entries,
     };
     const uint32_t zero = 0;
     struct stat st;
@@ -431,6 +474,15 @@ int ledger_configure(Ledger *ledger, const LedgerOptions *options)
     if (!stat("/dev/iommu", &st))
         config.iommu_rdev = kernel_rdev(st.st_rdev);
     return ledger_put(ledger, MAP_CONFIG, &zero, &config);
+}
+
+/* Then BPF programs may not read the kernel's memory, which is all that these do. */
+static bool is_locked_down(void)
+{
+    g_autofree char *modes = NULL;
+
+    return g_file_get_contents("/sys/kernel/security/lockdown", &modes, NULL, NULL) &&
+           strstr(modes, "[confidentiality]");
 }
 
 /* A bpffs is there, and may be written to. */
@@ -454,6 +506,8 @@ static int load_skeleton(Ledger *ledger, struct iommud_bpf *skeleton, const Type
         r = take_parts(ledger, skeleton);
     if (!r)
         r = ledger_configure(ledger, options);
+    if (!r && options->folder)
+        r = ledger_adopt(ledger, options);
     return r ? r : attach(ledger, skeleton, names);
 }
 
@@ -466,6 +520,11 @@ static int load(Ledger *ledger, const LedgerOptions *options, GPtrArray *names)
 
     libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
     libbpf_set_print(keep_quiet);
+    if (is_locked_down())
+        return unavailable(&ledger->report,
+                           "The kernel is locked down against reading its memory: start it without "
+                           "lockdown=confidentiality (lockdown=integrity is enough for Secure "
+                           "Boot).");
     r = types_find(&ledger->report, &types);
     if (!r && options->folder)
         r = prepare_folder(&ledger->report, options->folder);

@@ -27,7 +27,10 @@ const char *const ledger_program_names[N_PROGRAMS] = {
     [CONTROL_LIMIT] = "control_limit",       [CONTROL_CREDIT] = "control_credit",
     [CONTROL_FORGET] = "control_forget",     [CONTROL_MEND] = "control_mend",
     [CONTROL_SEED] = "control_seed",         [CONTROL_DROP] = "control_drop",
-    [CONTROL_COMPLETE] = "control_complete", [WALK_CONTEXT] = "walk_context",
+    [CONTROL_FREE] = "control_free",         [CONTROL_CLOSE] = "control_close",
+    [CONTROL_BURY] = "control_bury",         [CONTROL_RECOUNT] = "control_recount",
+    [CONTROL_SETTLE] = "control_settle",     [WALK_CONTEXT] = "walk_context",
+    [WALK_CONTAINER] = "walk_container",
 };
 
 Ledger *ledger_alloc(void)
@@ -264,6 +267,8 @@ static int start(Ledger *ledger, const LedgerOptions *options)
     r = ledger_configure(ledger, options);
     if (!r)
         r = open_channels(ledger);
+    if (!r && ledger->folder)
+        ledger_trust_others(ledger);
     return r ? r : ledger_reconcile(ledger, NULL, NULL, NULL);
 }
 

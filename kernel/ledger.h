@@ -51,8 +51,9 @@ int ledger_load(const LedgerOptions *options, LedgerReport *ret_report);
  * are loaded here and end with the ledger. The caller becomes the service, which may name every
  * object. Never fails for want of a feature. -ENOMEM. */
 int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
-/* Programs of another version go on beside the new ones until the caller has told these all that
- * it knows (tenants, IOMMUFDs, machines, devices) and calls this: the guard has no gap. */
+/* Programs of another version go on beside the new ones, which have copied its books if these have
+ * the same layout, until the caller has told the new ones all that it knows (tenants, IOMMUFDs,
+ * machines, devices) and calls this: the guard has no gap. */
 int ledger_commit(Ledger *ledger);
 /* Accepts NULL. Pinned programs go on. */
 void ledger_free(Ledger *ledger);
@@ -174,6 +175,19 @@ typedef struct {
  * with g_free(). Every out parameter may be NULL. */
 int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
                      size_t *ret_n);
+/* What one process has mapped through VFIO's own interface (/dev/vfio/vfio, type1), which is shown
+ * beside and counts against no limit. */
+typedef struct {
+    pid_t pid;
+    uint64_t start;
+    uint64_t maps;   /* mappings */
+    uint64_t mapped; /* bytes */
+    uint64_t pinned; /* pages that the kernel has charged, as VmLck shows them */
+} LedgerLegacy;
+/* By process, from the kernel's own structures. *ret_legacy is freed with g_free(). -EOPNOTSUPP:
+ * there are such containers, but their module was not there yet when the programs were loaded. */
+int ledger_legacy(Ledger *ledger, LedgerLegacy **ret_legacy, size_t *ret_n);
+
 /* Tells the kernel how much of what the tenant has mapped is the same memory more than once, so
  * that its limit counts unique bytes. Call after ledger_reconcile() with the sums of its truths
  * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile;

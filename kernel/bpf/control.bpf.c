@@ -53,14 +53,14 @@ int control_register(struct ledger_register *args)
     if (!options->iommu_rdev || BPF_CORE_READ(file, f_inode, i_rdev) != options->iommu_rdev)
         return -EINVAL;
     ictx = (__u64)BPF_CORE_READ(file, private_data);
-    context = make_context(ictx, 0);
+    context = make_context(ictx);
     if (!context)
         return -ENOMEM;
     context->tenant = args->tenant;
     move.context = context->serial;
     move.tenant = args->tenant;
     bpf_for_each_map_elem(&pages, move_range, &move, 0);
-    context->flags = (context->flags & LEDGER_CONTEXT_COMPLETE) | args->flags;
+    context->flags = args->flags;
     args->ret_serial = context->serial;
     args->ret_context = ictx;
     return 0;
@@ -261,7 +261,7 @@ int control_forget(struct ledger_forget *args)
 }
 
 /* The owner of the process that the kernel says has mapped something: known, or made anew. */
-static __noinline __u32 owner_of(__u32 tgid, __u64 start)
+__noinline __u32 owner_of(__u32 tgid, __u64 start)
 {
     struct ledger_process *process = get_process(tgid, start);
     __u32 id;
@@ -272,6 +272,22 @@ static __noinline __u32 owner_of(__u32 tgid, __u64 start)
         return LEDGER_OWNER_NONE;
     id = make_owner(tgid, start, 0);
     return id ? add_process(tgid, start, id, LEDGER_ROLE_USER) : LEDGER_OWNER_NONE;
+}
+
+/* A range that was missed: what it counts may be counted already, as lost. */
+__noinline int tenant_find(__u32 tenant, __s64 bytes)
+{
+    struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);
+    __s64 lost, take;
+
+    if (!account)
+        return 0;
+    lost = *(volatile __s64 *)&account->unsettled;
+    take = lost < bytes ? lost : bytes;
+    if (take > 0 && COMPARE_AND_SWAP(&account->unsettled, lost, lost - take) == lost)
+        bytes -= take;
+    __sync_fetch_and_add(&account->mapped, bytes);
+    return 0;
 }
 
 /*
@@ -305,7 +321,7 @@ int control_mend(struct ledger_mend *args)
         owner = get_owner(new.owner);
         if (owner)
             __sync_fetch_and_add(&owner->pages, 1);
-        tenant_add(new.tenant, (__s64) new.bytes);
+        tenant_find(new.tenant, (__s64) new.bytes);
     }
     book = get_book(new.context, new.owner);
     if (book && !entry)
@@ -330,7 +346,9 @@ int control_seed(struct ledger_seed *args)
     if (entry && entry->object)
         return -EEXIST;
     new.owner = owner_of(args->tgid, args->start);
-    if (bpf_map_update_elem(&objects, &key, &new, BPF_ANY))
+    if (entry)
+        remove_object_entry(&key);
+    if (add_object_entry(&key, &new))
         return -ENOMEM;
     owner = get_owner(new.owner);
     if (owner)
@@ -353,13 +371,63 @@ int control_drop(struct ledger_drop *args)
 }
 
 SEC("syscall")
-int control_complete(struct ledger_complete *args)
+int control_free(struct ledger_free *args)
+{
+    struct ledger_object_key key = {.context = args->context, .id = args->id};
+    struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+
+    if (!entry || entry->object != args->object)
+        return -ESTALE;
+    free_object(args->context, args->id, args->object);
+    remove_object_entry(&key);
+    return 0;
+}
+
+SEC("syscall")
+int control_close(struct ledger_close *args)
 {
     __u64 key = args->context;
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &key);
 
     if (!context || context->serial != args->serial)
+        return -ESTALE;
+    return close_context(key);
+}
+
+SEC("syscall")
+int control_bury(struct ledger_bury *args)
+{
+    return get_process(args->tgid, args->start) ? end_process(args->tgid) : -ESTALE;
+}
+
+SEC("syscall")
+int control_recount(struct ledger_recount *args)
+{
+    struct ledger_owner *owner = get_owner(args->owner);
+
+    if (!owner)
         return -ENOENT;
-    __sync_fetch_and_or(&context->flags, LEDGER_CONTEXT_COMPLETE);
+    COMPARE_AND_SWAP(&owner->objects, args->objects_was, args->objects_is);
+    COMPARE_AND_SWAP(&owner->pages, args->pages_was, args->pages_is);
+    drop_owner_if_idle(args->owner);
+    return 0;
+}
+
+/* Unless more was lost since the walk began, for which it can't have found a range. */
+SEC("syscall")
+int control_settle(struct ledger_settle *args)
+{
+    struct ledger_tenant *account;
+    __u32 tenant = args->tenant;
+    __s64 bytes;
+
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (!account)
+        return -ENOENT;
+    bytes = *(volatile __s64 *)&account->unsettled;
+    if (*(volatile __u64 *)&account->losses != args->losses ||
+        COMPARE_AND_SWAP(&account->unsettled, bytes, 0) != bytes)
+        return -ESTALE;
+    __sync_fetch_and_add(&account->mapped, -bytes);
     return 0;
 }

@@ -4,16 +4,10 @@
  *
  * It hangs on the LSM hook of ioctl(2), where the caller's memory can be read but may still be
  * changed by another thread before the kernel copies it. What the kernel then really uses is
- * compared where it can't be changed any more (ledger.bpf.c), and a difference kills the process.
+ * compared where it can't be changed any more (inside.bpf.h), and a difference kills the process.
  * Where the BPF LSM is not enabled the same checks hang on the security_*() functions themselves.
  */
 #include "guard.bpf.h"
-
-/* The argument of an ioctl as far as it names things: the first words of its structure. */
-union argument {
-    __u32 word[10];
-    __u64 quad[5];
-};
 
 /* What an ioctl names, and how much it maps. */
 struct named {
@@ -115,116 +109,6 @@ static __always_inline void name_ids(__u32 nr, const union argument *a, struct n
     }
 }
 
-/* What no single machine may do to an IOMMUFD that others use as well. */
-static __always_inline int check_global(__u32 nr, const union argument *a, __u32 flags, __u32 guard)
-{
-    const __u16 set = 0;
-
-    switch (nr) {
-    case NR_CHANGE_PROCESS:
-        return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
-    case NR_OPTION:
-        /* RLIMIT_MODE is the whole context's; reading it is harmless. */
-        return a->word[1] == 0 && (__u16)a->word[2] == set ? -EPERM : 0;
-    case NR_VFIO_IOAS:
-        return flags & LEDGER_CONTEXT_SHARED && (__u16)a->word[2] != 0 ? -EPERM : 0;
-    case NR_VFIO_SET_IOMMU:
-    case NR_VFIO_GET_INFO:
-    case NR_VFIO_MAP_OR_HOT_RESET:
-    case NR_VFIO_UNMAP:
-        /* VFIO's old interface has one address space for the whole context. */
-        return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
-    case NR_VFIO_API_VERSION:
-    case NR_VFIO_CHECK_EXTENSION:
-        return 0;
-    }
-    if (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC)
-        return 0;
-    COUNT(unknown_ioctls);
-    return guard == LEDGER_GUARD_STRICT ? -EPERM : 0;
-}
-
-static __noinline int refuse(__u32 owner_id, __u64 ictx, __u32 command, __u32 id, int error)
-{
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    struct report report = {
-        .kind = LEDGER_EVENT_REFUSED,
-        .error = error,
-        .command = command,
-        .id = id,
-        .owner = owner_id,
-    };
-    struct ledger_object_key key = {.id = id};
-    struct ledger_object *entry;
-    struct ledger_book *book;
-
-    if (context) {
-        report.context = key.context = context->serial;
-        report.tenant = context->tenant;
-        entry = bpf_map_lookup_elem(&objects, &key);
-        if (entry)
-            report.object_owner = entry->owner;
-        /* QEMU asks for this at each of its starts, and goes on without. */
-        book = (command & 0xff) == NR_CHANGE_PROCESS ? NULL : get_book(context->serial, owner_id);
-        if (book)
-            __sync_fetch_and_add(&book->refused, 1);
-    }
-    send_event(&report);
-    return error;
-}
-
-/* Takes the mapping's pages from the tenant before anything is pinned. */
-static __noinline int reserve(struct call *call, __u32 serial, __u32 max_pages, __u64 offset,
-                              __u64 length)
-{
-    struct report report = {.context = serial};
-    struct ledger_state *counters = get_state();
-    __u64 bytes, left = 0;
-    int error;
-
-    if (!call || !counters)
-        return -ENOMEM;
-    /* The kernel refuses such lengths itself. */
-    if (!length || length > (1ull << 56))
-        return 0;
-    bytes = (length + (offset & (LEDGER_PAGE_SIZE - 1)) + LEDGER_PAGE_SIZE - 1) &
-            ~(LEDGER_PAGE_SIZE - 1);
-    report.kind = LEDGER_EVENT_FULL;
-    error = -ENOMEM;
-    if (*(volatile __s64 *)&counters->pages < max_pages) {
-        report.kind = LEDGER_EVENT_LIMIT;
-        error = tenant_reserve(call->tenant, bytes, &left);
-        if (!error) {
-            call->reserved = bytes;
-            return 0;
-        }
-    }
-    report.error = error;
-    report.asked = bytes;
-    report.left = left;
-    report.command = call->command;
-    report.tenant = call->tenant;
-    report.owner = call->owner;
-    send_event(&report);
-    return error;
-}
-
-/* The owner that calls, joined to the context's tenant: or the service; 0: a stranger to it. */
-static __noinline __u32 caller(__u32 tenant)
-{
-    __u32 id = current_owner(true);
-    struct ledger_owner *owner;
-
-    if (id == LEDGER_OWNER_SERVICE)
-        return id;
-    owner = get_owner(id);
-    if (!owner)
-        return LEDGER_OWNER_NONE;
-    if (!owner->tenant)
-        COMPARE_AND_SWAP(&owner->tenant, 0, tenant);
-    return owner->tenant == tenant ? id : LEDGER_OWNER_NONE;
-}
-
 /* Marks the thread as being in an ioctl that was let through, and for whom. */
 static __always_inline struct call *begin_call(__u64 ictx, __u32 tenant, __u32 owner, __u32 command,
                                                bool checked)
@@ -233,15 +117,46 @@ static __always_inline struct call *begin_call(__u64 ictx, __u32 tenant, __u32 o
 
     if (!call)
         return NULL;
-    refund(call);
+    lose(call);
     call->context = ictx;
     call->tenant = tenant;
     call->owner = owner;
     call->command = command;
-    call->binding = 0;
     call->tampered = 0;
     call->checked = checked;
     return call;
+}
+
+static __always_inline bool makes_object(__u32 nr)
+{
+    switch (nr) {
+    case NR_BIND:
+    case NR_IOAS_ALLOC:
+    case NR_HWPT_ALLOC:
+    case NR_FAULT_ALLOC:
+    case NR_VIOMMU_ALLOC:
+    case NR_VDEVICE_ALLOC:
+    case NR_VEVENTQ_ALLOC:
+    case NR_HW_QUEUE_ALLOC:
+        return true;
+    }
+    return false;
+}
+
+/* An object of which the ledger could not know whose it is had better not be made. */
+static __noinline int reserve_object(struct call *call, __u32 serial)
+{
+    struct ledger_config *options = get_config();
+    struct ledger_state *counters = get_state();
+    struct ledger_owner *owner;
+
+    if (!call || !options || !counters)
+        return -ENOMEM;
+    owner = get_owner(call->owner);
+    if (has_room(*(volatile __s64 *)&counters->objects, options->max_objects,
+                 owner ? owner->objects : 0))
+        return 0;
+    return say_full(call, serial);
 }
 
 static __always_inline int guard_context(struct ledger_context *context, __u64 ictx, __u32 cmd,
@@ -282,12 +197,12 @@ static __always_inline int guard_context(struct ledger_context *context, __u64 i
         }
     }
     if (named.maps)
-        return reserve(call, serial, options->max_pages, named.offset, named.length);
-    return 0;
+        return reserve(call, serial, named.offset, named.length);
+    return makes_object(nr) ? reserve_object(call, serial) : 0;
 }
 
 /* The context behind one of the caller's file descriptors. 0: not one that the ledger knows. */
-static __noinline __u64 context_of_fd(__u32 fd)
+__noinline __u64 context_of_fd(__u32 fd)
 {
     struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
     struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -302,55 +217,6 @@ static __noinline __u64 context_of_fd(__u32 fd)
         return 0;
     ictx = (__u64)BPF_CORE_READ(file, private_data);
     return bpf_map_lookup_elem(&contexts, &ictx) ? ictx : 0;
-}
-
-/*
- * Whether the device may be the caller's. A process that has no machine yet becomes the one that
- * the device was admitted for, if nobody has before: QEMU binds its devices long before iommud
- * learns its pid.
- */
-static __noinline int claim_device(const struct ledger_device_key *key, __u32 tenant,
-                                   __u32 owner_id, bool bind)
-{
-    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
-    struct ledger_owner *owner = get_owner(owner_id);
-    struct ledger_machine *machine;
-    __u32 token, was;
-
-    if (!device || !owner || device->tenant != tenant)
-        return -EACCES;
-    token = device->machine;
-    if (!bind)
-        return device->owner == owner_id || (token && owner->machine == token) ? 0 : -EACCES;
-    if (!token) {
-        was = COMPARE_AND_SWAP(&device->owner, 0, owner_id);
-        return !was || was == owner_id ? 0 : -EACCES;
-    }
-    if (!owner->machine) {
-        machine = bpf_map_lookup_elem(&machines, &token);
-        if (!machine)
-            return -EACCES;
-        was = COMPARE_AND_SWAP(&machine->owner, 0, owner_id);
-        if (was && was != owner_id)
-            return -EACCES;
-        if (!was)
-            machine->claimed = 1;
-        COMPARE_AND_SWAP(&owner->machine, 0, token);
-    }
-    if (owner->machine != token)
-        return -EACCES;
-    device->owner = owner_id;
-    return 0;
-}
-
-/* A device's name; one that does not fit is cut off, and then nobody's. */
-static __always_inline void name_device(const struct vfio_device_file *opened,
-                                        struct ledger_device_key *key)
-{
-    const char *name = BPF_CORE_READ(opened, device, dev, kobj.name);
-
-    if (bpf_probe_read_kernel_str(key->name, sizeof(key->name), name) >= (long)sizeof(key->name))
-        key->name[0] = 0;
 }
 
 static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned long arg,
@@ -368,7 +234,7 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     size = nr == NR_BIND ? 12 : argument_size(nr);
     if ((nr == NR_BIND || nr == NR_ATTACH) && read_argument(&argument, size, arg, may_sleep))
         return -EFAULT;
-    name_device(opened, &key);
+    name_device(BPF_CORE_READ(opened, device, dev), &key);
     device = bpf_map_lookup_elem(&devices, &key);
     if (nr == NR_BIND)
         ictx = context_of_fd(argument.word[2]);
@@ -395,8 +261,20 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     if (!call)
         return -ENOMEM;
     call->context = 0; /* no ioctl of the IOMMUFD itself, whose end would be seen */
-    call->binding = nr == NR_BIND ? ictx : 0;
-    return 0;
+    return makes_object(nr) ? reserve_object(call, context->serial) : 0;
+}
+
+/* VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. */
+static __noinline int guard_group(__u32 cmd, __u32 fd)
+{
+    __u64 ictx = context_of_fd(fd);
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    __u32 owner;
+
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+        return 0;
+    owner = caller(context->tenant);
+    return owner == LEDGER_OWNER_SERVICE ? 0 : refuse(owner, ictx, cmd, 0, -EPERM);
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
@@ -405,6 +283,7 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
     __u32 nr = cmd & 0xff, rdev;
     struct ledger_context *context;
     struct ledger_config *options;
+    union argument argument = {};
     __u64 ictx;
 
     ictx = (__u64)file->private_data;
@@ -416,6 +295,9 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
         return context->flags & LEDGER_CONTEXT_GUARDED
                    ? guard_context(context, ictx, cmd, arg, options, may_sleep)
                    : 0;
+    if (nr == NR_GROUP_SET_CONTAINER)
+        return read_argument(&argument, 4, arg, may_sleep) ? -EFAULT
+                                                           : guard_group(cmd, argument.word[0]);
     if (nr != NR_BIND && nr != NR_ATTACH && nr != NR_DETACH && nr != NR_VFIO_MAP_OR_HOT_RESET)
         return 0;
     rdev = file->f_inode->i_rdev;
@@ -503,6 +385,38 @@ SEC("fmod_ret/security_file_receive")
 int BPF_PROG(guard_receive_no_lsm, struct file *file, int ret)
 {
     return ret ? ret : guard_receive(file);
+}
+
+/* What an IOMMUFD shows by mmap(2), registers of queues, is found by an offset that tells no owner.
+ */
+static __always_inline int guard_mmap(struct file *file)
+{
+    struct ledger_context *context;
+    struct ledger_config *options;
+    __u64 ictx;
+
+    if (!file)
+        return 0;
+    ictx = (__u64)file->private_data;
+    context = bpf_map_lookup_elem(&contexts, &ictx);
+    options = get_config();
+    if (!context || !options || !options->guard || !(context->flags & LEDGER_CONTEXT_GUARDED) ||
+        !(context->flags & LEDGER_CONTEXT_SHARED) || current_role() == LEDGER_ROLE_SERVICE)
+        return 0;
+    return refuse(current_owner(true), ictx, 0, 0, -EACCES);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(guard_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot,
+             unsigned long flags, int ret)
+{
+    return ret ? ret : guard_mmap(file);
+}
+
+SEC("fmod_ret/security_mmap_file")
+int BPF_PROG(guard_mmap_no_lsm, struct file *file, unsigned long prot, unsigned long flags, int ret)
+{
+    return ret ? ret : guard_mmap(file);
 }
 
 /* Opening /dev/iommu, or what /proc/PID/fd shows of it, makes an IOMMUFD that nobody limits. */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pages.bpf.h"
+#include "xarray.bpf.h"
 
 /* The lower bytes of the ioctls' numbers; their type is ';' for iommufd and VFIO alike. */
 #define IOCTL_TYPE 0x3b00
@@ -10,6 +11,7 @@ enum {
     NR_VFIO_API_VERSION = 0x64,
     NR_VFIO_CHECK_EXTENSION = 0x65,
     NR_VFIO_SET_IOMMU = 0x66,
+    NR_GROUP_SET_CONTAINER = 0x68,
     NR_VFIO_GET_INFO = 0x70,
     NR_VFIO_MAP_OR_HOT_RESET = 0x71, /* on an IOMMUFD the one, on a device the other */
     NR_VFIO_UNMAP = 0x72,
@@ -39,23 +41,35 @@ enum {
     NR_HW_QUEUE_ALLOC,
 };
 
+/* The argument of an ioctl as far as it names things: the first words of its structure. */
+union argument {
+    __u32 word[10];
+    __u64 quad[5];
+};
+
 /*
- * Whether the owner may name the object. What iommud made is for all machines of the context. An
- * id that is free is left to the kernel to answer, unless the ledger may have missed an object.
+ * Whether the owner may name the object. What iommud made is for all machines of the context. What
+ * the id stands for is read from the kernel's table: an id that is free is left to the kernel to
+ * answer, and an object that the ledger has missed is nobody's until a walk has found its owner.
  */
 static __noinline int may_name(__u64 ictx, __u32 id, __u32 owner_id)
 {
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    struct iommufd_ctx *kernels = (struct iommufd_ctx *)ictx;
     struct ledger_object_key key = {.id = id};
     struct ledger_owner *owner, *other;
     struct ledger_object *entry;
+    __u64 object, span;
 
     if (!context)
         return 0;
+    object = object_at((__u64)BPF_CORE_READ(kernels, objects.xa_head), id, &span);
+    if (!object || object == XARRAY_RESERVED)
+        return 0;
     key.context = context->serial;
     entry = bpf_map_lookup_elem(&objects, &key);
-    if (!entry || !entry->object)
-        return context->flags & LEDGER_CONTEXT_COMPLETE ? 0 : -EACCES;
+    if (!entry || entry->object != object)
+        return -EACCES;
     if (entry->owner == LEDGER_OWNER_SERVICE)
         return 0;
     if (!owner_id || !entry->owner)
@@ -69,36 +83,184 @@ static __noinline int may_name(__u64 ictx, __u32 id, __u32 owner_id)
     return -EACCES;
 }
 
+/* A device's name; one that does not fit is cut off, and then nobody's. */
+static __always_inline void name_device(const struct device *device, struct ledger_device_key *key)
+{
+    const char *name = BPF_CORE_READ(device, kobj.name);
+
+    if (bpf_probe_read_kernel_str(key->name, sizeof(key->name), name) >= (long)sizeof(key->name))
+        key->name[0] = 0;
+}
+
 /*
- * The kernel has copied something else than the guard has seen. The process dies before it returns
- * to its own code, and the event tells iommud to clean up. Whether the call itself still takes
- * effect depends on the kernel (see refuse_tampered() and guard_capability()).
+ * Whether the device may be the caller's. A process that has no machine yet becomes the one that
+ * the device was admitted for, if nobody has before: QEMU binds its devices long before iommud
+ * learns its pid.
  */
-static __noinline int tampered(struct call *call, __u32 context, __u32 id, __u64 asked,
-                               __u64 checked)
+static __noinline int claim_device(const struct ledger_device_key *key, __u32 tenant,
+                                   __u32 owner_id, bool bind)
+{
+    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
+    struct ledger_owner *owner = get_owner(owner_id);
+    struct ledger_machine *machine;
+    __u32 token, was;
+
+    if (!device || !owner || device->tenant != tenant)
+        return -EACCES;
+    token = device->machine;
+    if (!bind)
+        return device->owner == owner_id || (token && owner->machine == token) ? 0 : -EACCES;
+    if (!token) {
+        was = COMPARE_AND_SWAP(&device->owner, 0, owner_id);
+        return !was || was == owner_id ? 0 : -EACCES;
+    }
+    if (!owner->machine) {
+        machine = bpf_map_lookup_elem(&machines, &token);
+        if (!machine)
+            return -EACCES;
+        was = COMPARE_AND_SWAP(&machine->owner, 0, owner_id);
+        if (was && was != owner_id)
+            return -EACCES;
+        if (!was)
+            machine->claimed = 1;
+        COMPARE_AND_SWAP(&owner->machine, 0, token);
+    }
+    if (owner->machine != token)
+        return -EACCES;
+    device->owner = owner_id;
+    return 0;
+}
+
+/* The owner that calls, joined to the context's tenant: or the service; 0: a stranger to it. */
+__noinline __u32 caller(__u32 tenant)
+{
+    __u32 id = current_owner(true);
+    struct ledger_owner *owner;
+
+    if (id == LEDGER_OWNER_SERVICE)
+        return id;
+    owner = get_owner(id);
+    if (!owner)
+        return LEDGER_OWNER_NONE;
+    if (!owner->tenant)
+        COMPARE_AND_SWAP(&owner->tenant, 0, tenant);
+    return owner->tenant == tenant ? id : LEDGER_OWNER_NONE;
+}
+
+/* What no single machine may do to an IOMMUFD that others use as well. */
+static __always_inline int check_global(__u32 nr, const union argument *a, __u32 flags, __u32 guard)
+{
+    const __u16 set = 0;
+
+    switch (nr) {
+    case NR_CHANGE_PROCESS:
+        return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
+    case NR_OPTION:
+        /* RLIMIT_MODE is the whole context's; reading it is harmless. */
+        return a->word[1] == 0 && (__u16)a->word[2] == set ? -EPERM : 0;
+    case NR_VFIO_IOAS:
+        return flags & LEDGER_CONTEXT_SHARED && (__u16)a->word[2] != 0 ? -EPERM : 0;
+    case NR_VFIO_SET_IOMMU:
+    case NR_VFIO_GET_INFO:
+    case NR_VFIO_MAP_OR_HOT_RESET:
+    case NR_VFIO_UNMAP:
+        /* VFIO's old interface has one address space for the whole context. */
+        return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
+    case NR_VFIO_API_VERSION:
+    case NR_VFIO_CHECK_EXTENSION:
+        return 0;
+    }
+    if (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC)
+        return 0;
+    COUNT(unknown_ioctls);
+    return guard == LEDGER_GUARD_STRICT ? -EPERM : 0;
+}
+
+static __noinline int refuse(__u32 owner_id, __u64 ictx, __u32 command, __u32 id, int error)
+{
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    struct report report = {
+        .kind = LEDGER_EVENT_REFUSED,
+        .error = error,
+        .command = command,
+        .id = id,
+        .owner = owner_id,
+    };
+    struct ledger_object_key key = {.id = id};
+    struct ledger_object *entry;
+    struct ledger_book *book;
+
+    if (context) {
+        report.context = key.context = context->serial;
+        report.tenant = context->tenant;
+        entry = bpf_map_lookup_elem(&objects, &key);
+        if (entry)
+            report.object_owner = entry->owner;
+        /* QEMU asks for this at each of its starts, and goes on without. */
+        book = (command & 0xff) == NR_CHANGE_PROCESS ? NULL : get_book(context->serial, owner_id);
+        if (book)
+            __sync_fetch_and_add(&book->refused, 1);
+    }
+    send_event(&report);
+    return error;
+}
+
+/*
+ * Whether the owner may have one more of what a map has room for: as many as are left for all
+ * others. So nobody who wants very many keeps the others from having some.
+ */
+static __always_inline bool has_room(__s64 entries, __u32 max, __s64 own)
+{
+    return own < (__s64)max - entries;
+}
+
+static __noinline int say_full(struct call *call, __u32 serial)
 {
     struct report report = {
-        .kind = LEDGER_EVENT_TAMPERED,
-        .asked = asked,
-        .left = checked,
-        .context = context,
-        .id = id,
+        .kind = LEDGER_EVENT_FULL,
+        .error = -ENOMEM,
+        .context = serial,
     };
 
-    if (!call || call->tampered)
-        return 0;
-    call->tampered = 1;
+    if (!call)
+        return -ENOMEM;
     report.command = call->command;
     report.tenant = call->tenant;
     report.owner = call->owner;
-    COUNT(tampered);
-    bpf_send_signal(SIGKILL);
-    return send_event(&report);
+    send_event(&report);
+    return -ENOMEM;
 }
 
-static __always_inline void compare_id(struct call *call, struct ledger_context *context,
-                                       const void *ictx, __u32 id)
+/* Takes the mapping's pages from the tenant before anything is pinned. */
+static __noinline int reserve(struct call *call, __u32 serial, __u64 offset, __u64 length)
 {
-    if (call->checked && may_name((__u64)ictx, id, call->owner))
-        tampered(call, context->serial, id, 0, 0);
+    struct report report = {.kind = LEDGER_EVENT_LIMIT, .context = serial};
+    struct ledger_config *options = get_config();
+    struct ledger_state *counters = get_state();
+    struct ledger_owner *owner;
+    __u64 bytes, left = 0;
+
+    if (!call || !counters || !options)
+        return -ENOMEM;
+    /* The kernel refuses such lengths itself. */
+    if (!length || length > (1ull << 56))
+        return 0;
+    bytes = (length + (offset & (LEDGER_PAGE_SIZE - 1)) + LEDGER_PAGE_SIZE - 1) &
+            ~(LEDGER_PAGE_SIZE - 1);
+    owner = get_owner(call->owner);
+    if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
+                  owner ? owner->pages : 0))
+        return say_full(call, serial);
+    report.error = tenant_reserve(call->tenant, bytes, &left);
+    if (!report.error) {
+        call->reserved = bytes;
+        return 0;
+    }
+    report.asked = bytes;
+    report.left = left;
+    report.command = call->command;
+    report.tenant = call->tenant;
+    report.owner = call->owner;
+    send_event(&report);
+    return report.error;
 }

@@ -3,6 +3,7 @@
 #include "ledger.bpf.c"
 #include "guard.bpf.c"
 #include "points.bpf.c"
+#include "probes.bpf.c"
 #include "control.bpf.c"
 #include "walk.bpf.c"
 

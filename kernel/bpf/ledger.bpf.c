@@ -3,25 +3,12 @@
  * The ledger: who owns which object of which IOMMUFD, and how many pages the kernel has pinned
  * for whom.
  *
- * Everything is taken from what the kernel has copied and decided already. It refuses nothing, but
- * it is where an argument that was changed behind the guard's check shows: every object id passes
- * iommufd_get_object() or iommufd_object_remove(), every mapped length becomes a struct iopt_pages.
+ * Everything is taken from what the kernel has copied and decided already; it refuses nothing. A
+ * program here is skipped while another task on the same processor is in the middle of it: what is
+ * missed that way stays counted where a limit depends on it (tenant_lose()), is refused to
+ * everybody where it is an object (may_name()), and is found by the next walk.
  */
 #include "guard.bpf.h"
-
-SEC("fexit/iommufd_fops_open")
-int BPF_PROG(ledger_open, struct inode *inode, struct file *filp, int ret)
-{
-    __u64 ictx;
-
-    if (ret)
-        return 0;
-    ictx = (__u64)BPF_CORE_READ(filp, private_data);
-    /* Whatever is known about this address is about a context whose end was missed. */
-    bpf_map_delete_elem(&contexts, &ictx);
-    make_context(ictx, LEDGER_CONTEXT_COMPLETE);
-    return 0;
-}
 
 /* Frees an object's entry, if it is still about this object and not about one that came since. */
 static __noinline int free_object(__u32 context, __u32 id, __u64 object)
@@ -44,6 +31,25 @@ static __noinline int free_object(__u32 context, __u32 id, __u64 object)
     return 0;
 }
 
+static __always_inline void remove_object_entry(struct ledger_object_key *key)
+{
+    struct ledger_state *counters = get_state();
+
+    if (!bpf_map_delete_elem(&objects, key) && counters)
+        __sync_fetch_and_add(&counters->objects, -1);
+}
+
+static __always_inline long add_object_entry(struct ledger_object_key *key,
+                                             const struct ledger_object *new)
+{
+    struct ledger_state *counters = get_state();
+    long r = bpf_map_update_elem(&objects, key, new, BPF_NOEXIST);
+
+    if (!r && counters)
+        __sync_fetch_and_add(&counters->objects, 1);
+    return r;
+}
+
 static long forget_object(__u32 index, void *data)
 {
     struct ledger_object_key key = {.context = *(__u32 *)data, .id = index + 1};
@@ -52,7 +58,34 @@ static long forget_object(__u32 index, void *data)
     if (!entry)
         return 0;
     free_object(key.context, key.id, entry->object);
-    bpf_map_delete_elem(&objects, &key);
+    remove_object_entry(&key);
+    return 0;
+}
+
+__noinline int close_context(__u64 ictx)
+{
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    __u32 serial;
+
+    if (!context)
+        return 0;
+    serial = context->serial;
+    bpf_loop(context->max_id, forget_object, &serial, 0);
+    bpf_map_delete_elem(&contexts, &ictx);
+    return 0;
+}
+
+SEC("fexit/iommufd_fops_open")
+int BPF_PROG(ledger_open, struct inode *inode, struct file *filp, int ret)
+{
+    __u64 ictx;
+
+    if (ret)
+        return 0;
+    ictx = (__u64)BPF_CORE_READ(filp, private_data);
+    /* Whatever is known about this address is about a context whose end was missed. */
+    close_context(ictx);
+    make_context(ictx);
     return 0;
 }
 
@@ -64,15 +97,7 @@ static long forget_object(__u32 index, void *data)
 SEC("fentry/iommufd_fops_release")
 int BPF_PROG(ledger_release, struct inode *inode, struct file *filp)
 {
-    __u64 ictx = (__u64)BPF_CORE_READ(filp, private_data);
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    __u32 serial;
-
-    if (!context)
-        return 0;
-    serial = context->serial;
-    bpf_loop(context->max_id, forget_object, &serial, 0);
-    bpf_map_delete_elem(&contexts, &ictx);
+    close_context((__u64)BPF_CORE_READ(filp, private_data));
     return 0;
 }
 
@@ -98,7 +123,10 @@ int BPF_PROG(ledger_ioctl_done, struct file *filp, unsigned int cmd, unsigned lo
 
     if (!call)
         return 0;
-    refund(call);
+    if (ret)
+        refund(call);
+    else
+        lose(call); /* nothing is left to lose, unless a hook was skipped */
     context = get_context((void *)call->context);
     if (context && !ret) {
         switch (cmd & 0xff) {
@@ -131,11 +159,11 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     struct ledger_object new = {}, *entry;
     struct ledger_context *context;
     struct ledger_owner *owner;
-    __u32 seen;
+    __u32 seen, was;
 
     if (is_error(object))
         return 0;
-    context = make_context((__u64)ictx, 0);
+    context = make_context((__u64)ictx);
     if (!context)
         return 0;
     key.context = context->serial;
@@ -146,21 +174,22 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     new.start = current_start();
     entry = bpf_map_lookup_elem(&objects, &key);
     if (!entry) {
-        bpf_map_update_elem(&objects, &key, &new, BPF_NOEXIST);
+        add_object_entry(&key, &new);
         entry = bpf_map_lookup_elem(&objects, &key);
     }
     if (!entry) {
-        /* From now on an id that is not here may yet be somebody's. */
         COUNT(lost_objects);
-        __sync_fetch_and_and(&context->flags, ~LEDGER_CONTEXT_COMPLETE);
         return 0;
     }
     /* In place, the address last: an older object's removal can't take the new entry with it. */
+    was = entry->owner;
     entry->owner = new.owner;
     entry->type = new.type;
     entry->tgid = new.tgid;
     entry->start = new.start;
-    __sync_lock_test_and_set(&entry->object, (__u64)object);
+    owner = __sync_lock_test_and_set(&entry->object, (__u64)object) ? get_owner(was) : NULL;
+    if (owner)
+        __sync_fetch_and_add(&owner->objects, -1);
     owner = get_owner(new.owner);
     if (owner)
         __sync_fetch_and_add(&owner->objects, 1);
@@ -215,8 +244,6 @@ int BPF_PROG(ledger_object_remove, struct iommufd_ctx *ictx, struct iommufd_obje
     key.context = context->serial;
     entry = bpf_map_lookup_elem(&objects, &key);
     call->removing = entry ? entry->object : 0;
-    if (!to_destroy)
-        compare_id(call, context, ictx, id);
     return 0;
 }
 
@@ -232,68 +259,6 @@ int BPF_PROG(ledger_object_removed, struct iommufd_ctx *ictx, struct iommufd_obj
     free_object(context->serial, id, call->removing);
     call->removing = 0;
     return 0;
-}
-
-/* Inside: the id that the kernel has copied, whatever the caller's memory says by now. */
-SEC("fentry/iommufd_get_object")
-int BPF_PROG(ledger_get_object, struct iommufd_ctx *ictx, unsigned int id)
-{
-    struct ledger_context *context = get_context(ictx);
-    struct call *call;
-
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
-        return 0;
-    call = get_call(false);
-    if (call)
-        compare_id(call, context, ictx, id);
-    return 0;
-}
-
-/* Inside: the context that a device is bound to, whichever number its file has by now. */
-SEC("fentry/iommufd_device_bind")
-int BPF_PROG(ledger_device_bind, struct iommufd_ctx *ictx)
-{
-    struct ledger_context *context = get_context(ictx);
-    struct call *call;
-
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
-        return 0;
-    call = get_call(false);
-    if (call && call->checked && call->binding != (__u64)ictx)
-        tampered(call, context->serial, 0, 0, 0);
-    return 0;
-}
-
-/*
- * Inside: the length that is about to be mapped. Before the kernel asks whether the process is
- * exempt from RLIMIT_MEMLOCK, so that a changed length can still be refused (guard_capability()).
- */
-static __always_inline int compare_length(const void *ictx, __u64 offset, __u64 length)
-{
-    struct ledger_context *context = get_context(ictx);
-    struct call *call;
-    __u64 bytes = (offset & (LEDGER_PAGE_SIZE - 1)) + length;
-
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
-        return 0;
-    call = get_call(false);
-    if (call && call->checked && bytes > call->reserved && bytes < (1ull << 56))
-        tampered(call, context->serial, 0, bytes, call->reserved);
-    return 0;
-}
-
-SEC("fentry/iopt_map_user_pages")
-int BPF_PROG(ledger_map_user, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova, void *uptr,
-             unsigned long length)
-{
-    return compare_length(ictx, (__u64)uptr, length);
-}
-
-SEC("fentry/iopt_map_file_pages")
-int BPF_PROG(ledger_map_file, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova, int fd,
-             unsigned long start, unsigned long length)
-{
-    return compare_length(ictx, start, length);
 }
 
 /* A memory range: what it counts, and what was reserved for it. */
@@ -316,14 +281,12 @@ static __always_inline int add_pages(struct iopt_pages *range)
     if (context) {
         new.context = context->serial;
         new.tenant = context->tenant;
-        if (call->checked && new.bytes > call->reserved)
-            tampered(call, context->serial, 0, new.bytes, call->reserved);
         tenant_add(new.tenant, (__s64)(new.bytes - call->reserved));
         call->reserved = 0;
     }
     forget_pages(key);
     if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST)) {
-        /* It stays counted against the tenant until a walk mends the books. */
+        tenant_lose(new.tenant, new.bytes);
         __sync_fetch_and_add(&counters->lost_pages, 1);
         return 0;
     }
@@ -431,35 +394,33 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(ledger_fork, struct task_struct *parent, struct task_struct *child)
 {
     struct ledger_process *process;
+    struct ledger_owner *owner;
     __u32 tgid = child->tgid;
 
     if ((__u32)parent->tgid == tgid)
         return 0;
     process = get_process(parent->tgid, start_ticks(parent));
-    if (process && process->role == LEDGER_ROLE_USER)
+    if (!process || process->role != LEDGER_ROLE_USER)
+        return 0;
+    owner = get_owner(process->owner);
+    if (owner && owner->processes < PROCESSES_PER_OWNER)
         add_process(tgid, start_ticks(child), process->owner, LEDGER_ROLE_USER);
     return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(ledger_exit, struct task_struct *task)
+__noinline int end_process(__u32 tgid)
 {
     struct report report = {.kind = LEDGER_EVENT_EXIT};
     struct ledger_process *process;
     struct ledger_owner *owner;
-    __u32 tgid = task->tgid, id;
-    struct call *call;
+    __u32 id;
 
-    call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
-    if (call)
-        refund(call);
-    if (BPF_CORE_READ(task, signal, live.counter) > 0)
-        return 0;
     process = bpf_map_lookup_elem(&processes, &tgid);
     if (!process)
         return 0;
     id = process->owner;
-    bpf_map_delete_elem(&processes, &tgid);
+    if (bpf_map_delete_elem(&processes, &tgid))
+        return 0;
     owner = get_owner(id);
     if (!owner)
         return 0;
@@ -472,4 +433,17 @@ int BPF_PROG(ledger_exit, struct task_struct *task)
     }
     drop_owner_if_idle(id);
     return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(ledger_exit, struct task_struct *task)
+{
+    struct call *call;
+
+    call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), NULL, 0);
+    if (call)
+        lose(call);
+    if (BPF_CORE_READ(task, signal, live.counter) > 0)
+        return 0;
+    return end_process(task->tgid);
 }

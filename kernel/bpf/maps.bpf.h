@@ -4,6 +4,10 @@
  *
  * Hash maps are preallocated: a hook runs where memory may be short, and what is full is full at a
  * size that was configured. The sizes here are defaults; user space sets them before it loads.
+ *
+ * A function that is not static is checked by the kernel's verifier once, a static one anew for
+ * each place and state that it is called from. Those that search are not static, then, and take
+ * numbers only: the kernel's pointers would not do.
  */
 #pragma once
 
@@ -116,7 +120,6 @@ struct {
 struct call {
     __u64 context;  /* address of the IOMMUFD that the ioctl is for */
     __u64 reserved; /* bytes that a mapping may take, taken from the tenant already */
-    __u64 binding;  /* address of the IOMMUFD that a device may be bound to */
     __u64 removing; /* address of the object that is being destroyed */
     __u32 command;
     __u32 tenant;
@@ -139,7 +142,7 @@ struct {
         type == bpf_core_enum_value(enum iommufd_object_type, kernel))                             \
         return own;
 
-static __noinline __u32 own_type(__u32 type)
+__noinline __u32 own_type(__u32 type)
 {
     TYPE(IOMMUFD_OBJ_DEVICE, LEDGER_OBJECT_DEVICE)
     TYPE(IOMMUFD_OBJ_HWPT_PAGING, LEDGER_OBJECT_HWPT_PAGING)
@@ -191,11 +194,11 @@ static __always_inline struct ledger_context *get_context(const void *ictx)
 }
 
 /* The entry of an IOMMUFD, made if there is none. */
-static __noinline struct ledger_context *make_context(__u64 ictx, __u32 flags)
+static __noinline struct ledger_context *make_context(__u64 ictx)
 {
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
     struct ledger_state *counters = get_state();
-    struct ledger_context new = {.flags = flags};
+    struct ledger_context new = {};
 
     if (context || !counters)
         return context;
@@ -314,6 +317,28 @@ static __always_inline int tenant_reserve(__u32 tenant, __u64 bytes, __u64 *ret_
     /* So many others map at this moment that this one has to come again. */
     *ret_left = 0;
     return -EDQUOT;
+}
+
+/* What counts against the tenant, and of which no range is known: until a walk settles it. */
+static __always_inline void tenant_lose(__u32 tenant, __u64 bytes)
+{
+    struct ledger_tenant *account;
+
+    if (!tenant || !bytes)
+        return;
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (!account)
+        return;
+    __sync_fetch_and_add(&account->losses, 1);
+    __sync_fetch_and_add(&account->unsettled, (__s64)bytes);
+}
+
+/* The end of what a mapping was reserved for was not seen. */
+static __always_inline void lose(struct call *call)
+{
+    if (call->reserved)
+        tenant_lose(call->tenant, call->reserved);
+    call->reserved = 0;
 }
 
 /* Gives back what a mapping reserved and did not take. */

@@ -8,6 +8,8 @@
 #include "maps.bpf.h"
 
 #define EVENTS_PER_SECOND 32
+/* Of more that one forks it is not known that they are its own, lest it take all room. */
+#define PROCESSES_PER_OWNER 1024
 #define CGROUP_LEVELS 16
 
 static __always_inline __u64 start_ticks(struct task_struct *task)
@@ -42,7 +44,7 @@ static __always_inline struct ledger_process *current_process(void)
 }
 
 /* Whom the current cgroup, or the nearest above it that anybody has, was given to. 0: nobody. */
-static __noinline __u32 holder_of_cgroup(void)
+__noinline __u32 holder_of_cgroup(void)
 {
     __u64 id = bpf_get_current_cgroup_id();
     __u32 *holder = bpf_map_lookup_elem(&cgroups, &id);
@@ -77,7 +79,7 @@ static __always_inline void drop_owner_if_idle(__u32 id)
  * Makes a process known as the owner's. The owner that it then has: another one when another
  * thread was faster, 0 when the map is full.
  */
-static __noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u32 role)
+__noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u32 role)
 {
     struct ledger_process new = {.start = start, .owner = owner_id, .role = role};
     struct ledger_process *process = bpf_map_lookup_elem(&processes, &tgid);
@@ -98,7 +100,7 @@ static __noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u
 }
 
 /* A new owner whose first process this is. 0: the maps are full. */
-static __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
+__noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
 {
     struct ledger_state *counters = get_state();
     struct ledger_owner new = {.start = start, .tgid = tgid, .machine = machine};
@@ -126,7 +128,7 @@ static __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
  * The machine's owner: the one it has, or a new one. Two threads that come first at the same time
  * agree on one; the other's owner is dropped unused.
  */
-static __noinline __u32 owner_of_machine(__u32 machine, __u32 tgid, __u64 start)
+__noinline __u32 owner_of_machine(__u32 machine, __u32 tgid, __u64 start)
 {
     struct ledger_machine *entry = bpf_map_lookup_elem(&machines, &machine);
     __u32 id, was;
@@ -148,7 +150,7 @@ static __noinline __u32 owner_of_machine(__u32 machine, __u32 tgid, __u64 start)
 }
 
 /* The owner that the current process is, or belongs to. 0: not known (and create is false). */
-static __noinline __u32 current_owner(bool create)
+__noinline __u32 current_owner(bool create)
 {
     __u32 tgid = bpf_get_current_pid_tgid() >> 32;
     __u64 start = current_start();

@@ -4,7 +4,7 @@
 
 #include "owner.bpf.h"
 
-static __noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)
+__noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)
 {
     struct ledger_book *book = get_book(context, owner);
     struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);

@@ -1,47 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Refusing what was found tampered with, on an iommufd that allows it. */
-#include "guard.bpf.h"
-
 /*
- * Where the module that iommufd is allows it (kernel/modules/guard-points.h), what the ledger's
- * hook on the same function has just found tampered with fails before it takes effect; hooks at a
- * function's entry run before these. Everywhere else these are not loaded. They return 64 bits: two
- * of the functions return a pointer, in whose place an error has to have its upper half, too.
+ * The second look where it can refuse: functions of a module that allows it, and that sees to it
+ * that these programs are never skipped (kernel/modules/guard-points.c). With any other iommufd
+ * these are not loaded, but those of probes.bpf.c.
  */
-static __always_inline long refuse_tampered(int error)
-{
-    struct call *call = get_call(false);
+#include "inside.bpf.h"
 
-    return call && call->tampered ? error : 0;
+SEC("fmod_ret/iommud_guard_call")
+int BPF_PROG(point_call, struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
+{
+    return check_call((__u64)ictx, cmd, argument, true);
 }
 
-SEC("fmod_ret/iommufd_get_object")
-long BPF_PROG(point_get_object)
+SEC("fmod_ret/iommud_guard_object")
+int BPF_PROG(point_object, struct iommufd_ctx *ictx, unsigned int id)
 {
-    return refuse_tampered(-EACCES);
+    return check_object((__u64)ictx, id, true);
 }
 
-/* Not when the kernel itself removes an object that it holds: that must not fail. */
-SEC("fmod_ret/iommufd_object_remove")
-long BPF_PROG(point_object_remove, struct iommufd_ctx *ictx, struct iommufd_object *to_destroy)
+SEC("fmod_ret/iommud_guard_bind")
+int BPF_PROG(point_bind, struct iommufd_ctx *ictx, struct device *dev)
 {
-    return to_destroy ? 0 : refuse_tampered(-EACCES);
+    return check_bind((__u64)ictx, (__u64)dev, true);
 }
 
-SEC("fmod_ret/iommufd_device_bind")
-long BPF_PROG(point_device_bind)
+SEC("fmod_ret/iommud_guard_map")
+int BPF_PROG(point_map, struct iommufd_ctx *ictx, unsigned long start, unsigned long length)
 {
-    return refuse_tampered(-EACCES);
-}
-
-SEC("fmod_ret/iopt_map_user_pages")
-long BPF_PROG(point_map_user)
-{
-    return refuse_tampered(-EDQUOT);
-}
-
-SEC("fmod_ret/iopt_map_file_pages")
-long BPF_PROG(point_map_file)
-{
-    return refuse_tampered(-EDQUOT);
+    return check_length((__u64)ictx, start, length, true);
 }

@@ -50,8 +50,7 @@ enum ledger_object_type {
 enum ledger_context_flags {
     LEDGER_CONTEXT_GUARDED = 1 << 0,       /* iommud registered it: its ioctls are checked */
     LEDGER_CONTEXT_SHARED = 1 << 1,        /* for more than one machine */
-    LEDGER_CONTEXT_COMPLETE = 1 << 2,      /* every object it has is in the ledger */
-    LEDGER_CONTEXT_CLOSED_CIRCLE = 1 << 3, /* only known processes may receive its file */
+    LEDGER_CONTEXT_CLOSED_CIRCLE = 1 << 2, /* only known processes may receive its file */
 };
 
 /* In place of a machine's number: a cgroup whose processes pass guarded files on. */
@@ -94,7 +93,7 @@ struct ledger_config {
     __u32 iommu_rdev; /* /dev/iommu, as the kernel's dev_t; 0: unknown */
     __u32 vfio_major; /* of /dev/vfio/devices; 0: unknown */
     __u32 max_pages;  /* entries of the map "pages" */
-    __u32 pad;
+    __u32 max_objects;
 };
 
 /* Map "state", one element. Written by programs only. "lost": what found its map full. */
@@ -102,6 +101,7 @@ struct ledger_state {
     __u32 contexts; /* serial numbers given out */
     __u32 owners;   /* owners given out, less LEDGER_OWNER_FIRST */
     __s64 pages;    /* entries in "pages" */
+    __s64 objects;  /* entries in "objects" */
     __u64 lost_contexts;
     __u64 lost_objects;
     __u64 lost_pages;
@@ -188,7 +188,11 @@ struct ledger_tenant {
     __s64 peak;   /* pages */
     __u64 refused;
     __u64 releases; /* how often memory was given back */
-    __u32 count;    /* enum ledger_count */
+    /* Bytes of "mapped" for which no range was seen, since a hook was skipped or a map full: they
+     * stay counted until a walk finds the range, or finds none. And how often that happened. */
+    __s64 unsettled;
+    __u64 losses;
+    __u32 count; /* enum ledger_count */
     __u32 pad;
 };
 
@@ -294,10 +298,37 @@ struct ledger_seed {
     __u32 id;
     __u32 type;
 };
-/* Says that every object of the context is in the ledger now. */
-struct ledger_complete {
+
+/* Removes an object's entry whose end was missed. */
+struct ledger_free {
+    __u64 object;
+    __u32 context;
+    __u32 id;
+};
+/* The end of a context, or of a process, was missed. */
+struct ledger_close {
     __u64 context; /* address */
     __u32 serial;
+    __u32 pad;
+};
+struct ledger_bury {
+    __u64 start;
+    __u32 tgid;
+    __u32 pad;
+};
+/* What an owner has by the entries of the other maps. */
+struct ledger_recount {
+    __u32 owner;
+    __s32 objects_was;
+    __s32 objects_is;
+    __s32 pages_was;
+    __s32 pages_is;
+    __u32 pad;
+};
+/* Gives back what no range has turned up for. */
+struct ledger_settle {
+    __u64 losses; /* as they were before the walk */
+    __u32 tenant;
     __u32 pad;
 };
 
@@ -305,8 +336,10 @@ struct ledger_complete {
 #define LEDGER_WALK_ROWS 4096
 enum ledger_row_kind {
     LEDGER_ROW_OBJECT = 1,
+    LEDGER_ROW_RESERVED, /* an id whose object is in the making */
     LEDGER_ROW_AREA,
     LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
+    LEDGER_ROW_TYPE1,  /* a mapping of VFIO's own */
 };
 struct ledger_walk {
     __u64 context; /* address */
@@ -335,9 +368,13 @@ struct ledger_row {
     __u32 mode;  /* of accounting */
 };
 
-/* One record of the iterator over all open files: an IOMMUFD, or a device that is bound to one. */
+/* /dev/vfio/vfio, as the kernel's dev_t. */
+#define LEDGER_CONTAINER_RDEV (10u << 20 | 196)
+
+/* One record of the iterator over all open files: an IOMMUFD, a device that is bound to one, or a
+ * container of VFIO's own. */
 struct ledger_opened {
-    __u64 context; /* address */
+    __u64 context; /* address; by rdev that of a container */
     __u64 start;
     __u32 tgid;
     __u32 fd;

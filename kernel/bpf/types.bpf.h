@@ -7,6 +7,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/ptrace.h>
 #include <linux/types.h>
 #include <stdbool.h>
 
@@ -27,6 +28,7 @@
 #define EFAULT 14
 #define EEXIST 17
 #define EINVAL 22
+#define EOPNOTSUPP 95
 #define ESTALE 116
 #define EDQUOT 122
 
@@ -127,6 +129,11 @@ struct iommufd_ctx {
     struct xarray objects;
 };
 
+struct iommufd_ucmd {
+    struct iommufd_ctx *ictx;
+    void *cmd;
+};
+
 struct io_pagetable {
     struct rb_root_cached area_itree;
 };
@@ -192,6 +199,34 @@ struct vfio_device_file {
     struct vfio_device *device;
     __u32 devid;
     struct iommufd_ctx *iommufd;
+};
+
+struct vfio_iommu_driver_ops {
+    char *name;
+};
+
+struct vfio_iommu_driver {
+    struct vfio_iommu_driver_ops *ops;
+};
+
+struct vfio_container {
+    struct vfio_iommu_driver *iommu_driver;
+    void *iommu_data;
+};
+
+/* VFIO's own way to map, type1: there if its module is. */
+struct vfio_iommu {
+    struct rb_root dma_list;
+};
+
+struct vfio_dma {
+    struct rb_node node;
+    __u64 iova;
+    unsigned long vaddr;
+    unsigned long size;
+    struct task_struct *task;
+    struct mm_struct *mm;
+    unsigned long locked_vm;
 };
 
 #pragma clang attribute pop

@@ -9,10 +9,10 @@
  * next has to go on.
  */
 #include "maps.bpf.h"
+#include "xarray.bpf.h"
 
 /* Slots looked at, and areas followed, in one call. */
 #define WALK_STEPS 16384
-#define XARRAY_LEVELS 6
 #define TREE_DEPTH 128
 
 struct {
@@ -34,49 +34,20 @@ struct walker {
     __u32 done;
 };
 
-/* An xarray's internal entries have 2 in their lower bits; a node is one of them. */
-static __always_inline bool is_node(__u64 entry)
+/* The object at w->id, or 0 with w->id moved to the next id that may have one, or w->done set. */
+static __noinline __u64 walk_object(struct walker *w)
 {
-    return (entry & 3) == 2 && entry > 4096;
-}
-
-/*
- * The object at w->id, or 0 with w->id moved to the next index that may have one, or with
- * w->done set at the end.
- */
-static __noinline __u64 object_at(struct walker *w)
-{
-    __u64 entry, index, span = 1;
-    __u32 shift = 0;
+    __u64 object, span = 0;
 
     if (!w)
         return 0;
-    entry = w->objects;
-    index = w->id;
-    if (!is_node(entry)) {
-        /* A lone entry is at index 0, which no object has. */
+    object = object_at(w->objects, w->id, &span);
+    if (object)
+        return object;
+    if (span)
+        w->id = (w->id | (span - 1)) + 1;
+    else
         w->done = 1;
-        return 0;
-    }
-    for (int level = 0; level < XARRAY_LEVELS; level++) {
-        struct xa_node *node = (struct xa_node *)(entry - 2);
-
-        shift = BPF_CORE_READ(node, shift);
-        if (shift > 30)
-            break;
-        if (!level && index >> (shift + 6)) {
-            w->done = 1;
-            return 0;
-        }
-        span = 1ull << shift;
-        entry = 0;
-        bpf_probe_read_kernel(&entry, sizeof(entry), &node->slots[(index >> shift) & 63]);
-        if (!is_node(entry) || !shift)
-            break;
-    }
-    if (entry && !(entry & 3))
-        return entry;
-    w->id = (index | (span - 1)) + 1;
     return 0;
 }
 
@@ -194,7 +165,7 @@ static __noinline int next_object(struct walker *w)
 
     if (!w)
         return 0;
-    object = (struct iommufd_object *)object_at(w);
+    object = (struct iommufd_object *)walk_object(w);
     if (!object)
         return 0;
     row = next_row(w);
@@ -203,6 +174,11 @@ static __noinline int next_object(struct walker *w)
     row->kind = LEDGER_ROW_OBJECT;
     row->address = (__u64)object;
     row->id = w->id;
+    if ((__u64)object == XARRAY_RESERVED) {
+        row->kind = LEDGER_ROW_RESERVED;
+        w->id++;
+        return 0;
+    }
     row->type = own_type(BPF_CORE_READ(object, type));
     row->under = 0;
     if (row->type == LEDGER_OBJECT_HWPT_PAGING) {
@@ -247,9 +223,10 @@ int walk_context(struct ledger_walk *args)
     w.id = args->id ? args->id : 1;
     if (args->in_areas) {
         /* The object may have gone since: then the walk goes on behind it. */
-        w.ioas = object_at(&w);
+        w.ioas = walk_object(&w);
         object = (struct iommufd_object *)w.ioas;
-        w.in_areas = object && own_type(BPF_CORE_READ(object, type)) == LEDGER_OBJECT_IOAS;
+        w.in_areas = object && w.ioas != XARRAY_RESERVED &&
+                     own_type(BPF_CORE_READ(object, type)) == LEDGER_OBJECT_IOAS;
         w.iova = args->iova;
     }
     bpf_loop(WALK_STEPS, walk_step, &w, 0);
@@ -261,8 +238,101 @@ int walk_context(struct ledger_walk *args)
     return 0;
 }
 
+/* Whether VFIO's containers are its own, and not served by iommufd. */
+static __always_inline bool have_containers(void)
+{
+    return bpf_core_type_exists(struct vfio_container);
+}
+
+/* Whether the container maps by type1: others keep other books. */
+static __always_inline bool is_type1(struct vfio_container *container)
+{
+    static const char type1[16] = "vfio-iommu-type1";
+    char name[16] = {};
+
+    bpf_probe_read_kernel(name, sizeof(name), BPF_CORE_READ(container, iommu_driver, ops, name));
+    for (int i = 0; i < (int)sizeof(name); i++)
+        if (name[i] != type1[i])
+            return false;
+    return true;
+}
+
+/* One step down: the leftmost mapping that begins at or after `from`. */
+static long search_dma_step(__u32 index, void *data)
+{
+    struct search *search = data;
+    struct vfio_dma *dma;
+
+    if (!search->node)
+        return 1;
+    dma = (struct vfio_dma *)(search->node - bpf_core_field_offset(struct vfio_dma, node));
+    if (BPF_CORE_READ(dma, iova) >= search->from) {
+        search->found = (__u64)dma;
+        search->node = (__u64)BPF_CORE_READ(dma, node.rb_left);
+    } else {
+        search->node = (__u64)BPF_CORE_READ(dma, node.rb_right);
+    }
+    return 0;
+}
+
+static long walk_dma_step(__u32 index, void *data)
+{
+    struct walker *w = data;
+    struct search search = {.node = w->objects, .from = w->iova};
+    struct task_struct *task;
+    struct ledger_row *row;
+    struct vfio_dma *dma;
+
+    bpf_loop(TREE_DEPTH, search_dma_step, &search, 0);
+    dma = (struct vfio_dma *)search.found;
+    if (!dma) {
+        w->done = 1;
+        return 1;
+    }
+    row = next_row(w);
+    if (!row)
+        return 1;
+    row->kind = LEDGER_ROW_TYPE1;
+    row->address = (__u64)dma;
+    row->iova = BPF_CORE_READ(dma, iova);
+    row->npages = BPF_CORE_READ(dma, size) >> LEDGER_PAGE_SHIFT;
+    row->last = row->iova + BPF_CORE_READ(dma, size) - 1;
+    row->charged = row->pinned = BPF_CORE_READ(dma, locked_vm);
+    row->source = (__u64)BPF_CORE_READ(dma, mm);
+    row->offset = BPF_CORE_READ(dma, vaddr);
+    task = BPF_CORE_READ(dma, task);
+    row->tgid = BPF_CORE_READ(task, tgid);
+    row->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
+    w->iova = row->iova + 1;
+    return w->rows + 1 >= LEDGER_WALK_ROWS;
+}
+
+/* The same for a container of VFIO's own. -EOPNOTSUPP: there is no type1. */
+SEC("syscall")
+int walk_container(struct ledger_walk *args)
+{
+    struct vfio_container *container = (struct vfio_container *)args->context;
+    struct vfio_iommu *iommu;
+    struct walker w = {.iova = args->iova};
+
+    if (!have_containers() || !bpf_core_type_exists(struct vfio_iommu))
+        return -EOPNOTSUPP;
+    iommu = BPF_CORE_READ(container, iommu_data);
+    args->ret_rows = 0;
+    args->ret_done = 1;
+    if (!iommu || !is_type1(container))
+        return 0;
+    w.objects = (__u64)BPF_CORE_READ(iommu, dma_list.rb_node);
+    bpf_loop(LEDGER_WALK_ROWS, walk_dma_step, &w, 0);
+    args->iova = w.iova;
+    args->ret_rows = w.rows;
+    args->ret_done = w.done;
+    return 0;
+}
+
 /*
- * Every descriptor of an IOMMUFD on the host, and of every device that is bound to one. An
+ * Every descriptor of an IOMMUFD on the host, of every device that is bound to one, and of every
+ * container of VFIO's own. An
  * IOMMUFD that the ledger has not seen becomes known, while the iterator holds its file.
  */
 SEC("iter/task_file")
@@ -278,14 +348,16 @@ int walk_files(struct bpf_iter__task_file *ctx)
     if (!task || !file || !options || !options->iommu_rdev)
         return 0;
     rdev = BPF_CORE_READ(file, f_inode, i_rdev);
-    if (rdev == options->iommu_rdev) {
+    if (rdev == options->iommu_rdev || (rdev == LEDGER_CONTAINER_RDEV && !have_containers())) {
         opened.context = (__u64)BPF_CORE_READ(file, private_data);
         if (opened.context)
-            make_context(opened.context, 0);
+            make_context(opened.context);
     } else if (options->vfio_major && rdev >> 20 == options->vfio_major) {
         device = BPF_CORE_READ(file, private_data);
         opened.context = (__u64)BPF_CORE_READ(device, iommufd);
         opened.device = BPF_CORE_READ(device, devid);
+    } else if (rdev == LEDGER_CONTAINER_RDEV) {
+        opened.context = (__u64)BPF_CORE_READ(file, private_data);
     }
     if (!opened.context)
         return 0;

@@ -4,14 +4,82 @@
 # guard.sh: one machine of a tenant against another, on real devices, and the ledger against the kernel. Runs in the
 # lab, after `modprobe`s only: iommud itself is stopped if it is there.
 #
-#   tests/lab/lab run tests/lab/guard.sh [FOLDER-OF-THE-PROGRAMS]
+#   tests/lab/lab run tests/lab/guard.sh [--tries=N] [--operations=N] [--points=no] [--only=PROGRAM]
+#   tests/lab/lab run --append lsm=landlock,lockdown,yama,apparmor tests/lab/guard.sh
+#
+# --points=no: with an iommufd as distributions have it, which BPF can only watch. The other line: without the BPF LSM.
 
 set -u
 # shellcheck source=/dev/null
 . "${IOMMUD_LAB_DIR:?runs in the lab only}/tests/lab/lib.sh"
 
-programs=${1:-/usr/libexec/iommud/tests}
+programs=/usr/libexec/iommud/tests
+folder=/sys/fs/bpf/iommud-test
+tries=20000 operations=5000 points=yes only=
+for option; do
+	case $option in
+	--tries=*) tries=${option#*=} ;;
+	--operations=*) operations=${option#*=} ;;
+	--points=*) points=${option#*=} ;;
+	--only=*) only=${option#*=} ;;
+	*) echo "There is no option $option." && exit 2 ;;
+	esac
+done
 systemctl stop iommud.service 2>/dev/null
+[[ ! -x /usr/sbin/iommud ]] || /usr/sbin/iommud --unload
+
+# prove DESCRIPTION PROGRAM ARGUMENT...: the program's own checks are shown as they come.
+prove() {
+	local description=$1 program=$2 since=$SECONDS
+	shift 2
+	[[ ! $only || $only == *"$program"* ]] || return 0
+	"$programs/$program" "$@"
+	check "$description" test $? = 0
+	echo "# $program took $((SECONDS - since)) s"
+}
+
+# reason PATTERN [OPTION]: there is no ledger, and it says so.
+reason() {
+	local said
+	said=$("$programs/guard-life" --reason ${2+"$2"})
+	[[ $said == "ledger: "$1* ]] || { echo "$said" && return 1; }
+}
+
+# Also what is in the kernel but has no name in a file system.
+nothing_loaded() {
+	! bpftool prog list | grep -E 'name (ledger|guard|point|probe|control|walk)_' &&
+		! bpftool map list | grep -E 'name (contexts|objects|pages|owners|books|tenants|rows|loaded)' &&
+		! bpftool link list | grep -E 'iommufd|iopt_|bpf_lsm_file_ioctl'
+}
+
+no_modules() {
+	modprobe -r vfio_pci vfio_iommu_type1 vfio iommufd
+}
+
+if [[ ! $only || $only == *reasons* ]]; then
+	no_modules
+	check "without iommufd there is no ledger, and it says what to do" reason "iommufd is not there"
+	module=$(modinfo -F filename iommufd)
+	xz -dc "$module" >/run/iommufd.ko
+	objcopy -R .BTF -R .BTF.base /run/iommufd.ko
+	insmod /run/iommufd.ko
+	check "nor without the types of iommufd" reason "iommufd is not there, or has no BTF"
+	no_modules
+	modprobe iommufd
+	check "nor without vfio" reason "vfio is not there, or has no BTF: load it with 'modprobe vfio-pci'"
+	modprobe vfio-pci
+	check "nor without privileges" reason "The kernel does not let this process load BPF programs" --unprivileged
+	mount -t tmpfs none /sys/kernel/btf
+	mount --bind /dev/null "/lib/modules/$(uname -r)/build/vmlinux"
+	check "nor without the kernel's types" reason "The kernel has no BTF"
+	umount "/lib/modules/$(uname -r)/build/vmlinux" /sys/kernel/btf
+	mount -t tmpfs -o ro none /sys/fs/bpf
+	check "nor without a place to pin it" reason "$folder can't be made (Read-only file system): a bpffs must be mounted"
+	umount /sys/fs/bpf
+	check "and with all of them there is" reason active
+	no_modules
+fi
+[[ $points == yes ]] || modprobe iommufd guard_points=0
 modprobe iommufd
 modprobe vfio-pci
 
@@ -32,9 +100,24 @@ devices=()
 for address in "${nvme[@]:0:3}"; do
 	devices+=("$(cdev "$address")")
 done
-"$programs/guard-attack" --tries="${GUARD_TRIES:-20000}" "${devices[@]}"
-check "no machine reaches another" test $? = 0
-"$programs/ledger-check" --operations="${LEDGER_OPERATIONS:-10000}" "${devices[@]:0:2}"
-check "the ledger, the iterator and VmPin agree" test $? = 0
+# The two behind the bridge, without the bridge itself.
+together=()
+for address in $(bridge_addresses); do
+	[[ $(cat "/sys/bus/pci/devices/$address/class") == 0x0604* ]] || together+=("$(cdev "$address")")
+done
+check "there are two devices on one bus" test "${#together[@]}" = 2
+
+prove "no machine reaches another" guard-attack "${devices[@]}"
+prove "nor on a less trodden path" guard-corner "${devices[@]}" "${together[@]}"
+prove "nor while the programs are replaced, or the service is killed" guard-life "${devices[@]:0:2}"
+prove "nor by changing an argument while the kernel reads it" guard-race --tries="$tries" "${devices[@]}"
+prove "the ledger, the iterator and VmPin agree" ledger-check --operations="$operations" "${devices[@]}"
+prove "a full map is refused, and shared" ledger-full
+if [[ ! $only || $only == *reasons* ]]; then
+	# It stays so until the next boot.
+	echo confidentiality >/sys/kernel/security/lockdown
+	check "a kernel that is locked down has no ledger, and says so" reason "The kernel is locked down"
+fi
+check "nothing of all that is left in the kernel" nothing_loaded
 check "the kernel did not complain" test -z "$(dmesg | grep -E 'WARNING:|BUG:|refcount')"
 finish

@@ -4,217 +4,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernel/process.h"
-
-#define ARGUMENT_SIZE 128
-
-enum verb {
-    VERB_IOCTL,
-    VERB_FORK_IOCTL,
-    VERB_MEMORY,
-    VERB_MEMFD,
-    VERB_OPEN,
-    VERB_RECEIVE,
-    VERB_RACE,
-    VERB_TIME,
-};
-
-typedef struct {
-    enum verb verb;
-    int fd;
-    unsigned long command;
-    size_t size;
-    uint8_t argument[ARGUMENT_SIZE];
-    uint64_t number;
-    size_t offset;
-    uint64_t other;
-    bool wide;
-    unsigned long undo;
-    size_t undo_size;
-    uint8_t undo_argument[ARGUMENT_SIZE];
-} Request;
-
-typedef struct {
-    int64_t result;
-    uint8_t argument[ARGUMENT_SIZE];
-    MachineRace race;
-} Reply;
-
-typedef struct {
-    atomic_bool stop;
-    bool wide;
-    volatile void *place;
-    uint64_t values[2];
-} Flipper;
-
-static void *flip(void *data)
-{
-    Flipper *flipper = data;
-
-    for (unsigned i = 0; !atomic_load_explicit(&flipper->stop, memory_order_relaxed); i++) {
-        if (flipper->wide)
-            *(volatile uint64_t *)flipper->place = flipper->values[i & 1];
-        else
-            *(volatile uint32_t *)flipper->place = flipper->values[i & 1];
-        for (volatile int pause = 0; pause < 40; pause++)
-            continue;
-    }
-    return NULL;
-}
-
-static void serve_race(const Request *request, Reply *reply)
-{
-    uint8_t argument[ARGUMENT_SIZE] __attribute__((aligned(8)));
-    Flipper flipper = {.wide = request->wide, .place = argument + request->offset};
-    pthread_t thread;
-
-    memcpy(argument, request->argument, sizeof(argument));
-    memcpy(&flipper.values[0], argument + request->offset, request->wide ? 8 : 4);
-    flipper.values[1] = request->other;
-    pthread_create(&thread, NULL, flip, &flipper);
-    for (uint64_t i = 0; i < request->number; i++) {
-        int r = ioctl(request->fd, request->command, argument);
-
-        reply->race.tries++;
-        if (r >= 0)
-            reply->race.granted++;
-        else if (errno == EACCES || errno == EDQUOT)
-            reply->race.refused++;
-        else
-            reply->race.other++;
-        if (r >= 0 && request->undo) {
-            uint8_t undo[ARGUMENT_SIZE] __attribute__((aligned(8)));
-
-            memcpy(undo, request->undo_argument, sizeof(undo));
-            ioctl(request->fd, request->undo, undo);
-        }
-    }
-    atomic_store(&flipper.stop, true);
-    pthread_join(thread, NULL);
-}
-
-static int64_t serve_receive(int channel)
-{
-    char byte, control[CMSG_SPACE(sizeof(int))];
-    struct iovec vector = {&byte, 1};
-    struct msghdr message = {
-        .msg_iov = &vector,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof(control),
-    };
-    int fd;
-
-    if (recvmsg(channel, &message, 0) < 0)
-        return -errno;
-    if (!CMSG_FIRSTHDR(&message) || message.msg_controllen < CMSG_LEN(sizeof(int)))
-        return -EACCES;
-    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
-    return fd;
-}
-
-static int64_t answer(int r)
-{
-    return r < 0 ? -errno : r;
-}
-
-static int64_t serve_fork(const Request *request, Reply *reply)
-{
-    int status, r;
-    pid_t child = fork();
-
-    if (!child) {
-        r = ioctl(request->fd, request->command, reply->argument);
-        _exit(r < 0 ? errno : 0);
-    }
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPIPE;
-}
-
-static int64_t serve_time(const Request *request)
-{
-    struct iommu_ioas_map map;
-    struct timespec from, to;
-
-    memcpy(&map, request->argument, sizeof(map));
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    for (uint64_t i = 0; i < request->number; i++) {
-        struct iommu_ioas_unmap unmap = {
-            .size = sizeof(unmap), .ioas_id = map.ioas_id, .iova = map.iova, .length = map.length};
-        int available;
-
-        if (!map.length) {
-            if (ioctl(request->fd, FIONREAD, &available))
-                return -errno;
-        } else if (ioctl(request->fd, IOMMU_IOAS_MAP, &map) ||
-                   ioctl(request->fd, IOMMU_IOAS_UNMAP, &unmap)) {
-            return -errno;
-        }
-    }
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    return (to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec;
-}
-
-static void serve(int channel)
-{
-    Request request;
-
-    while (recv(channel, &request, sizeof(request), MSG_WAITALL) == sizeof(request)) {
-        Reply reply = {0};
-        void *memory;
-
-        memcpy(reply.argument, request.argument, sizeof(reply.argument));
-        switch (request.verb) {
-        case VERB_IOCTL:
-            reply.result = answer(ioctl(request.fd, request.command, reply.argument));
-            break;
-        case VERB_FORK_IOCTL:
-            reply.result = serve_fork(&request, &reply);
-            break;
-        case VERB_MEMORY:
-            memory = mmap(NULL, request.number, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-            reply.result = memory == MAP_FAILED ? -errno : (int64_t)memory;
-            break;
-        case VERB_MEMFD:
-            reply.result = answer(memfd_create("machine", 0));
-            if (reply.result >= 0 && ftruncate(reply.result, request.number))
-                reply.result = -errno;
-            break;
-        case VERB_OPEN:
-            reply.result = answer(open((const char *)request.argument, O_RDWR | O_CLOEXEC));
-            break;
-        case VERB_RECEIVE:
-            reply.result = serve_receive(channel);
-            break;
-        case VERB_TIME:
-            reply.result = serve_time(&request);
-            break;
-        case VERB_RACE:
-            serve_race(&request, &reply);
-            break;
-        }
-        if (send(channel, &reply, sizeof(reply), MSG_NOSIGNAL) != sizeof(reply))
-            break;
-    }
-    _exit(0);
-}
+#include "tests/lab/machine-serve.h"
 
 void machine_start(Machine *machine, int iommufd, const char *device, uid_t user)
 {
@@ -236,7 +37,7 @@ void machine_start(Machine *machine, int iommufd, const char *device, uid_t user
         setrlimit(RLIMIT_MEMLOCK, &unlimited);
         if (user && (setgroups(0, NULL) || setgid(user) || setuid(user)))
             _exit(1);
-        serve(pair[1]);
+        machine_serve(pair[1]);
     }
     close(pair[1]);
     if (opened >= 0)
@@ -255,21 +56,6 @@ void machine_kill(Machine *machine)
     waitpid(machine->pid, NULL, 0);
     close(machine->channel);
     machine->pid = 0;
-}
-
-bool machine_was_killed(Machine *machine)
-{
-    int status;
-
-    for (int i = 0; i < 100; i++) {
-        if (waitpid(machine->pid, &status, WNOHANG) == machine->pid) {
-            close(machine->channel);
-            machine->pid = 0;
-            return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-        }
-        g_usleep(10000);
-    }
-    return false;
 }
 
 static int64_t ask(Machine *machine, const Request *request, Reply *reply)
@@ -300,9 +86,23 @@ int machine_ioctl(Machine *machine, int fd, unsigned long command, void *argumen
     return ioctl_by(machine, VERB_IOCTL, fd, command, argument, size);
 }
 
+int machine_ioctl_value(Machine *machine, int fd, unsigned long command, uint64_t value)
+{
+    Request request = {.verb = VERB_IOCTL_VALUE, .fd = fd, .command = command, .number = value};
+    Reply reply;
+
+    return ask(machine, &request, &reply);
+}
+
 int machine_fork_ioctl(Machine *machine, int fd, unsigned long command, void *argument, size_t size)
 {
     return ioctl_by(machine, VERB_FORK_IOCTL, fd, command, argument, size);
+}
+
+int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
+                         size_t size)
+{
+    return ioctl_by(machine, VERB_COMPAT_IOCTL, fd, command, argument, size);
 }
 
 uint64_t machine_memory(Machine *machine, uint64_t size)
@@ -357,27 +157,45 @@ int machine_receive(Machine *machine, int fd)
     return reply.result;
 }
 
-bool machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
-                  size_t size, size_t offset, bool wide, uint64_t other, uint64_t tries,
-                  unsigned long undo, const void *undo_argument, size_t undo_size,
-                  MachineRace *ret_race)
+void machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
+                  size_t size, const MachineRaceOptions *options, MachineRace *ret_race)
+{
+    machine_race_begin(machine, fd, command, argument, size, options);
+    if (!machine_race_end(machine, ret_race))
+        g_error("The machine is gone.");
+}
+
+void machine_race_begin(Machine *machine, int fd, unsigned long command, const void *argument,
+                        size_t size, const MachineRaceOptions *options)
 {
     Request request = {
         .verb = VERB_RACE,
         .fd = fd,
         .command = command,
-        .offset = offset,
-        .other = other,
-        .wide = wide,
-        .number = tries,
-        .undo = undo,
+        .offset = options->offset,
+        .other = options->other,
+        .wide = options->wide,
+        .threads = MAX(options->threads, 1),
+        .number = options->tries,
+        .seconds = options->seconds,
+        .undo = options->undo,
     };
+
+    g_assert(request.threads <= MACHINE_CROWD && size <= ARGUMENT_SIZE);
+    memcpy(request.argument, argument, size);
+    if (options->path)
+        g_strlcpy(request.path, options->path, sizeof(request.path));
+    if (options->undo)
+        memcpy(request.undo_argument, options->undo_argument, options->undo_size);
+    if (send(machine->channel, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
+        g_error("The machine is gone.");
+}
+
+bool machine_race_end(Machine *machine, MachineRace *ret_race)
+{
     Reply reply;
 
-    memcpy(request.argument, argument, size);
-    if (undo)
-        memcpy(request.undo_argument, undo_argument, undo_size);
-    if (ask(machine, &request, &reply) == -EPIPE)
+    if (recv(machine->channel, &reply, sizeof(reply), MSG_WAITALL) != sizeof(reply))
         return false;
     *ret_race = reply.race;
     return true;
@@ -526,15 +344,20 @@ char *device_address(const char *cdev)
     return g_path_get_basename(target);
 }
 
-uint64_t machine_pinned(pid_t pid)
+uint64_t machine_status(pid_t pid, const char *field)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)pid);
     g_autofree char *text = NULL;
     const char *line;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL) || !(line = strstr(text, "VmPin:")))
+    if (!g_file_get_contents(path, &text, NULL, NULL) || !(line = strstr(text, field)))
         return 0;
-    return strtoull(line + strlen("VmPin:"), NULL, 10) / 4;
+    return strtoull(line + strlen(field) + 1, NULL, 10) / 4;
+}
+
+uint64_t machine_pinned(pid_t pid)
+{
+    return machine_status(pid, "VmPin");
 }
 
 uint64_t host_pinned(void)

@@ -25,11 +25,29 @@
 
 #define MACHINE_MAP_FLAGS 6 /* readable and writeable; an address of the kernel's choice */
 #define MACHINE_MAP_FIXED 7
-/* What races(): every answer that was not one of these is counted as other. */
+#define MACHINE_CROWD 32 /* threads at most */
+
+/* An ioctl that is issued over and over, while another thread flips the 64 bits (32 if !wide) at
+ * offset of its argument between what they are and `other` (0: nothing is changed). */
 typedef struct {
+    size_t offset;
+    bool wide;
+    uint64_t other;
+    const char *path; /* each attacker opens this file for it, and ends when it has succeeded */
+    unsigned threads; /* that issue it; more than one share a processor */
     uint64_t tries;
+    unsigned seconds;   /* after which it ends, too */
+    unsigned long undo; /* an ioctl that follows each success; 0: none */
+    const void *undo_argument;
+    size_t undo_size;
+} MachineRaceOptions;
+
+typedef struct {
+    uint64_t attackers; /* processes: the next one follows when one is killed */
+    uint64_t killed;
+    uint64_t tries; /* that were answered */
     uint64_t granted;
-    uint64_t refused; /* EACCES, EDQUOT */
+    uint64_t refused; /* EACCES, EDQUOT, EPERM */
     uint64_t other;
 } MachineRace;
 
@@ -47,26 +65,30 @@ typedef struct {
 void machine_start(Machine *machine, int iommufd, const char *device, uid_t user);
 /* Ends it by SIGKILL and waits. */
 void machine_kill(Machine *machine);
-/* Waits for its end, if it ends within a second; returns whether it was killed. */
-bool machine_was_killed(Machine *machine);
 
 /* ioctl() there: 0 or more, or a negative errno. The argument comes back. -EPIPE: it is dead. */
 int machine_ioctl(Machine *machine, int fd, unsigned long command, void *argument, size_t size);
+/* One whose argument is a number. */
+int machine_ioctl_value(Machine *machine, int fd, unsigned long command, uint64_t value);
 /* The same in a child that the machine forks for it. */
 int machine_fork_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
                        size_t size);
+/* The same by the system call of 32-bit programs. -ENOSYS: there is none. */
+int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
+                         size_t size);
 /* Memory of its own, present; or a memfd. */
 uint64_t machine_memory(Machine *machine, uint64_t size);
 int machine_memfd(Machine *machine, uint64_t size);
 int machine_open(Machine *machine, const char *path);
 /* A descriptor by SCM_RIGHTS: its number there, or -errno (-EACCES: it did not get through). */
 int machine_receive(Machine *machine, int fd);
-/* Issues an ioctl over and over while another thread flips the 64 bits (32 if !wide) at offset of
- * the argument between what they are and `other`. After each success `undo` follows, if given. */
-bool machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
-                  size_t size, size_t offset, bool wide, uint64_t other, uint64_t tries,
-                  unsigned long undo, const void *undo_argument, size_t undo_size,
-                  MachineRace *ret_race);
+/* Runs a race in children of the machine; or begins one, and waits for its end. Returns false when
+ * the machine is gone. */
+void machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
+                  size_t size, const MachineRaceOptions *options, MachineRace *ret_race);
+void machine_race_begin(Machine *machine, int fd, unsigned long command, const void *argument,
+                        size_t size, const MachineRaceOptions *options);
+bool machine_race_end(Machine *machine, MachineRace *ret_race);
 
 /* Nanoseconds that `times` mappings and unmappings of memory there take, pair by pair on end; with
  * length 0, that many ioctls which have nothing to do with it. */
@@ -90,6 +112,7 @@ int machine_attach(Machine *machine, int device, uint32_t page_table);
 /* The PCI address of the device whose character device that is, to be freed with g_free(). */
 char *device_address(const char *cdev);
 
-/* Pages, from /proc/PID/status (VmPin), and of the whole host. */
+/* Pages, from a field of /proc/PID/status, from VmPin there, and of the whole host. */
+uint64_t machine_status(pid_t pid, const char *field);
 uint64_t machine_pinned(pid_t pid);
 uint64_t host_pinned(void);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The second look where it can only watch, and kill: an iommufd as distributions have it.
+ *
+ * These are kprobes, which run with preemption off. Programs on trampolines (fentry) are skipped
+ * while another task on the same processor is in the middle of the same, and a task can be kept
+ * there by having many; so nothing that matters here may hang on them.
+ */
+#include "inside.bpf.h"
+
+SEC("kprobe/iommufd_get_object")
+int BPF_KPROBE(probe_get_object, struct iommufd_ctx *ictx, unsigned int id)
+{
+    check_object((__u64)ictx, id, false);
+    return 0;
+}
+
+/* By its id; the kernel itself removes what it holds. */
+SEC("kprobe/iommufd_object_remove")
+int BPF_KPROBE(probe_object_remove, struct iommufd_ctx *ictx, struct iommufd_object *to_destroy,
+               unsigned int id)
+{
+    if (!to_destroy)
+        check_object((__u64)ictx, id, false);
+    return 0;
+}
+
+SEC("kprobe/iommufd_device_bind")
+int BPF_KPROBE(probe_device_bind, struct iommufd_ctx *ictx, struct device *dev)
+{
+    check_bind((__u64)ictx, (__u64)dev, false);
+    return 0;
+}
+
+SEC("kprobe/iopt_map_user_pages")
+int BPF_KPROBE(probe_map_user, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova,
+               void *uptr, unsigned long length)
+{
+    check_length((__u64)ictx, (__u64)uptr, length, false);
+    return 0;
+}
+
+SEC("kprobe/iommufd_ioas_map_file")
+int BPF_KPROBE(probe_map_file, struct iommufd_ucmd *ucmd)
+{
+    union argument copy = {};
+
+    bpf_probe_read_kernel(&copy, 32, BPF_CORE_READ(ucmd, cmd));
+    check_length((__u64)BPF_CORE_READ(ucmd, ictx), copy.quad[2], copy.quad[3], false);
+    return 0;
+}
+
+SEC("kprobe/iommufd_ioas_change_process")
+int BPF_KPROBE(probe_change_process, struct iommufd_ucmd *ucmd)
+{
+    check_call((__u64)BPF_CORE_READ(ucmd, ictx), IOCTL_TYPE | NR_CHANGE_PROCESS, NULL, false);
+    return 0;
+}

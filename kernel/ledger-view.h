@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One look at the books and at the kernel's own structures. The walk takes no locks, so one look
+ * proves nothing: only what differs in the same way in two is mended.
+ */
+#pragma once
+
+#include "kernel/ledger-internal.h"
+
+typedef struct {
+    uint64_t address;
+    struct ledger_context context;
+    bool opened; /* somebody has a file of it, or of a device that is bound to it */
+} Context;
+
+typedef struct {
+    uint32_t context; /* serial */
+    uint32_t tenant;
+    struct ledger_row row;
+} Row;
+
+/* A process in the books that is no more. */
+typedef struct {
+    uint32_t tgid;
+    uint64_t start;
+} Ended;
+
+/* What an owner is said to have, and what it has in the books. */
+typedef struct {
+    uint32_t owner;
+    int32_t objects_said, objects;
+    int32_t pages_said, pages;
+} Count;
+
+/* One look at everything. */
+typedef struct {
+    GArray *contexts;          /* Context */
+    GArray *opened;            /* struct ledger_opened */
+    GArray *objects;           /* Row */
+    GArray *areas;             /* Row, of which several can be of one range */
+    GHashTable *ranges;        /* address -> Row in areas */
+    GHashTable *by_id;         /* struct ledger_object_key -> Row in objects */
+    GHashTable *known_objects; /* struct ledger_object_key -> struct ledger_object */
+    GHashTable *known_pages;   /* address -> struct ledger_pages */
+    GArray *ended;             /* Ended: processes whose end was missed */
+    GArray *owners;            /* Count */
+} View;
+
+/* Every open file of an IOMMUFD, of a device that is bound to one, or of a container of VFIO's:
+ * struct ledger_opened. Makes unknown contexts known. */
+int view_find_opened(Ledger *ledger, GArray *opened);
+int view_take(Ledger *ledger, View **ret_view);
+void view_free(View *view);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(View, view_free)
+
+/* Whether the books differ from the kernel in anything. */
+bool view_differs(const View *view);
+/* Mends what differs in both; the second is the later one. */
+void view_mend(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Where the guard can refuse: part of iommufd's module (see drivers/iommu/iommufd/Kbuild).
+ *
+ * A security module is asked about an ioctl before its argument is copied, so that another thread
+ * can change it after the question. These functions are called with the kernel's own copies. A BPF
+ * program may only watch a function, unless the module that it is in allows it to return an error
+ * in its place: that is what is registered here. Without it (a distribution's own iommufd, or this
+ * one with guard_points=0) the guard kills whoever changed an argument, after the fact.
+ *
+ * Preemption is off while they run. The kernel skips a BPF program that another task on the same
+ * processor is in the middle of; a task could be kept there to have the next one's check skipped.
+ *
+ * Calls get here through the linker (--wrap), and one through `prepare`.
+ */
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
+#include <linux/err.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/preempt.h>
+
+#include "guard-points.h"
+#include "iommufd_private.h"
+
+static bool guard_points = true;
+module_param(guard_points, bool, 0444);
+MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch them");
+
+/* The points themselves. BPF programs put in their place what they return. */
+int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
+int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
+int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
+int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
+
+/* An ioctl's argument, copied and checked for its form. */
+noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
+{
+	barrier();
+	return 0;
+}
+
+/* An object that the ioctl names. */
+noinline int iommud_guard_object(struct iommufd_ctx *ictx, u32 id)
+{
+	barrier();
+	return 0;
+}
+
+noinline int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev)
+{
+	barrier();
+	return 0;
+}
+
+/* Memory that is about to be mapped, from that address or place in a file on. */
+noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length)
+{
+	barrier();
+	return 0;
+}
+
+#define ASK(point, ...)                                                        \
+	({                                                                     \
+		int error;                                                     \
+		preempt_disable();                                             \
+		error = point(__VA_ARGS__);                                    \
+		preempt_enable();                                              \
+		error;                                                         \
+	})
+
+int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
+{
+	return ASK(iommud_guard_call, ictx, cmd, argument);
+}
+
+struct iommufd_object *__real_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
+						 enum iommufd_object_type type);
+struct iommufd_object *__wrap_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
+						 enum iommufd_object_type type);
+struct iommufd_object *__wrap_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
+						 enum iommufd_object_type type)
+{
+	int rc = ASK(iommud_guard_object, ictx, id);
+
+	return rc ? ERR_PTR(rc) : __real_iommufd_get_object(ictx, id, type);
+}
+
+/* What iommufd_device_bind() asks before it makes anything; the owner is the context. */
+int __real_iommu_device_claim_dma_owner(struct device *dev, void *owner);
+int __wrap_iommu_device_claim_dma_owner(struct device *dev, void *owner);
+int __wrap_iommu_device_claim_dma_owner(struct device *dev, void *owner)
+{
+	return ASK(iommud_guard_bind, owner, dev) ?: __real_iommu_device_claim_dma_owner(dev, owner);
+}
+
+int __real_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, void __user *uptr, unsigned long length,
+			       int iommu_prot, unsigned int flags);
+int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, void __user *uptr, unsigned long length,
+			       int iommu_prot, unsigned int flags);
+int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, void __user *uptr, unsigned long length,
+			       int iommu_prot, unsigned int flags)
+{
+	return ASK(iommud_guard_map, ictx, (unsigned long)uptr, length) ?:
+		       __real_iopt_map_user_pages(ictx, iopt, iova, uptr, length, iommu_prot, flags);
+}
+
+#ifdef HAVE_IOPT_MAP_FILE_PAGES
+int __real_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long length, int iommu_prot, unsigned int flags);
+int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long length, int iommu_prot, unsigned int flags);
+int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
+			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long length, int iommu_prot, unsigned int flags)
+{
+	return ASK(iommud_guard_map, ictx, start, length) ?:
+		       __real_iopt_map_file_pages(ictx, iopt, iova, fd, start, length, iommu_prot,
+						  flags);
+}
+#endif
+
+BTF_KFUNCS_START(iommud_guard_points)
+BTF_ID_FLAGS(func, iommud_guard_call)
+BTF_ID_FLAGS(func, iommud_guard_object)
+BTF_ID_FLAGS(func, iommud_guard_bind)
+BTF_ID_FLAGS(func, iommud_guard_map)
+BTF_KFUNCS_END(iommud_guard_points)
+
+static const struct btf_kfunc_id_set iommud_guard_point_set = {
+	.owner = THIS_MODULE,
+	.set = &iommud_guard_points,
+};
+
+void iommud_guard_points_init(void)
+{
+	if (guard_points && register_btf_fmodret_id_set(&iommud_guard_point_set))
+		pr_warn("iommufd: BPF can't refuse ioctls, only watch them\n");
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The ledger's life: programs that are replaced by another version while a machine attacks another,
+ * a service that is killed again and again, one that has no privileges. Run by guard.sh in the lab:
+ *
+ *   guard-life CDEV CDEV
+ *   guard-life --reason [--unprivileged]      says what there is, or why not
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/process.h"
+#include "tests/lab/guest.h"
+
+static LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+
+static void drop_privileges(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+
+    if (syscall(SYS_capset, &header, none))
+        g_error("Capabilities can't be dropped.");
+}
+
+static unsigned count_versions(void)
+{
+    g_autoptr(GDir) folder = g_dir_open(TEST_FOLDER, 0, NULL);
+    unsigned n = 0;
+
+    while (folder && g_dir_read_name(folder))
+        n++;
+    return n;
+}
+
+/* What a service does that knows its tenants and their machines. */
+static void tell(const Guest *guests, size_t n)
+{
+    uint32_t serial;
+
+    tenant_limit(tenant().limit ? tenant().limit : LEDGER_NO_LIMIT);
+    if (ledger_register(
+            ledger, iommufd, TENANT,
+            LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED | LEDGER_CONTEXT_CLOSED_CIRCLE, &serial))
+        g_error("The tenant's IOMMUFD can't be registered.");
+    check(serial == context, "the IOMMUFD is the one that it was");
+    for (size_t i = 0; i < n; i++) {
+        if (ledger_add_machine(ledger, guests[i].token, TENANT) ||
+            ledger_name_process(ledger, guests[i].process.pid, guests[i].process.start,
+                                guests[i].token, TENANT, NULL))
+            check(false, "machine %u can't be named", guests[i].token);
+    }
+}
+
+/* The attacker tries all the time, and so does a machine that only works. */
+static void test_replace(Guest *guests)
+{
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap), .ioas_id = guests[1].ioas, .length = EVERYTHING};
+    const MachineRaceOptions race = {.threads = 4, .tries = UINT64_MAX, .seconds = 20};
+    int64_t victims = pinned_by(guests[1].token);
+    uint32_t bare;
+    MachineRace result;
+    uint64_t iova = 0;
+
+    machine_ioas(&guests[1].process, &bare);
+    tenant_limit(tenant().mapped + MIB);
+    machine_race_begin(&guests[0].process, iommufd, IOMMU_IOAS_UNMAP, &unmap, sizeof(unmap), &race);
+    for (unsigned version = 0; version < 3; version++) {
+        Ledger *old = ledger;
+
+        options.max_owners = 4096 + version;
+        ledger_new(&options, &ledger);
+        check(ledger_guard_is_active(ledger) && ledger_was_taken_over(ledger),
+              "another version is loaded, with the books of the one before: %s%s",
+              ledger_reason(ledger), ledger_guard_reason(ledger));
+        check(tenant().limit != LEDGER_NO_LIMIT && tenant().limit && count_versions() == 2,
+              "both check for a while");
+        tell(guests, 2);
+        check_error(ledger_commit(ledger), 0, "then the earlier one is gone");
+        check(count_versions() == 1, "with its maps and programs");
+        ledger_free(old);
+        check(pinned_by(guests[1].token) == victims, "the victim's books are what they were");
+    }
+    check_error(
+        machine_map(&guests[1].process, guests[1].ioas, guests[1].memory, 2 * MIB, &iova, false),
+        -EDQUOT, "the limit holds without having been told again");
+    check_error(machine_destroy(&guests[1].process, bare), 0,
+                "an address space in which nothing is mapped has kept its owner");
+    machine_race_end(&guests[0].process, &result);
+    printf("# the attacker tried %" G_GUINT64_FORMAT " times, and was refused %" G_GUINT64_FORMAT
+           " times\n",
+           result.tries, result.refused);
+    check(result.tries && !result.granted && !result.other && !result.killed,
+          "in all that time the attacker was refused");
+    check_books(&guests[1], "after the replacement");
+    check_truth("after the replacement");
+    tenant_limit(LEDGER_NO_LIMIT);
+}
+
+/* A service, in a process of its own, until it is killed. */
+static pid_t start_service(const Guest *guests, int channel)
+{
+    pid_t pid = fork();
+    char fine;
+
+    if (pid)
+        return pid;
+    ledger_new(&options, &ledger);
+    fine = ledger_guard_is_active(ledger) && ledger_was_taken_over(ledger);
+    tell(guests, 2);
+    if (write(channel, &fine, 1) != 1)
+        _exit(1);
+    for (;;)
+        ledger_reconcile(ledger, NULL, NULL, NULL);
+}
+
+static void test_kill(Guest *guests)
+{
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = MACHINE_MAP_FLAGS,
+        .ioas_id = guests[0].ioas,
+        .user_va = guests[0].memory,
+        .length = 4096,
+    };
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap), .ioas_id = guests[0].ioas, .length = EVERYTHING};
+    const MachineRaceOptions race = {.tries = UINT64_MAX,
+                                     .seconds = 20,
+                                     .undo = IOMMU_IOAS_UNMAP,
+                                     .undo_argument = &unmap,
+                                     .undo_size = sizeof(unmap)};
+    unsigned started = 0;
+    MachineRace result;
+    int channel[2];
+
+    if (pipe(channel))
+        g_error("pipe: %s", g_strerror(errno));
+    ledger_free(ledger);
+    machine_race_begin(&guests[0].process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &race);
+    for (unsigned i = 0; i < 8; i++) {
+        pid_t pid = start_service(guests, channel[1]);
+        char fine = 0;
+
+        if (read(channel[0], &fine, 1) == 1)
+            started += fine;
+        g_usleep(i * 37000);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    check(started == 8, "a service that is killed is followed by one that takes over (%u of 8)",
+          started);
+    machine_race_end(&guests[0].process, &result);
+    ledger_new(&options, &ledger);
+    printf("# meanwhile the machine mapped %" G_GUINT64_FORMAT " times\n", result.granted);
+    check(result.granted && result.granted == result.tries, "the machines notice nothing of it");
+    tell(guests, 2);
+    check_books(&guests[0], "after the last one");
+    check_books(&guests[1], "after the last one");
+    check_truth("after the last one");
+    close(channel[0]);
+    close(channel[1]);
+}
+
+/* The service needs no privilege, when what it needs is there. */
+static void test_unprivileged(const Guest *guests)
+{
+    int status;
+    pid_t pid;
+
+    ledger_free(ledger);
+    fflush(stdout);
+    pid = fork();
+    if (!pid) {
+        uint64_t missed;
+        int before = checks_failed();
+
+        drop_privileges();
+        ledger_new(&options, &ledger);
+        check(ledger_guard_is_active(ledger), "without any capability it takes over: %s",
+              ledger_reason(ledger));
+        tell(guests, 2);
+        check_error(ledger_missed(ledger, &missed), 0, "knows what was missed");
+        check_books(&guests[1], "without capabilities");
+        check_truth("without capabilities");
+        check(ledger_event_fd(ledger) >= 0, "and can hear of events");
+        _exit(checks_failed() - before);
+    }
+    waitpid(pid, &status, 0);
+    check(WIFEXITED(status) && !WEXITSTATUS(status), "a service without privileges works");
+    ledger_new(&options, &ledger);
+}
+
+static int say_reason(bool unprivileged)
+{
+    LedgerReport report;
+
+    if (unprivileged)
+        drop_privileges();
+    ledger_unload(TEST_FOLDER);
+    ledger_load(&options, &report);
+    printf("ledger: %s\nguard: %s\n", report.active ? "active" : report.reason,
+           !report.guarding ? report.guard_reason
+           : report.exact   ? "exact"
+                            : "watches");
+    ledger_unload(TEST_FOLDER);
+    return !report.guarding;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t host = host_pinned();
+    Guest guests[2];
+
+    if (argc > 1 && !strcmp(argv[1], "--reason"))
+        return say_reason(argc > 2);
+    if (argc != 3)
+        g_error("Usage: guard-life CDEV CDEV | --reason [--unprivileged]");
+    tenant_open(&options);
+    guest_start(&guests[0], argv[1], 4 * MIB);
+    guest_start(&guests[1], argv[2], 4 * MIB);
+    test_unprivileged(guests);
+    test_kill(guests);
+    test_replace(guests);
+    guest_end(&guests[0]);
+    guest_end(&guests[1]);
+    tenant_close(host);
+    return checks_end();
+}

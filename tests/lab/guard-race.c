@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A machine that changes an argument while the kernel reads it. Run by guard.sh in the lab:
+ *
+ *   guard-race [--tries=N] [--seconds=N] CDEV CDEV CDEV
+ *
+ * Beside the victim's object each attacker names one with which the kernel never does what is
+ * asked: whatever is granted is a trespass. The third device is nobody's.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tests/lab/guest.h"
+
+#define BAIT (1ull << 37)
+#define BIG (32 * MIB)
+#define NO_FILE 250 /* a descriptor that no machine has */
+
+static uint64_t tries = 20000;
+static unsigned seconds = 20;
+
+static Guest victim;
+static uint32_t
+    spare; /* an address space of the victim's that nothing keeps from being destroyed */
+
+/* What an attack is: filled in for the attacker that has just started. */
+typedef struct {
+    int fd;
+    unsigned long command;
+    size_t size;
+    union {
+        struct iommu_ioas_map map;
+        struct iommu_ioas_copy copy;
+        struct iommu_ioas_unmap unmap;
+        struct iommu_destroy destroy;
+        struct vfio_device_attach_iommufd_pt attach;
+        struct vfio_device_bind_iommufd bind;
+    };
+    MachineRaceOptions options;
+    bool may_be_granted; /* what was not changed */
+} Attack;
+
+#define BEGIN(attack, what, number, member)                                                        \
+    (attack)->command = (number), (attack)->size = sizeof((attack)->what),                         \
+    (attack)->options.offset = G_STRUCT_OFFSET(__typeof__((attack)->what), member)
+
+/* The tenant's limit, by a length that grows after it was compared with what is left. */
+static void race_length(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, map, IOMMU_IOAS_MAP, length);
+    attack->map = (struct iommu_ioas_map){
+        .size = sizeof(attack->map),
+        .flags = MACHINE_MAP_FLAGS,
+        .ioas_id = attacker->ioas,
+        .user_va = machine_memory(&attacker->process, BIG),
+        .length = 4096,
+    };
+    attack->options.wide = true;
+    attack->options.other = BIG;
+    attack->may_be_granted = true;
+    machine_unmap(&attacker->process, attacker->ioas, 0, EVERYTHING);
+    tenant_limit(tenant().mapped + MIB);
+}
+
+/* The victim's memory: at the same place in the attacker's address space there is nothing. */
+static void race_copy(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, copy, IOMMU_IOAS_COPY, src_ioas_id);
+    attack->copy = (struct iommu_ioas_copy){
+        .size = sizeof(attack->copy),
+        .flags = MACHINE_MAP_FLAGS,
+        .dst_ioas_id = attacker->ioas,
+        .src_ioas_id = attacker->ioas,
+        .src_iova = BAIT,
+        .length = 4096,
+    };
+    attack->options.other = victim.ioas;
+}
+
+static void race_unmap(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, unmap, IOMMU_IOAS_UNMAP, ioas_id);
+    attack->unmap = (struct iommu_ioas_unmap){
+        .size = sizeof(attack->unmap),
+        .ioas_id = attacker->ioas,
+        .iova = BAIT,
+        .length = 4096,
+    };
+    attack->options.other = victim.ioas;
+}
+
+/* The attacker's own is in use. */
+static void race_destroy(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, destroy, IOMMU_DESTROY, id);
+    attack->destroy = (struct iommu_destroy){.size = sizeof(attack->destroy), .id = attacker->ioas};
+    attack->options.other = spare;
+}
+
+/* The attacker's own device object is no page table. */
+static void race_attach(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, attach, VFIO_DEVICE_ATTACH_IOMMUFD_PT, pt_id);
+    attack->fd = attacker->process.device;
+    attack->attach = (struct vfio_device_attach_iommufd_pt){
+        .argsz = sizeof(attack->attach),
+        .pt_id = attacker->device,
+    };
+    attack->options.other = victim.hwpt;
+}
+
+/* A device that the tenant has not, into the tenant's IOMMUFD. */
+static void race_bind(Attack *attack, Guest *attacker)
+{
+    BEGIN(attack, bind, VFIO_DEVICE_BIND_IOMMUFD, iommufd);
+    attack->bind =
+        (struct vfio_device_bind_iommufd){.argsz = sizeof(attack->bind), .iommufd = NO_FILE};
+    attack->options.other = iommufd;
+}
+
+/* A device that it has, into an IOMMUFD of the attacker's own, where nobody counts. */
+static void race_escape(Attack *attack, Guest *attacker)
+{
+    g_autofree char *address = device_address(attack->options.path);
+
+    BEGIN(attack, bind, VFIO_DEVICE_BIND_IOMMUFD, iommufd);
+    attack->bind =
+        (struct vfio_device_bind_iommufd){.argsz = sizeof(attack->bind), .iommufd = iommufd};
+    attack->may_be_granted = true;
+    ledger_admit_device(ledger, address, TENANT, attacker->token, 0);
+    attack->options.other = machine_open(&attacker->process, "/dev/iommu");
+}
+
+static const struct {
+    const char *name;
+    void (*begin)(Attack *attack, Guest *attacker);
+    unsigned threads;
+    bool opens; /* each attacker a device, anew */
+} races[] = {
+    {"the length of IOAS_MAP", race_length, 1, false},
+    {"the source of IOAS_COPY", race_copy, 1, false},
+    {"the address space of IOAS_UNMAP", race_unmap, 1, false},
+    {"the id of DESTROY", race_destroy, 1, false},
+    {"the page table of ATTACH", race_attach, 1, false},
+    {"the IOMMUFD of BIND", race_bind, 1, true},
+    {"the IOMMUFD of BIND, to one's own", race_escape, 1, true},
+    {"the length of IOAS_MAP, in a crowd", race_length, 16, false},
+    {"the address space of IOAS_UNMAP, in a crowd", race_unmap, 16, false},
+};
+
+static void lay_bait(void)
+{
+    uint64_t iova = BAIT;
+
+    if (machine_map(&victim.process, victim.ioas, victim.memory, 4096, &iova, true) ||
+        machine_ioas(&victim.process, &spare))
+        g_error("The victim can't map.");
+}
+
+/* Whether it is as it was. */
+static bool take_bait(void)
+{
+    bool mapped = !machine_unmap(&victim.process, victim.ioas, BAIT, 4096);
+
+    return !machine_destroy(&victim.process, spare) && mapped;
+}
+
+static void run(const char *name, const Attack *attack, Guest *attacker)
+{
+    struct ledger_state state = {0}, before = {0};
+    int64_t peak = MAX(tenant().peak, (int64_t)MIN(tenant().limit, INT64_MAX) >> 12);
+    MachineRace race;
+
+    forget_events();
+    ledger_state(ledger, &before);
+    machine_race(&attacker->process, attack->fd, attack->command, &attack->map, attack->size,
+                 &attack->options, &race);
+    ledger_state(ledger, &state);
+    printf("# changing %s: %" G_GUINT64_FORMAT " attackers, %" G_GUINT64_FORMAT
+           " killed; %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT " granted, %" G_GUINT64_FORMAT
+           " refused, %" G_GUINT64_FORMAT " otherwise\n",
+           name, race.attackers, race.killed, race.tries, race.granted, race.refused, race.other);
+    check(state.tampered - before.tampered == race.killed,
+          "changing %s: who did it at the wrong moment was killed (%" G_GUINT64_FORMAT ")", name,
+          race.killed);
+    check(!race.killed || find_event(LEDGER_EVENT_TAMPERED), "and an event says so");
+    if (!ledger_guard_is_exact(ledger)) {
+        printf("# before that it was done %" G_GUINT64_FORMAT " times; at most %lld pages were "
+               "pinned\n",
+               attack->may_be_granted ? 0 : race.granted, tenant().peak);
+        return;
+    }
+    check((attack->may_be_granted || !race.granted) && tenant().peak <= peak,
+          "and nothing of what it asked for was done");
+}
+
+static void test_race(size_t which, const char *device, const char *nobodys)
+{
+    struct iommu_ioas_unmap undo = {.size = sizeof(undo), .length = EVERYTHING};
+    Attack attack = {
+        .fd = iommufd,
+        .options = {.threads = races[which].threads,
+                    .tries = tries,
+                    .seconds = seconds,
+                    .undo = IOMMU_IOAS_UNMAP,
+                    .undo_argument = &undo,
+                    .undo_size = sizeof(undo),
+                    .path = races[which].opens ? nobodys : NULL},
+    };
+    uint64_t before = tenant().mapped, host = host_pinned();
+    int64_t victims = pinned_by(victim.token);
+    Guest attacker;
+    bool untouched;
+
+    guest_start(&attacker, device, 4 * MIB);
+    lay_bait();
+    undo.ioas_id = attacker.ioas;
+    races[which].begin(&attack, &attacker);
+    run(races[which].name, &attack, &attacker);
+    tenant_limit(LEDGER_NO_LIMIT);
+    untouched = take_bait();
+    if (ledger_guard_is_exact(ledger))
+        check(untouched, "and the victim has all that it had");
+    guest_end(&attacker);
+    check_truth("after the race");
+    check(tenant().mapped == (int64_t)before && pinned_by(victim.token) == victims &&
+              host_pinned() == host,
+          "and after the reaper nothing of it is pinned or counted (%lld and %" G_GUINT64_FORMAT
+          " bytes, %" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT " pages)",
+          tenant().mapped, before, host_pinned(), host);
+}
+
+int main(int argc, char **argv)
+{
+    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+    uint64_t host = host_pinned();
+
+    for (; argc > 1 && g_str_has_prefix(argv[1], "--"); argv++, argc--) {
+        if (sscanf(argv[1], "--tries=%" G_GUINT64_FORMAT, &tries) != 1 &&
+            sscanf(argv[1], "--seconds=%u", &seconds) != 1)
+            g_error("Unknown option %s.", argv[1]);
+    }
+    if (argc != 4)
+        g_error("Usage: guard-race [--tries=N] [--seconds=N] CDEV CDEV CDEV");
+    chmod(argv[3], 0666);
+    chmod("/dev/iommu", 0666);
+    tenant_open(&options);
+    guest_start(&victim, argv[2], 4 * MIB);
+    for (size_t i = 0; i < G_N_ELEMENTS(races); i++)
+        test_race(i, argv[1], argv[3]);
+    guest_end(&victim);
+    tenant_close(host);
+    return checks_end();
+}

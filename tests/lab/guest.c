@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/lab/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+Ledger *ledger;
+int iommufd;
+uint32_t context;
+static int passed, failed;
+static uint32_t next_machine = 10;
+static GArray *events;
+
+bool check(bool fine, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    printf(fine ? "ok - " : "not ok - ");
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    fflush(stdout);
+    *(fine ? &passed : &failed) += 1;
+    return fine;
+}
+
+void check_error(int r, int wanted, const char *what)
+{
+    check(r == wanted, "%s: %s%s%s", what, wanted ? g_strerror(-wanted) : "done",
+          r == wanted ? "" : ", but it was ",
+          r == wanted ? ""
+          : r < 0     ? g_strerror(-r)
+                      : "done");
+}
+
+int checks_failed(void)
+{
+    return failed;
+}
+
+int checks_end(void)
+{
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}
+
+static void note_event(const struct ledger_event *event, void *data)
+{
+    g_array_append_val(events, *event);
+}
+
+const struct ledger_event *find_event(enum ledger_event_kind kind)
+{
+    ledger_dispatch(ledger, note_event, NULL);
+    for (guint i = 0; i < events->len; i++)
+        if (g_array_index(events, struct ledger_event, i).kind == kind)
+            return &g_array_index(events, struct ledger_event, i);
+    return NULL;
+}
+
+void forget_events(void)
+{
+    ledger_dispatch(ledger, note_event, NULL);
+    g_array_set_size(events, 0);
+}
+
+struct ledger_tenant tenant(void)
+{
+    struct ledger_tenant account = {0};
+
+    ledger_tenant(ledger, TENANT, &account);
+    return account;
+}
+
+int64_t pinned_by(uint32_t machine)
+{
+    struct ledger_book book = {0};
+
+    ledger_machine(ledger, machine, &book, NULL);
+    return book.pinned;
+}
+
+void tenant_limit(uint64_t bytes)
+{
+    if (ledger_set_limit(ledger, TENANT, bytes, LEDGER_COUNT_CHARGED))
+        g_error("The limit can't be set.");
+}
+
+void tenant_open(const LedgerOptions *options)
+{
+    events = g_array_new(FALSE, FALSE, sizeof(struct ledger_event));
+    /* Of one that has crashed. */
+    ledger_unload(TEST_FOLDER);
+    if (ledger_new(options, &ledger))
+        g_error("No memory.");
+    if (!check(ledger_is_active(ledger), "the ledger is active %s", ledger_reason(ledger)) ||
+        !check(ledger_guard_is_active(ledger), "the guard checks %s", ledger_guard_reason(ledger)))
+        exit(1);
+    printf("# what is changed behind the check is %s\n",
+           ledger_guard_is_exact(ledger) ? "refused" : "only found out");
+    iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+    check_error(ledger_register(ledger, iommufd, TENANT,
+                                LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED |
+                                    LEDGER_CONTEXT_CLOSED_CIRCLE,
+                                &context),
+                0, "registering the tenant's IOMMUFD");
+    tenant_limit(LEDGER_NO_LIMIT);
+}
+
+void tenant_close(uint64_t host)
+{
+    struct ledger_state state = {0};
+    uint64_t missed = 0;
+
+    ledger_missed(ledger, &missed);
+    ledger_state(ledger, &state);
+    printf("# hooks skipped: %" G_GUINT64_FORMAT ", lost: contexts %llu objects %llu pages %llu "
+           "books %llu owners %llu events %llu\n",
+           missed, state.lost_contexts, state.lost_objects, state.lost_pages, state.lost_books,
+           state.lost_owners, state.lost_events);
+    check(host_pinned() == host && !tenant().mapped && !tenant().pinned,
+          "in the end nothing is pinned, and the books say so");
+    close(iommufd);
+    ledger_free(ledger);
+    check(!ledger_unload(TEST_FOLDER) && access(TEST_FOLDER, F_OK), "unloading leaves nothing");
+}
+
+static int own_ioctl(unsigned long command, void *argument)
+{
+    return ioctl(iommufd, command, argument) < 0 ? -errno : 0;
+}
+
+void reap(uint32_t machine)
+{
+    static const enum ledger_object_type order[] = {LEDGER_OBJECT_HWPT_NESTED,
+                                                    LEDGER_OBJECT_HWPT_PAGING, LEDGER_OBJECT_IOAS};
+    g_autofree LedgerObject *objects = NULL;
+    size_t n = 0;
+
+    ledger_objects(ledger, context, &objects, &n);
+    for (size_t layer = 0; layer < G_N_ELEMENTS(order); layer++) {
+        for (size_t i = 0; i < n; i++) {
+            struct iommu_destroy destroy = {.size = sizeof(destroy), .id = objects[i].id};
+            int r = -EBUSY;
+
+            if (objects[i].machine != machine || objects[i].type != order[layer])
+                continue;
+            for (int tries = 0; r == -EBUSY && tries < 100; tries++) {
+                r = own_ioctl(IOMMU_DESTROY, &destroy);
+                if (r == -EBUSY)
+                    g_usleep(10000);
+            }
+            if (r)
+                check(false, "the reaper can't destroy object %u: %s", objects[i].id,
+                      g_strerror(-r));
+        }
+    }
+}
+
+uint32_t admit_machine(const char *device)
+{
+    g_autofree char *address = device ? device_address(device) : NULL;
+    uint32_t token = next_machine++;
+
+    if (ledger_add_machine(ledger, token, TENANT))
+        g_error("The machine can't be added.");
+    if (device && ledger_admit_device(ledger, address, TENANT, token, 0))
+        g_error("%s can't be admitted.", device);
+    return token;
+}
+
+void guest_start(Guest *guest, const char *device, uint64_t size)
+{
+    int r;
+
+    guest->token = admit_machine(device);
+    guest->iova = 0;
+    machine_start(&guest->process, iommufd, device, USER);
+    r = machine_bind(&guest->process, guest->process.device, iommufd, &guest->device);
+    if (!r)
+        r = machine_ioas(&guest->process, &guest->ioas);
+    if (!r)
+        r = machine_hwpt(&guest->process, guest->device, guest->ioas, &guest->hwpt);
+    if (!r)
+        r = machine_attach(&guest->process, guest->process.device, guest->hwpt);
+    guest->memory = machine_memory(&guest->process, size);
+    if (!r)
+        r = machine_map(&guest->process, guest->ioas, guest->memory, size, &guest->iova, false);
+    check(!r, "machine %u starts in the shared IOMMUFD%s%s", guest->token, r ? ": " : "",
+          r ? g_strerror(-r) : "");
+}
+
+void guest_end(Guest *guest)
+{
+    if (guest->process.pid)
+        machine_kill(&guest->process);
+    reap(guest->token);
+    ledger_remove_machine(ledger, guest->token);
+}
+
+void check_books(const Guest *guest, const char *when)
+{
+    uint64_t kernel = machine_pinned(guest->process.pid);
+
+    check(pinned_by(guest->token) == (int64_t)kernel,
+          "%s: machine %u's books (%" G_GINT64_FORMAT ") equal VmPin (%" G_GUINT64_FORMAT ")", when,
+          guest->token, pinned_by(guest->token), kernel);
+}
+
+void check_truth(const char *when)
+{
+    LedgerDrift drift;
+    int r = ledger_reconcile(ledger, &drift, NULL, NULL);
+
+    check(!r && !drift.drift && !drift.mended && !drift.unstable && !drift.seeded,
+          "%s: the books equal the kernel's own structures (%" G_GUINT64_FORMAT
+          " ranges, drift %" G_GUINT64_FORMAT ", mended %" G_GUINT64_FORMAT
+          ", seeded %" G_GUINT64_FORMAT ", result %d)",
+          when, drift.ranges, drift.drift, drift.mended, drift.seeded, r);
+}
