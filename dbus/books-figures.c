@@ -14,8 +14,11 @@
 
 void books_refresh(Books *books)
 {
-    if (books_count(books) &&
-        g_get_monotonic_time() - books->looked >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost))
+    if (!books_count(books))
+        return;
+    int64_t age = g_get_monotonic_time() - books->looked;
+    if (age >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost) ||
+        books_missed(books) != books->missed)
         books_reconcile(books);
 }
 

@@ -164,6 +164,7 @@ void books_reconcile(Books *books)
     LedgerTruth *truths;
     size_t n;
     int64_t began = g_get_monotonic_time();
+    uint64_t missed = books_missed(books);
     if (ledger_reconcile(books->ledger, &drift, &truths, &n) < 0)
         return;
     g_free(books->truths);
@@ -171,6 +172,7 @@ void books_reconcile(Books *books)
     books->n_truths = n;
     books->looked = g_get_monotonic_time();
     books->look_cost = books->looked - began;
+    books->missed = missed;
     books->drift = drift.drift * PAGE;
     GHashTableIter iter;
     void *life;

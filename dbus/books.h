@@ -75,8 +75,8 @@ typedef struct {
     uint64_t refusals;
 } Figures;
 
-/* Compares the books with the kernel's own structures and mends them, unless that was done a moment
- * ago. Nothing is lost without it, but what was missed is found later. */
+/* Compares the books with the kernel's own structures and mends them, if that was not done a moment
+ * ago, or if something was missed since. */
 void books_refresh(Books *books);
 /* All in one look per turn of the event loop. False, and zeros: there is no ledger. */
 bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures);
