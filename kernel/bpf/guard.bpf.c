@@ -368,6 +368,10 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     size = nr == NR_BIND ? 12 : argument_size(nr);
     if ((nr == NR_BIND || nr == NR_ATTACH) && read_argument(&argument, size, arg, may_sleep))
         return -EFAULT;
+    /* What an earlier call was let through for is not for this one. */
+    call = get_call(nr == NR_BIND);
+    if (call)
+        call->binding = 0;
     name_device(opened, &key);
     device = bpf_map_lookup_elem(&devices, &key);
     if (nr == NR_BIND)
@@ -399,12 +403,26 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     return 0;
 }
 
+/* VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. */
+static __noinline int guard_group(__u32 cmd, __u32 fd)
+{
+    __u64 ictx = context_of_fd(fd);
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    __u32 owner;
+
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+        return 0;
+    owner = caller(context->tenant);
+    return owner == LEDGER_OWNER_SERVICE ? 0 : refuse(owner, ictx, cmd, 0, -EPERM);
+}
+
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
                                        bool may_sleep)
 {
     __u32 nr = cmd & 0xff, rdev;
     struct ledger_context *context;
     struct ledger_config *options;
+    union argument argument = {};
     __u64 ictx;
 
     ictx = (__u64)file->private_data;
@@ -416,6 +434,9 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
         return context->flags & LEDGER_CONTEXT_GUARDED
                    ? guard_context(context, ictx, cmd, arg, options, may_sleep)
                    : 0;
+    if (nr == NR_GROUP_SET_CONTAINER)
+        return read_argument(&argument, 4, arg, may_sleep) ? -EFAULT
+                                                           : guard_group(cmd, argument.word[0]);
     if (nr != NR_BIND && nr != NR_ATTACH && nr != NR_DETACH && nr != NR_VFIO_MAP_OR_HOT_RESET)
         return 0;
     rdev = file->f_inode->i_rdev;

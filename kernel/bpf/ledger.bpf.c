@@ -249,18 +249,29 @@ int BPF_PROG(ledger_get_object, struct iommufd_ctx *ictx, unsigned int id)
     return 0;
 }
 
-/* Inside: the context that a device is bound to, whichever number its file has by now. */
+/*
+ * Inside: the context that a device is bound to, whichever number its file has by now: it is the
+ * one that the guard has let through, or one that it does not look after.
+ */
 SEC("fentry/iommufd_device_bind")
 int BPF_PROG(ledger_device_bind, struct iommufd_ctx *ictx)
 {
     struct ledger_context *context = get_context(ictx);
-    struct call *call;
+    struct ledger_config *options = get_config();
+    struct call *call = get_call(true);
+    __u64 binding;
 
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+    if (!call || !options || !options->guard)
         return 0;
-    call = get_call(false);
-    if (call && call->checked && call->binding != (__u64)ictx)
-        tampered(call, context->serial, 0, 0, 0);
+    binding = call->binding;
+    call->binding = 0;
+    if (binding == (__u64)ictx)
+        return 0;
+    if (!binding && (!context || !(context->flags & LEDGER_CONTEXT_GUARDED)))
+        return 0;
+    call->owner = current_owner(true);
+    if (call->owner != LEDGER_OWNER_SERVICE)
+        tampered(call, context ? context->serial : 0, 0, 0, 0);
     return 0;
 }
 
