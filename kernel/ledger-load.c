@@ -159,14 +159,15 @@ static bool may_refuse(const Types *types, const char *function)
     return fd >= 0;
 }
 
-static bool lsm_has_bpf(void)
+/* *ret_list: the active LSMs, NULL where that can't be told. */
+static bool lsm_has_bpf(char **ret_list)
 {
-    g_autofree char *list = NULL;
     g_auto(GStrv) names = NULL;
 
-    if (!g_file_get_contents("/sys/kernel/security/lsm", &list, NULL, NULL))
+    *ret_list = NULL;
+    if (!g_file_get_contents("/sys/kernel/security/lsm", ret_list, NULL, NULL))
         return false;
-    names = g_strsplit(g_strstrip(list), ",", -1);
+    names = g_strsplit(g_strstrip(*ret_list), ",", -1);
     return g_strv_contains((const char *const *)names, "bpf");
 }
 
@@ -174,7 +175,8 @@ static bool lsm_has_bpf(void)
 static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
                             enum ledger_guard_mode guard, LedgerReport *report)
 {
-    bool lsm = lsm_has_bpf();
+    g_autofree char *list = NULL;
+    bool lsm = lsm_has_bpf(&list);
     bool fallback = !lsm && types_have(types, "security_file_ioctl");
     struct bpf_program *program;
 
@@ -202,11 +204,18 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
     if (!guard)
         g_strlcpy(report->guard_reason, "The guard is switched off by configuration (Guard=off).",
                   sizeof(report->guard_reason));
+    else if (fallback)
+        g_strlcpy(
+            report->guard_reason,
+            "BPF is not among the active LSMs, and what the guard hangs on instead is skipped "
+            "now and then, so that many threads at once get past it: add 'bpf' to lsm= on the "
+            "kernel command line.",
+            sizeof(report->guard_reason));
     else if (!report->guarding)
-        g_strlcpy(report->guard_reason,
-                  "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
-                  "/sys/kernel/security/lsm).",
-                  sizeof(report->guard_reason));
+        g_snprintf(report->guard_reason, sizeof(report->guard_reason),
+                   "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
+                   "%s).",
+                   list ? list : "none");
 }
 
 static void set_size(struct bpf_map *map, uint32_t entries)
