@@ -270,7 +270,7 @@ def test_late():
     owners = {row["id"]: row["machine_name"] for row in objects("acme")}
     for machine in (one, two):
         equal(f"{machine.name}: its objects are known as its own",
-              [owners.get(ident) for ident in (machine.space, machine.table, machine.device)],
+              [owners.get(ident) for ident in (machine.space, machine.table, machine.bound)],
               [machine.name] * 3, objects("acme"))
     equal("and guarded", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     two.kill()

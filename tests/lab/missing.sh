@@ -95,7 +95,7 @@ unload_modules() {
 part "a kernel without bpf in lsm= ($(cat /sys/kernel/security/lsm))"
 check "bpf is not a security module here" fails grep -qw bpf /sys/kernel/security/lsm
 check "the ledger is active all the same" starts_with active "$(iommud_property LedgerState)"
-check "the guard is enforcing all the same" starts_with enforcing "$(iommud_property GuardState)"
+check "the guard checks, and says that it can be got past" starts_with partial: "$(iommud_property GuardState)"
 check "iommuctl doctor has nothing to say against it" iommuctl doctor
 main_job
 
