@@ -4,7 +4,7 @@
 # guard.sh: what ledger and guard cost. Runs in the lab; iommud itself is stopped. With --count-instructions every
 # nanosecond it prints is an instruction that the machine has executed, however busy the host is:
 #
-#   tests/lab/lab run [--count-instructions] tests/bench/guard.sh [ROUNDS]
+#   tests/lab/lab run [--count-instructions] tests/bench/guard.sh [--small] [--rounds=N]
 
 set -eu
 
@@ -20,4 +20,4 @@ echo vfio-pci >"$device/driver_override"
 echo "$address" >/sys/bus/pci/drivers_probe
 udevadm settle
 names=("$device"/vfio-dev/vfio*)
-exec /usr/libexec/iommud/tests/bench-guard --rounds="${1:-5}" "/dev/vfio/devices/${names[0]##*/}"
+exec /usr/libexec/iommud/tests/bench-guard "$@" "/dev/vfio/devices/${names[0]##*/}"
