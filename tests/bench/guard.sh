@@ -9,6 +9,7 @@
 set -eu
 
 systemctl stop iommud.service 2>/dev/null || :
+iommud --unload
 modprobe iommufd
 modprobe vfio-pci
 chmod 0666 /dev/iommu
