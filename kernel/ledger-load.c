@@ -17,17 +17,21 @@
 #include "iommud.skel.h"
 #include "kernel/cleanup.h"
 
-/* Functions of which the ledger needs one each; the alternatives are names of other versions. */
-static const char *const needed[][2] = {
-    {"iommufd_fops_open", NULL},
-    {"iommufd_fops_release", NULL},
-    {"iommufd_fops_ioctl", NULL},
-    {"_iommufd_object_alloc", NULL},
-    {"iommufd_object_remove", NULL},
-    {"iommufd_get_object", NULL},
-    {"iopt_alloc_user_pages", "iopt_alloc_pages"},
-    {"iopt_release_pages", NULL},
-    {"iopt_pages_update_pinned", "do_update_pinned"},
+/* Functions of which the ledger needs one each, and how many parameters they have to have; the
+ * alternatives are names of other versions. */
+static const struct {
+    const char *names[2];
+    uint16_t parameters;
+} needed[] = {
+    {{"iommufd_fops_open"}, 2},
+    {{"iommufd_fops_release"}, 2},
+    {{"iommufd_fops_ioctl"}, 3},
+    {{"_iommufd_object_alloc"}, 3},
+    {{"iommufd_object_remove"}, 4},
+    {{"iommufd_get_object"}, 3},
+    {{"iopt_alloc_user_pages", "iopt_alloc_pages"}, 3},
+    {{"iopt_release_pages"}, 1},
+    {{"iopt_pages_update_pinned", "do_update_pinned"}, 4},
 };
 
 G_GNUC_PRINTF(2, 0)
@@ -65,10 +69,33 @@ static void types_clear(Types *types)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Types, types_clear)
 
+/* The function's prototype, wherever it is. NULL: it is not there. */
+static const struct btf_type *find_function(const Types *types, const char *function)
+{
+    const struct btf *places[] = {types->iommufd, types->kernel};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        int id = places[i] ? btf__find_by_name_kind(places[i], function, BTF_KIND_FUNC) : 0;
+
+        if (id > 0)
+            return btf__type_by_id(places[i], btf__type_by_id(places[i], id)->type);
+    }
+    return NULL;
+}
+
 static bool types_have(const Types *types, const char *function)
 {
-    return btf__find_by_name_kind(types->kernel, function, BTF_KIND_FUNC) > 0 ||
-           (types->iommufd && btf__find_by_name_kind(types->iommufd, function, BTF_KIND_FUNC) > 0);
+    return find_function(types, function);
+}
+
+/* One of the names, with that many parameters. */
+static bool types_fit(const Types *types, const char *const names[2], uint16_t parameters)
+{
+    const struct btf_type *type = find_function(types, names[0]);
+
+    if (!type && names[1])
+        type = find_function(types, names[1]);
+    return type && btf_vlen(type) == parameters;
 }
 
 static bool types_have_vfio(const Types *types)
@@ -125,11 +152,11 @@ static int types_find(LedgerReport *report, Types *types)
                            "(and build it with CONFIG_DEBUG_INFO_BTF_MODULES) before iommud "
                            "starts.");
     for (size_t i = 0; i < G_N_ELEMENTS(needed); i++)
-        if (!types_have(types, needed[i][0]) && !(needed[i][1] && types_have(types, needed[i][1])))
+        if (!types_fit(types, needed[i].names, needed[i].parameters))
             return unavailable(report,
                                "The kernel's iommufd has no function %s that BPF could attach to: "
                                "it is older than 6.12, or built differently.",
-                               needed[i][0]);
+                               needed[i].names[0]);
     if (!types_have_vfio(types))
         return unavailable(report, "vfio is not there, or has no BTF: load it with 'modprobe "
                                    "vfio-pci' (and build it with CONFIG_DEBUG_INFO_BTF_MODULES) "
