@@ -9,7 +9,7 @@
 #define PAGE LEDGER_PAGE_SIZE
 /* What is mapped more than once is looked up anew when somebody asks and this has gone by; on a
  * host where a look takes long, so much more that looks take a fiftieth of the time at most. */
-#define LOOK_USEC G_USEC_PER_SEC
+#define LOOK_USEC (10 * G_USEC_PER_SEC)
 #define LOOK_SHARE 50
 
 void books_refresh(Books *books)
