@@ -36,6 +36,7 @@ typedef struct {
     GArray *opened;            /* struct ledger_opened */
     GArray *objects;           /* Row */
     GArray *areas;             /* Row, of which several can be of one range */
+    GHashTable *pending;       /* serials of contexts in which something is being mapped */
     GHashTable *ranges;        /* address -> Row in areas */
     GHashTable *known_objects; /* struct ledger_object_key -> struct ledger_object */
     GHashTable *known_pages;   /* address -> struct ledger_pages */
@@ -47,6 +48,7 @@ static void view_free(View *view)
     g_clear_pointer(&view->opened, g_array_unref);
     g_clear_pointer(&view->objects, g_array_unref);
     g_clear_pointer(&view->areas, g_array_unref);
+    g_clear_pointer(&view->pending, g_hash_table_unref);
     g_clear_pointer(&view->ranges, g_hash_table_unref);
     g_clear_pointer(&view->known_objects, g_hash_table_unref);
     g_clear_pointer(&view->known_pages, g_hash_table_unref);
@@ -111,6 +113,8 @@ static void take_rows(Ledger *ledger, View *view, const Context *context, uint32
             g_array_append_val(view->objects, row);
         else if (row.row.kind == LEDGER_ROW_AREA)
             g_array_append_val(view->areas, row);
+        else if (row.row.kind == LEDGER_ROW_PENDING)
+            g_hash_table_add(view->pending, GUINT_TO_POINTER(row.context));
     }
 }
 
@@ -144,6 +148,7 @@ static int look(Ledger *ledger, View **ret_view)
     int r;
 
     view->contexts = g_array_new(FALSE, FALSE, sizeof(Context));
+    view->pending = g_hash_table_new(NULL, NULL);
     view->opened = g_array_new(FALSE, FALSE, sizeof(struct ledger_opened));
     view->objects = g_array_new(FALSE, FALSE, sizeof(Row));
     view->areas = g_array_new(FALSE, FALSE, sizeof(Row));
@@ -261,6 +266,11 @@ static void mend_ranges(Ledger *ledger, const View *first, const View *second, L
     }
 }
 
+static bool is_pending(const View *view, const struct ledger_pages *known)
+{
+    return g_hash_table_contains(view->pending, GUINT_TO_POINTER(known->context));
+}
+
 static void drop_ranges(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
 {
     GHashTableIter iter;
@@ -274,8 +284,9 @@ static void drop_ranges(Ledger *ledger, const View *first, const View *second, L
 
         if (g_hash_table_contains(second->ranges, key))
             continue;
-        if (!before || g_hash_table_contains(first->ranges, key) ||
-            before->charged != known->charged) {
+        /* What is being mapped is counted before the walk can reach it. */
+        if (!before || g_hash_table_contains(first->ranges, key) || is_pending(first, known) ||
+            is_pending(second, known) || before->charged != known->charged) {
             drift->unstable++;
             continue;
         }

@@ -306,6 +306,7 @@ struct ledger_complete {
 enum ledger_row_kind {
     LEDGER_ROW_OBJECT = 1,
     LEDGER_ROW_AREA,
+    LEDGER_ROW_PENDING, /* an area that is being mapped: its range can't be reached from it yet */
     LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
 };
 struct ledger_walk {
