@@ -9,13 +9,16 @@
 #define PAGE LEDGER_PAGE_SIZE
 /* What is mapped more than once is looked up anew when somebody asks and this has gone by; on a
  * host where a look takes long, so much more that looks take a fiftieth of the time at most. */
-#define LOOK_USEC G_USEC_PER_SEC
+#define LOOK_USEC (10 * G_USEC_PER_SEC)
 #define LOOK_SHARE 50
 
 void books_refresh(Books *books)
 {
-    if (books_count(books) &&
-        g_get_monotonic_time() - books->looked >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost))
+    if (!books_count(books))
+        return;
+    int64_t age = g_get_monotonic_time() - books->looked;
+    if (age >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost) ||
+        books_missed(books) != books->missed)
         books_reconcile(books);
 }
 

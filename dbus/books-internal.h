@@ -27,7 +27,8 @@ struct Books {
     size_t n_truths;
     int64_t looked; /* when, and how long it took: µs */
     int64_t look_cost;
-    uint64_t drift; /* bytes */
+    uint64_t missed; /* events, as of then */
+    uint64_t drift;  /* bytes */
 };
 
 /* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that

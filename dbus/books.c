@@ -29,6 +29,12 @@ static LedgerOptions options_of(const Config *config)
 
 /* ---- states ---- */
 
+/* Active, and nothing is known that gets past it. */
+static bool books_guard_is_whole(const Books *books)
+{
+    return books_guard(books) && !*ledger_guard_reason(books->ledger);
+}
+
 /* The loader had the privileges that the service lacks: what it could not do is the reason. */
 static void set_states(Books *books, const Config *config)
 {
@@ -45,7 +51,9 @@ static void set_states(Books *books, const Config *config)
     books->ledger_state =
         books_count(books) ? g_strdup("active") : g_strconcat("unavailable: ", why, NULL);
     if (books_guard(books))
-        books->guard_state = g_strdup("enforcing");
+        books->guard_state = books_guard_is_whole(books)
+                                 ? g_strdup("enforcing")
+                                 : g_strconcat("partial: ", guard_why, NULL);
     else if (config->guard == GUARD_OFF)
         books->guard_state = g_strdup("off");
     else
@@ -61,10 +69,11 @@ static void log_states(const Books *books)
                       "The kernel does not say which machine has pinned what, and the reaper has "
                       "to find it out by probes. The ledger is %s",
                       books->ledger_state);
-    if (!books_guard(books))
-        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
-                      "Machines that share an IOMMUFD are not kept apart in it. The guard is %s",
-                      books->guard_state);
+    if (!books_guard_is_whole(books))
+        journal_write(
+            LOG_WARNING, MESSAGE_DEGRADED, NULL,
+            "Machines that share an IOMMUFD are not kept apart in it for certain. The guard is %s",
+            books->guard_state);
 }
 
 const char *books_ledger_state(const Books *books)
@@ -94,7 +103,7 @@ bool books_guard_is_exact(const Books *books)
 
 bool books_may_share(const Books *books)
 {
-    return !books->require_guard || books_guard(books);
+    return !books->require_guard || books_guard_is_whole(books);
 }
 
 bool books_require_guard(const Books *books)
@@ -164,6 +173,7 @@ void books_reconcile(Books *books)
     LedgerTruth *truths;
     size_t n;
     int64_t began = g_get_monotonic_time();
+    uint64_t missed = books_missed(books);
     if (ledger_reconcile(books->ledger, &drift, &truths, &n) < 0)
         return;
     g_free(books->truths);
@@ -171,6 +181,7 @@ void books_reconcile(Books *books)
     books->n_truths = n;
     books->looked = g_get_monotonic_time();
     books->look_cost = books->looked - began;
+    books->missed = missed;
     books->drift = drift.drift * PAGE;
     GHashTableIter iter;
     void *life;

@@ -34,7 +34,8 @@ bool books_count(const Books *books);
 bool books_guard(const Books *books);
 /* Whether an argument that is changed while it is checked makes its ioctl fail. */
 bool books_guard_is_exact(const Books *books);
-/* "active" or "unavailable: why"; "enforcing", "off" or "unavailable: why". */
+/* "active" or "unavailable: why"; "enforcing", "partial: why", "off" or "unavailable:
+ * why". */
 const char *books_ledger_state(const Books *books);
 const char *books_guard_state(const Books *books);
 /* Whether a tenant's machines may share an IOMMUFD as far as RequireGuard= is concerned. */
@@ -75,8 +76,8 @@ typedef struct {
     uint64_t refusals;
 } Figures;
 
-/* Compares the books with the kernel's own structures and mends them, unless that was done a moment
- * ago. Nothing is lost without it, but what was missed is found later. */
+/* Compares the books with the kernel's own structures and mends them, if that was not done a moment
+ * ago, or if something was missed since. */
 void books_refresh(Books *books);
 /* All in one look per turn of the event loop. False, and zeros: there is no ledger. */
 bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures);

@@ -19,17 +19,21 @@
 #include "iommud.skel.h"
 #include "kernel/cleanup.h"
 
-/* Functions of which the ledger needs one each; the alternatives are names of other versions. */
-static const char *const needed[][2] = {
-    {"iommufd_fops_open", NULL},
-    {"iommufd_fops_release", NULL},
-    {"iommufd_fops_ioctl", NULL},
-    {"_iommufd_object_alloc", NULL},
-    {"iommufd_object_remove", NULL},
-    {"iommufd_get_object", NULL},
-    {"iopt_alloc_user_pages", "iopt_alloc_pages"},
-    {"iopt_release_pages", NULL},
-    {"iopt_pages_update_pinned", "do_update_pinned"},
+/* Functions of which the ledger needs one each, and how many parameters they have to have; the
+ * alternatives are names of other versions. */
+static const struct {
+    const char *names[2];
+    uint16_t parameters;
+} needed[] = {
+    {{"iommufd_fops_open"}, 2},
+    {{"iommufd_fops_release"}, 2},
+    {{"iommufd_fops_ioctl"}, 3},
+    {{"_iommufd_object_alloc"}, 3},
+    {{"iommufd_object_remove"}, 4},
+    {{"iommufd_get_object"}, 3},
+    {{"iopt_alloc_user_pages", "iopt_alloc_pages"}, 3},
+    {{"iopt_release_pages"}, 1},
+    {{"iopt_pages_update_pinned", "do_update_pinned"}, 4},
 };
 
 G_GNUC_PRINTF(2, 0)
@@ -67,10 +71,33 @@ static void types_clear(Types *types)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Types, types_clear)
 
+/* The function's prototype, wherever it is. NULL: it is not there. */
+static const struct btf_type *find_function(const Types *types, const char *function)
+{
+    const struct btf *places[] = {types->iommufd, types->kernel};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        int id = places[i] ? btf__find_by_name_kind(places[i], function, BTF_KIND_FUNC) : 0;
+
+        if (id > 0)
+            return btf__type_by_id(places[i], btf__type_by_id(places[i], id)->type);
+    }
+    return NULL;
+}
+
 static bool types_have(const Types *types, const char *function)
 {
-    return btf__find_by_name_kind(types->kernel, function, BTF_KIND_FUNC) > 0 ||
-           (types->iommufd && btf__find_by_name_kind(types->iommufd, function, BTF_KIND_FUNC) > 0);
+    return find_function(types, function);
+}
+
+/* One of the names, with that many parameters. */
+static bool types_fit(const Types *types, const char *const names[2], uint16_t parameters)
+{
+    const struct btf_type *type = find_function(types, names[0]);
+
+    if (!type && names[1])
+        type = find_function(types, names[1]);
+    return type && btf_vlen(type) == parameters;
 }
 
 static bool types_have_vfio(const Types *types)
@@ -127,11 +154,11 @@ static int types_find(LedgerReport *report, Types *types)
                            "(and build it with CONFIG_DEBUG_INFO_BTF_MODULES) before iommud "
                            "starts.");
     for (size_t i = 0; i < G_N_ELEMENTS(needed); i++)
-        if (!types_have(types, needed[i][0]) && !(needed[i][1] && types_have(types, needed[i][1])))
+        if (!types_fit(types, needed[i].names, needed[i].parameters))
             return unavailable(report,
                                "The kernel's iommufd has no function %s that BPF could attach to: "
                                "it is older than 6.12, or built differently.",
-                               needed[i][0]);
+                               needed[i].names[0]);
     if (!types_have_vfio(types))
         return unavailable(report, "vfio is not there, or has no BTF: load it with 'modprobe "
                                    "vfio-pci' (and build it with CONFIG_DEBUG_INFO_BTF_MODULES) "
@@ -161,14 +188,15 @@ static bool may_refuse(const Types *types, const char *function)
     return fd >= 0;
 }
 
-static bool lsm_has_bpf(void)
+/* *ret_list: the active LSMs, NULL where that can't be told. */
+static bool lsm_has_bpf(char **ret_list)
 {
-    g_autofree char *list = NULL;
     g_auto(GStrv) names = NULL;
 
-    if (!g_file_get_contents("/sys/kernel/security/lsm", &list, NULL, NULL))
+    *ret_list = NULL;
+    if (!g_file_get_contents("/sys/kernel/security/lsm", ret_list, NULL, NULL))
         return false;
-    names = g_strsplit(g_strstrip(list), ",", -1);
+    names = g_strsplit(g_strstrip(*ret_list), ",", -1);
     return g_strv_contains((const char *const *)names, "bpf");
 }
 
@@ -198,16 +226,22 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
     return true;
 }
 
-static void no_guard(LedgerReport *report, const char *reason)
+G_GNUC_PRINTF(2, 3)
+static void no_guard(LedgerReport *report, const char *format, ...)
 {
+    va_list args;
+
     report->guarding = report->exact = false;
-    g_strlcpy(report->guard_reason, reason, sizeof(report->guard_reason));
+    va_start(args, format);
+    vsnprintf(report->guard_reason, sizeof(report->guard_reason), format, args);
+    va_end(args);
 }
 
 static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
                             enum ledger_guard_mode guard, LedgerReport *report)
 {
-    bool lsm = lsm_has_bpf();
+    g_autofree char *list = NULL;
+    bool lsm = lsm_has_bpf(&list);
     struct bpf_program *program;
 
     report->guarding = true;
@@ -215,8 +249,10 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
     if (!guard)
         no_guard(report, "The guard is switched off by configuration (Guard=off).");
     else if (!lsm && !types_have(types, "security_file_ioctl"))
-        no_guard(report, "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line "
-                         "(now: /sys/kernel/security/lsm).");
+        no_guard(report,
+                 "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
+                 "%s).",
+                 list ? list : "none");
     else if (!report->exact && !have_kprobes())
         no_guard(report, "The kernel has no kprobes (CONFIG_KPROBE_EVENTS), and its iommufd is not "
                          "iommud's: install the modules of iommud-vfio.");

@@ -115,6 +115,11 @@ static void mend_ranges(Ledger *ledger, const View *first, const View *second, L
     }
 }
 
+static bool is_pending(const View *view, const struct ledger_pages *known)
+{
+    return g_hash_table_contains(view->pending, GUINT_TO_POINTER(known->context));
+}
+
 static void drop_ranges(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
 {
     GHashTableIter iter;
@@ -128,8 +133,9 @@ static void drop_ranges(Ledger *ledger, const View *first, const View *second, L
 
         if (g_hash_table_contains(second->ranges, key))
             continue;
-        if (!before || g_hash_table_contains(first->ranges, key) ||
-            before->charged != known->charged) {
+        /* What is being mapped is counted before the walk can reach it. */
+        if (!before || g_hash_table_contains(first->ranges, key) || is_pending(first, known) ||
+            is_pending(second, known) || before->charged != known->charged) {
             drift->unstable++;
             continue;
         }

@@ -19,6 +19,7 @@ void view_free(View *view)
     g_clear_pointer(&view->opened, g_array_unref);
     g_clear_pointer(&view->objects, g_array_unref);
     g_clear_pointer(&view->areas, g_array_unref);
+    g_clear_pointer(&view->pending, g_hash_table_unref);
     g_clear_pointer(&view->ranges, g_hash_table_unref);
     g_clear_pointer(&view->known_objects, g_hash_table_unref);
     g_clear_pointer(&view->known_pages, g_hash_table_unref);
@@ -146,6 +147,8 @@ static void take_rows(Ledger *ledger, View *view, const Context *context, uint32
             g_array_append_val(view->objects, row);
         else if (row.row.kind == LEDGER_ROW_AREA)
             g_array_append_val(view->areas, row);
+        else if (row.row.kind == LEDGER_ROW_PENDING)
+            g_hash_table_add(view->pending, GUINT_TO_POINTER(row.context));
     }
 }
 
@@ -205,6 +208,7 @@ int view_take(Ledger *ledger, View **ret_view)
     int r;
 
     view->contexts = g_array_new(FALSE, FALSE, sizeof(Context));
+    view->pending = g_hash_table_new(NULL, NULL);
     view->opened = g_array_new(FALSE, FALSE, sizeof(struct ledger_opened));
     view->objects = g_array_new(FALSE, FALSE, sizeof(Row));
     view->areas = g_array_new(FALSE, FALSE, sizeof(Row));

@@ -38,6 +38,7 @@ typedef struct {
     GArray *opened;            /* struct ledger_opened */
     GArray *objects;           /* Row */
     GArray *areas;             /* Row, of which several can be of one range */
+    GHashTable *pending;       /* serials of contexts in which something is being mapped */
     GHashTable *ranges;        /* address -> Row in areas */
     GHashTable *by_id;         /* struct ledger_object_key -> Row in objects */
     GHashTable *known_objects; /* struct ledger_object_key -> struct ledger_object */

@@ -69,6 +69,15 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                    "dkms install iommud-vfio/1 (kernel/modules in iommud's source), and reboot.");
         return;
     }
+    if (g_str_has_prefix(view->guard, "partial: ")) {
+        remedy = guard_remedy(host, view);
+        report_add(report, "guard", CHECK_WARNING,
+                   with_state("The guard keeps machines that share an IOMMUFD apart, but not one "
+                              "that sets out to get past it: it is ",
+                              view->guard),
+                   remedy);
+        return;
+    }
     if (strcmp(view->guard, "off") == 0)
         remedy = g_strdup("Remove Guard=off from the [Kernel] group of iommud.conf, then systemctl "
                           "restart iommud.");

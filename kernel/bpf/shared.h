@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 2
+#define LEDGER_LAYOUT 3
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -338,6 +338,7 @@ enum ledger_row_kind {
     LEDGER_ROW_OBJECT = 1,
     LEDGER_ROW_RESERVED, /* an id whose object is in the making */
     LEDGER_ROW_AREA,
+    LEDGER_ROW_PENDING, /* an area that is being mapped: its range can't be reached from it yet */
     LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
     LEDGER_ROW_TYPE1,  /* a mapping of VFIO's own */
 };

@@ -142,13 +142,15 @@ static __noinline int next_area(struct walker *w)
     area = (struct iopt_area *)search.found;
     range = BPF_CORE_READ(area, pages);
     w->iova = BPF_CORE_READ(area, node.start) + 1;
-    if (!range)
-        return 0; /* being set up or torn down */
     row = next_row(w);
     if (!row)
         return 0;
-    row->kind = LEDGER_ROW_AREA;
     row->id = w->id;
+    if (!range) {
+        row->kind = LEDGER_ROW_PENDING;
+        return 0;
+    }
+    row->kind = LEDGER_ROW_AREA;
     row->type = LEDGER_OBJECT_IOAS;
     row->under = 0;
     row->iova = BPF_CORE_READ(area, node.start);

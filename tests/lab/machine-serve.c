@@ -207,28 +207,45 @@ static int64_t serve_compat(const Request *request, Reply *reply)
 #endif
 }
 
-static int64_t serve_time(const Request *request)
+static int64_t serve_time(Request *request)
 {
-    struct iommu_ioas_map map;
+    uint8_t argument[ARGUMENT_SIZE] __attribute__((aligned(8)));
     struct timespec from, to;
 
-    memcpy(&map, request->argument, sizeof(map));
+    memcpy(argument, request->argument, sizeof(argument));
     clock_gettime(CLOCK_MONOTONIC, &from);
     for (uint64_t i = 0; i < request->number; i++) {
-        struct iommu_ioas_unmap unmap = {
-            .size = sizeof(unmap), .ioas_id = map.ioas_id, .iova = map.iova, .length = map.length};
-        int available;
+        int r;
 
-        if (!map.length) {
-            if (ioctl(request->fd, FIONREAD, &available))
+        if (request->fd < 0) {
+            r = open((const char *)argument, O_RDWR | O_CLOEXEC);
+            if (r < 0)
                 return -errno;
-        } else if (ioctl(request->fd, IOMMU_IOAS_MAP, &map) ||
-                   ioctl(request->fd, IOMMU_IOAS_UNMAP, &unmap)) {
-            return -errno;
+            close(r);
+            continue;
         }
+        r = ioctl(request->fd, request->command, argument);
+        if (r ? errno != (int)request->other : request->other)
+            return r ? -errno : -EIO;
+        if (request->undo && !r && ioctl(request->fd, request->undo, request->undo_argument))
+            return -errno;
+        if (request->undo)
+            memcpy(argument, request->argument, request->size);
     }
     clock_gettime(CLOCK_MONOTONIC, &to);
     return (to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec;
+}
+
+static int64_t serve_memory(uint64_t size, enum machine_pages pages)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (pages == MACHINE_PAGES_HUGE ? MAP_HUGETLB : 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+    if (memory == MAP_FAILED ||
+        (pages == MACHINE_PAGES_SMALL && madvise(memory, size, MADV_NOHUGEPAGE)) ||
+        madvise(memory, size, MADV_POPULATE_WRITE))
+        return -errno;
+    return (int64_t)memory;
 }
 
 void machine_serve(int channel)
@@ -237,7 +254,6 @@ void machine_serve(int channel)
 
     while (recv(channel, &request, sizeof(request), MSG_WAITALL) == sizeof(request)) {
         Reply reply = {0};
-        void *memory;
 
         memcpy(reply.argument, request.argument, sizeof(reply.argument));
         switch (request.verb) {
@@ -251,9 +267,7 @@ void machine_serve(int channel)
             reply.result = serve_fork(&request, &reply);
             break;
         case VERB_MEMORY:
-            memory = mmap(NULL, request.number, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-            reply.result = memory == MAP_FAILED ? -errno : (int64_t)memory;
+            reply.result = serve_memory(request.number, request.other);
             break;
         case VERB_MEMFD:
             reply.result = answer(memfd_create("machine", 0));

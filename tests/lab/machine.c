@@ -105,14 +105,19 @@ int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *
     return ioctl_by(machine, VERB_COMPAT_IOCTL, fd, command, argument, size);
 }
 
-uint64_t machine_memory(Machine *machine, uint64_t size)
+uint64_t machine_memory_of(Machine *machine, uint64_t size, enum machine_pages pages)
 {
-    Request request = {.verb = VERB_MEMORY, .number = size};
+    Request request = {.verb = VERB_MEMORY, .number = size, .other = pages};
     Reply reply;
     int64_t address = ask(machine, &request, &reply);
 
     g_assert_cmpint(address, >, 0);
     return address;
+}
+
+uint64_t machine_memory(Machine *machine, uint64_t size)
+{
+    return machine_memory_of(machine, size, MACHINE_PAGES_ANY);
 }
 
 int machine_memfd(Machine *machine, uint64_t size)
@@ -201,26 +206,24 @@ bool machine_race_end(Machine *machine, MachineRace *ret_race)
     return true;
 }
 
-uint64_t machine_time(Machine *machine, uint32_t ioas, uint64_t memory, uint64_t length,
-                      uint64_t times)
+uint64_t machine_time(Machine *machine, const MachineCalls *calls)
 {
     Request request = {
         .verb = VERB_TIME,
-        .fd = length ? machine->iommufd : machine->peer,
-        .number = times,
-    };
-    struct iommu_ioas_map map = {
-        .size = sizeof(map),
-        .flags = MACHINE_MAP_FIXED,
-        .ioas_id = ioas,
-        .user_va = memory,
-        .length = length,
-        .iova = 1ull << 32,
+        .fd = calls->fd,
+        .command = calls->command,
+        .size = calls->size,
+        .other = -calls->error,
+        .undo = calls->undo,
+        .number = calls->times,
     };
     Reply reply;
     int64_t ns;
 
-    memcpy(request.argument, &map, sizeof(map));
+    g_assert(calls->size <= ARGUMENT_SIZE && calls->undo_size <= ARGUMENT_SIZE);
+    memcpy(request.argument, calls->argument, calls->size);
+    if (calls->undo)
+        memcpy(request.undo_argument, calls->undo_argument, calls->undo_size);
     ns = ask(machine, &request, &reply);
     if (ns <= 0)
         g_error("Timing failed: %s.", g_strerror(-ns));

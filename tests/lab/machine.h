@@ -76,7 +76,10 @@ int machine_fork_ioctl(Machine *machine, int fd, unsigned long command, void *ar
 /* The same by the system call of 32-bit programs. -ENOSYS: there is none. */
 int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
                          size_t size);
-/* Memory of its own, present; or a memfd. */
+/* Memory of its own, present: as it comes, of the smallest pages, or from the pool of huge pages.
+ */
+enum machine_pages { MACHINE_PAGES_ANY, MACHINE_PAGES_SMALL, MACHINE_PAGES_HUGE };
+uint64_t machine_memory_of(Machine *machine, uint64_t size, enum machine_pages pages);
 uint64_t machine_memory(Machine *machine, uint64_t size);
 int machine_memfd(Machine *machine, uint64_t size);
 int machine_open(Machine *machine, const char *path);
@@ -90,10 +93,20 @@ void machine_race_begin(Machine *machine, int fd, unsigned long command, const v
                         size_t size, const MachineRaceOptions *options);
 bool machine_race_end(Machine *machine, MachineRace *ret_race);
 
-/* Nanoseconds that `times` mappings and unmappings of memory there take, pair by pair on end; with
- * length 0, that many ioctls which have nothing to do with it. */
-uint64_t machine_time(Machine *machine, uint32_t ioas, uint64_t memory, uint64_t length,
-                      uint64_t times);
+/* Calls on end, for their time: an ioctl, answered by 0 or `error`, and after success another. */
+typedef struct {
+    int fd; /* -1: nothing but opening and closing the file whose path `argument` is */
+    unsigned long command;
+    const void *argument;
+    size_t size;
+    int error;
+    unsigned long undo; /* 0: none */
+    const void *undo_argument;
+    size_t undo_size;
+    uint64_t times;
+} MachineCalls;
+/* The nanoseconds that they take together. Another answer ends the test. */
+uint64_t machine_time(Machine *machine, const MachineCalls *calls);
 
 /* Shorthands on the machine's IOMMUFD. */
 int machine_ioas(Machine *machine, uint32_t *ret_id);

@@ -50,7 +50,7 @@ main_job() {
 	local one two held
 	iommuctl tenant create acme --limit $limit
 	for uuid in $first $second $third; do
-		iommuctl libvirt associate $uuid
+		wait_for 30 iommuctl libvirt associate "$uuid"
 	done
 	virsh start acme-1 >/dev/null &
 	one=$!
@@ -79,7 +79,6 @@ without_iommud() {
 	"$@"
 	check "iommud starts" systemctl start iommud.service
 	check "and so does its agent" systemctl start iommud-libvirt.service
-	wait_for 20 iommuctl libvirt status
 }
 
 unload_modules() {
@@ -95,7 +94,7 @@ unload_modules() {
 part "a kernel without bpf in lsm= ($(cat /sys/kernel/security/lsm))"
 check "bpf is not a security module here" fails grep -qw bpf /sys/kernel/security/lsm
 check "the ledger is active all the same" starts_with active "$(iommud_property LedgerState)"
-check "the guard is enforcing all the same" starts_with enforcing "$(iommud_property GuardState)"
+check "the guard checks, and says that it can be got past" starts_with partial: "$(iommud_property GuardState)"
 check "iommuctl doctor has nothing to say against it" iommuctl doctor
 main_job
 
@@ -144,30 +143,6 @@ check "LedgerState says it, with the remedy" says CONFIG_DEBUG_INFO_BTF iommud_p
 check "GuardState says it" starts_with unavailable "$(iommud_property GuardState)"
 check "iommuctl doctor says it" says BTF iommuctl doctor
 main_job
-
-part "a kernel without iommufd"
-remove_modules() {
-	unload_modules
-	mkdir /root/away
-	mv "$modules"/* /root/away/
-	depmod
-	modprobe vfio-pci
-	check "there is no /dev/iommu" test ! -e /dev/iommu
-}
-without_iommud remove_modules
-check "LedgerState says it" starts_with unavailable "$(iommud_property LedgerState)"
-check "GuardState says it" starts_with unavailable "$(iommud_property GuardState)"
-check "iommuctl doctor says it" says /dev/iommu iommuctl doctor
-iommuctl tenant create acme --limit $limit
-check "a machine that wants it is refused, with that reason" refused_with /dev/iommu virsh start acme-1
-check "and leaves nothing" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes) == 0 ]]'
-virsh undefine acme-1 >/dev/null
-write_domain '' '' '' acme-1 $first 256 acme "${nvme[0]}"
-check "one with VFIO of the old kind starts" virsh start acme-1
-check "and is in the books" test "$(machine_number acme-1 pinned_bytes)" -ge $memory
-check "and stops" virsh destroy acme-1
-check "nothing is left" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes) == 0 ]] && nothing_pinned'
-check "the tenant can be deleted" iommuctl tenant delete acme
 
 check "the kernel did not complain" fails grep -E 'WARNING:|BUG:|refcount' <(dmesg)
 finish

@@ -58,7 +58,7 @@ pack_run() {
 hardware() {
 	local i port=0
 	machine=(
-		-M q35,accel=tcg,kernel-irqchip=split -cpu max,la57=off -smp 2 -m 4G
+		-M q35,accel=tcg,kernel-irqchip=split -cpu max,la57=off -m 4G
 		-nodefaults -no-user-config -display none -no-reboot
 		-device intel-iommu,intremap=on,device-iotlb=on
 		-drive "if=none,id=root,file=$image/disk,format=raw,snapshot=on,cache=unsafe"
@@ -69,6 +69,11 @@ hardware() {
 		-device virtio-rng-pci,bus=pcie.0,addr=5
 		-device edu,bus=pcie.0,addr=10
 	)
+	if [[ $count_instructions ]]; then
+		machine+=(-smp 1 -icount shift=0,sleep=off)
+	else
+		machine+=(-smp 2)
+	fi
 	if [[ -e $scratch/project.tar ]]; then
 		machine+=(-drive "if=none,id=project,file=$scratch/project.tar,format=raw,readonly=on"
 			-device virtio-blk-pci,bus=pcie.0,addr=6,drive=project,serial=lab-project)
