@@ -210,16 +210,21 @@ static bool have_kprobes(void)
 static bool fits(const struct bpf_program *program, const Types *types, const LedgerReport *report,
                  bool lsm)
 {
-    const char *section = bpf_program__section_name(program);
+    const char *section = bpf_program__section_name(program), *name = bpf_program__name(program);
     const char *target = strchr(section, '/');
 
+    if (g_str_has_prefix(name, "ledger_alone_") && report->guarding)
+        return false;
+    /* Asked about every capability on the host, and of no use where a point refuses before. */
+    if (g_str_has_prefix(name, "guard_capable") && report->exact)
+        return false;
     if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
         return types_have(types, target + 1);
     if (g_str_has_prefix(section, "lsm"))
         return report->guarding && lsm;
     if (g_str_has_prefix(section, "kprobe/"))
         return report->guarding && !report->exact && types_have(types, target + 1);
-    if (g_str_has_prefix(bpf_program__name(program), "point_"))
+    if (g_str_has_prefix(name, "point_"))
         return report->exact;
     if (g_str_has_prefix(section, "fmod_ret/"))
         return report->guarding && !lsm && types_have(types, target + 1);
@@ -499,7 +504,7 @@ int ledger_configure(Ledger *ledger, const LedgerOptions *options)
 {
     struct ledger_config config = {
         .guard = ledger->report.guarding ? options->guard : LEDGER_GUARD_OFF,
-        .flags = options->flags,
+        .flags = options->flags | (ledger->report.exact ? LEDGER_CONFIG_EXACT : 0),
         .vfio_major = vfio_major(),
         .max_pages = ledger->maps[MAP_PAGES].max_entries,
         .max_objects = ledger->maps[MAP_OBJECTS].max_entries,

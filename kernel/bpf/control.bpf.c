@@ -57,10 +57,13 @@ int control_register(struct ledger_register *args)
     if (!context)
         return -ENOMEM;
     context->tenant = args->tenant;
+    /* Now, so that nobody maps for the earlier tenant what is moved below. */
+    note_change();
     move.context = context->serial;
     move.tenant = args->tenant;
     bpf_for_each_map_elem(&pages, move_range, &move, 0);
     context->flags = args->flags;
+    note_change();
     args->ret_serial = context->serial;
     args->ret_context = ictx;
     return 0;
@@ -187,15 +190,23 @@ static __always_inline int name_machine(struct ledger_name *args, struct ledger_
     return 0;
 }
 
-/* Makes a process known: its role, or the machine and the tenant that it belongs to. */
-SEC("syscall")
-int control_name(struct ledger_name *args)
+static __always_inline int name_process(struct ledger_name *args)
 {
     struct ledger_process *process = get_process(args->tgid, args->start);
 
     if (args->role != LEDGER_ROLE_USER)
         return name_role(args, process);
     return args->machine ? name_machine(args, process) : name_client(args, process);
+}
+
+/* Makes a process known: its role, or the machine and the tenant that it belongs to. */
+SEC("syscall")
+int control_name(struct ledger_name *args)
+{
+    int r = name_process(args);
+
+    note_change();
+    return r;
 }
 
 SEC("syscall")

@@ -109,22 +109,16 @@ static __always_inline void name_ids(__u32 nr, const union argument *a, struct n
     }
 }
 
-/* Marks the thread as being in an ioctl that was let through, and for whom. */
-static __always_inline struct call *begin_call(__u64 ictx, __u32 tenant, __u32 owner, __u32 command,
-                                               bool checked)
+/* The thread begins an ioctl, as the one who identify() says it is. */
+static __always_inline void begin_call(struct call *call, __u32 command, enum stage stage)
 {
-    struct call *call = get_call(true);
-
-    if (!call)
-        return NULL;
     lose(call);
-    call->context = ictx;
-    call->tenant = tenant;
-    call->owner = owner;
+    call->stage = call->owner == LEDGER_OWNER_SERVICE ? STAGE_SERVICE : stage;
     call->command = command;
     call->tampered = 0;
-    call->checked = checked;
-    return call;
+    call->id[0] = call->id[1] = call->id[2] = 0;
+    call->mapping = 0;
+    call->changing = 0;
 }
 
 static __always_inline bool makes_object(__u32 nr)
@@ -144,7 +138,7 @@ static __always_inline bool makes_object(__u32 nr)
 }
 
 /* An object of which the ledger could not know whose it is had better not be made. */
-static __noinline int reserve_object(struct call *call, __u32 serial)
+static __noinline int reserve_object(struct call *call)
 {
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
@@ -156,25 +150,30 @@ static __noinline int reserve_object(struct call *call, __u32 serial)
     if (has_room(*(volatile __s64 *)&counters->objects, options->max_objects,
                  owner ? owner->objects : 0))
         return 0;
-    return say_full(call, serial);
+    return say_full(call);
 }
 
-static __always_inline int guard_context(struct ledger_context *context, __u64 ictx, __u32 cmd,
+/*
+ * Whether the second look alone may check what the ioctl names: it then refuses what is not the
+ * caller's, before anything has come of it. These are the ones that come often.
+ */
+static __always_inline bool is_left_to_points(__u32 nr, const struct ledger_config *options)
+{
+    return options->flags & LEDGER_CONFIG_EXACT &&
+           (nr == NR_MAP || nr == NR_MAP_FILE || nr == NR_UNMAP || nr == NR_COPY);
+}
+
+static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cmd,
                                          unsigned long arg, struct ledger_config *options,
                                          bool may_sleep)
 {
-    __u32 nr = cmd & 0xff, size = argument_size(nr), owner, fault = 0;
-    __u32 tenant = context->tenant, flags = context->flags, serial = context->serial;
+    __u32 nr = cmd & 0xff, size = argument_size(nr), fault = 0;
     union argument argument = {};
     struct named named = {};
-    struct call *call;
-    bool service;
     int error;
 
-    owner = caller(tenant);
-    service = owner == LEDGER_OWNER_SERVICE;
-    if (!owner)
-        return refuse(owner, ictx, cmd, 0, -EACCES);
+    if (!call->owner)
+        return refuse(call->owner, ictx, cmd, 0, -EACCES);
     if (size && read_argument(&argument, size, arg, may_sleep))
         return -EFAULT;
     name_ids(nr, &argument, &named);
@@ -184,21 +183,21 @@ static __always_inline int guard_context(struct ledger_context *context, __u64 i
             return -EFAULT;
         named.id[2] = fault;
     }
-    call = begin_call(ictx, tenant, owner, cmd, !service);
-    if (!call)
-        return -ENOMEM;
-    if (!service) {
-        error = check_global(nr, &argument, flags, options->guard);
+    begin_call(call, cmd, STAGE_CHECKED);
+    if (call->stage == STAGE_CHECKED) {
+        error = check_global(nr, &argument, call->flags, options->guard);
         if (error)
-            return refuse(owner, ictx, cmd, 0, error);
+            return refuse(call->owner, ictx, cmd, 0, error);
         for (int i = 0; i < 3; i++) {
-            if (named.id[i] && may_name(ictx, named.id[i], owner))
-                return refuse(owner, ictx, cmd, named.id[i], -EACCES);
+            if (is_left_to_points(nr, options))
+                call->id[i] = named.id[i];
+            else if (named.id[i] && may_name(ictx, call->serial, named.id[i], call->owner))
+                return refuse(call->owner, ictx, cmd, named.id[i], -EACCES);
         }
     }
     if (named.maps)
-        return reserve(call, serial, named.offset, named.length);
-    return makes_object(nr) ? reserve_object(call, serial) : 0;
+        return reserve(call, named.offset, named.length);
+    return makes_object(nr) ? reserve_object(call) : 0;
 }
 
 /* The context behind one of the caller's file descriptors. 0: not one that the ledger knows. */
@@ -225,7 +224,6 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     __u32 nr = cmd & 0xff, owner, size;
     struct vfio_device_file *opened = file->private_data;
     struct ledger_device_key key = {};
-    struct ledger_context *context;
     struct ledger_device *device;
     union argument argument = {};
     struct call *call;
@@ -240,61 +238,63 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
         ictx = context_of_fd(argument.word[2]);
     else
         ictx = (__u64)BPF_CORE_READ(opened, iommufd);
-    context = bpf_map_lookup_elem(&contexts, &ictx);
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+    if (!is_guarded(ictx))
         /* A device that was admitted for a machine goes nowhere but into its tenant's IOMMUFD. */
         return device && nr == NR_BIND && current_role() != LEDGER_ROLE_SERVICE
                    ? refuse(current_owner(true), 0, cmd, 0, -EACCES)
                    : 0;
-    owner = caller(context->tenant);
-    if (owner == LEDGER_OWNER_SERVICE)
-        return begin_call(ictx, context->tenant, owner, cmd, false) ? 0 : -ENOMEM;
-    if (!owner || claim_device(&key, context->tenant, owner, nr == NR_BIND))
-        return refuse(owner, ictx, cmd, 0, -EACCES);
-    if (nr == NR_VFIO_MAP_OR_HOT_RESET)
-        return device && device->flags & LEDGER_DEVICE_RESET_SHARED
-                   ? refuse(owner, ictx, cmd, 0, -EACCES)
-                   : 0;
-    if (nr == NR_ATTACH && may_name(ictx, argument.word[2], owner))
-        return refuse(owner, ictx, cmd, argument.word[2], -EACCES);
-    call = begin_call(ictx, context->tenant, owner, cmd, true);
+    call = identify(ictx);
     if (!call)
         return -ENOMEM;
-    call->context = 0; /* no ioctl of the IOMMUFD itself, whose end would be seen */
-    return makes_object(nr) ? reserve_object(call, context->serial) : 0;
+    owner = call->owner;
+    if (owner != LEDGER_OWNER_SERVICE) {
+        if (!owner || claim_device(&key, call->tenant, owner, nr == NR_BIND))
+            return refuse(owner, ictx, cmd, 0, -EACCES);
+        if (nr == NR_VFIO_MAP_OR_HOT_RESET)
+            return device && device->flags & LEDGER_DEVICE_RESET_SHARED
+                       ? refuse(owner, ictx, cmd, 0, -EACCES)
+                       : 0;
+        if (nr == NR_ATTACH && may_name(ictx, call->serial, argument.word[2], owner))
+            return refuse(owner, ictx, cmd, argument.word[2], -EACCES);
+    }
+    begin_call(call, cmd, STAGE_DEVICE);
+    return call->stage == STAGE_DEVICE && makes_object(nr) ? reserve_object(call) : 0;
 }
 
 /* VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. */
 static __noinline int guard_group(__u32 cmd, __u32 fd)
 {
     __u64 ictx = context_of_fd(fd);
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    __u32 owner;
+    struct call *call;
 
-    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED))
+    if (!is_guarded(ictx))
         return 0;
-    owner = caller(context->tenant);
-    return owner == LEDGER_OWNER_SERVICE ? 0 : refuse(owner, ictx, cmd, 0, -EPERM);
+    call = identify(ictx);
+    if (!call)
+        return -ENOMEM;
+    return call->owner == LEDGER_OWNER_SERVICE ? 0 : refuse(call->owner, ictx, cmd, 0, -EPERM);
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
                                        bool may_sleep)
 {
     __u32 nr = cmd & 0xff, rdev;
-    struct ledger_context *context;
-    struct ledger_config *options;
+    struct ledger_config *options = get_config();
+    __u64 ictx = (__u64)file->private_data;
     union argument argument = {};
-    __u64 ictx;
+    struct call *call;
 
-    ictx = (__u64)file->private_data;
-    context = bpf_map_lookup_elem(&contexts, &ictx);
-    options = get_config();
     if (!options || !options->guard)
         return 0;
-    if (context)
-        return context->flags & LEDGER_CONTEXT_GUARDED
-                   ? guard_context(context, ictx, cmd, arg, options, may_sleep)
+    call = identify(ictx);
+    if (call) {
+        call->stage = STAGE_NONE;
+        return call->flags & LEDGER_CONTEXT_GUARDED
+                   ? guard_context(call, ictx, cmd, arg, options, may_sleep)
                    : 0;
+    }
+    if (is_guarded(ictx))
+        return -ENOMEM;
     if (nr == NR_GROUP_SET_CONTAINER)
         return read_argument(&argument, 4, arg, may_sleep) ? -EFAULT
                                                            : guard_group(cmd, argument.word[0]);

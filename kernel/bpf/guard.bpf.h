@@ -2,8 +2,12 @@
 /* The guard's rules: who may name what, and what follows when an argument was tampered with. */
 #pragma once
 
+#include "caller.bpf.h"
 #include "pages.bpf.h"
 #include "xarray.bpf.h"
+
+/* The bytes of a mapping that may be; nothing, and anything longer, the kernel refuses. */
+#define LONGEST (1ull << 56)
 
 /* The lower bytes of the ioctls' numbers; their type is ';' for iommufd and VFIO alike. */
 #define IOCTL_TYPE 0x3b00
@@ -52,21 +56,16 @@ union argument {
  * the id stands for is read from the kernel's table: an id that is free is left to the kernel to
  * answer, and an object that the ledger has missed is nobody's until a walk has found its owner.
  */
-static __noinline int may_name(__u64 ictx, __u32 id, __u32 owner_id)
+static __noinline int may_name(__u64 ictx, __u32 serial, __u32 id, __u32 owner_id)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    struct iommufd_ctx *kernels = (struct iommufd_ctx *)ictx;
-    struct ledger_object_key key = {.id = id};
+    struct ledger_object_key key = {.context = serial, .id = id};
     struct ledger_owner *owner, *other;
     struct ledger_object *entry;
     __u64 object, span;
 
-    if (!context)
-        return 0;
-    object = object_at((__u64)BPF_CORE_READ(kernels, objects.xa_head), id, &span);
+    object = object_at(table_of(ictx), id, &span);
     if (!object || object == XARRAY_RESERVED)
         return 0;
-    key.context = context->serial;
     entry = bpf_map_lookup_elem(&objects, &key);
     if (!entry || entry->object != object)
         return -EACCES;
@@ -129,22 +128,6 @@ static __noinline int claim_device(const struct ledger_device_key *key, __u32 te
         return -EACCES;
     device->owner = owner_id;
     return 0;
-}
-
-/* The owner that calls, joined to the context's tenant: or the service; 0: a stranger to it. */
-__noinline __u32 caller(__u32 tenant)
-{
-    __u32 id = current_owner(true);
-    struct ledger_owner *owner;
-
-    if (id == LEDGER_OWNER_SERVICE)
-        return id;
-    owner = get_owner(id);
-    if (!owner)
-        return LEDGER_OWNER_NONE;
-    if (!owner->tenant)
-        COMPARE_AND_SWAP(&owner->tenant, 0, tenant);
-    return owner->tenant == tenant ? id : LEDGER_OWNER_NONE;
 }
 
 /* What no single machine may do to an IOMMUFD that others use as well. */
@@ -214,16 +197,16 @@ static __always_inline bool has_room(__s64 entries, __u32 max, __s64 own)
     return own < (__s64)max - entries;
 }
 
-static __noinline int say_full(struct call *call, __u32 serial)
+static __noinline int say_full(const struct call *call)
 {
     struct report report = {
         .kind = LEDGER_EVENT_FULL,
         .error = -ENOMEM,
-        .context = serial,
     };
 
     if (!call)
         return -ENOMEM;
+    report.context = call->serial;
     report.command = call->command;
     report.tenant = call->tenant;
     report.owner = call->owner;
@@ -232,9 +215,9 @@ static __noinline int say_full(struct call *call, __u32 serial)
 }
 
 /* Takes the mapping's pages from the tenant before anything is pinned. */
-static __noinline int reserve(struct call *call, __u32 serial, __u64 offset, __u64 length)
+static __noinline int reserve(struct call *call, __u64 offset, __u64 length)
 {
-    struct report report = {.kind = LEDGER_EVENT_LIMIT, .context = serial};
+    struct report report = {.kind = LEDGER_EVENT_LIMIT};
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
     struct ledger_owner *owner;
@@ -242,20 +225,20 @@ static __noinline int reserve(struct call *call, __u32 serial, __u64 offset, __u
 
     if (!call || !counters || !options)
         return -ENOMEM;
-    /* The kernel refuses such lengths itself. */
-    if (!length || length > (1ull << 56))
+    if (!length || length > LONGEST)
         return 0;
     bytes = (length + (offset & (LEDGER_PAGE_SIZE - 1)) + LEDGER_PAGE_SIZE - 1) &
             ~(LEDGER_PAGE_SIZE - 1);
     owner = get_owner(call->owner);
     if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
                   owner ? owner->pages : 0))
-        return say_full(call, serial);
+        return say_full(call);
     report.error = tenant_reserve(call->tenant, bytes, &left);
     if (!report.error) {
         call->reserved = bytes;
         return 0;
     }
+    report.context = call->serial;
     report.asked = bytes;
     report.left = left;
     report.command = call->command;

@@ -13,95 +13,88 @@
  * to its own code, and the event tells iommud to clean up. Whether the call itself still takes
  * effect depends on the kernel (see points.bpf.c, probes.bpf.c and guard_capability()).
  */
-static __noinline int tampered(struct call *call, __u32 context, __u32 id, __u64 asked,
-                               __u64 checked)
+static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, __u64 checked)
 {
+    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    struct call *call = get_call(true);
     struct report report = {
         .kind = LEDGER_EVENT_TAMPERED,
         .asked = asked,
         .left = checked,
-        .context = context,
         .id = id,
+        .owner = owner,
     };
 
     if (!call || call->tampered)
         return -EACCES;
     call->tampered = 1;
     report.command = call->command;
-    report.tenant = call->tenant;
-    report.owner = call->owner;
+    if (context) {
+        report.context = context->serial;
+        report.tenant = context->tenant;
+    }
     COUNT(tampered);
     bpf_send_signal(SIGKILL);
     send_event(&report);
     return -EACCES;
 }
 
+/* Whether the first look has seen the same id, and left it to the second. */
+static __always_inline bool was_named(const struct call *call, __u32 id)
+{
+    return id && (id == call->id[0] || id == call->id[1] || id == call->id[2]);
+}
+
 /*
  * What is not to be. Who had another argument checked is killed; and so is everybody where the
  * kernel does not let it be refused. Else it is refused, as the first look would have done.
  */
-static __noinline int stop(struct call *call, __u64 ictx, __u32 id, __u32 owner, bool exact)
+static __noinline int stop(__u64 ictx, __u32 id, __u32 owner, bool exact)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    struct call *call = get_call(true);
 
     if (!call)
         return -ENOMEM;
-    if (exact && !call->checked)
+    if (exact && (!call->stage || was_named(call, id)))
         return refuse(owner, ictx, call->command, id, -EACCES);
-    call->owner = owner;
-    if (context)
-        call->tenant = context->tenant;
-    return tampered(call, context ? context->serial : 0, id, 0, 0);
-}
-
-static __always_inline bool is_guarded(const struct ledger_context *context)
-{
-    return context && context->flags & LEDGER_CONTEXT_GUARDED;
+    return tampered(ictx, id, owner, 0, 0);
 }
 
 static __noinline int check_object(__u64 ictx, __u32 id, bool exact)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    struct call *call;
-    __u32 owner;
+    struct call *call = identify_inside(ictx);
 
-    if (!is_guarded(context))
-        return 0;
-    call = get_call(true);
     if (!call)
-        return -ENOMEM;
-    owner = call->checked ? call->owner : caller(context->tenant);
-    if (owner == LEDGER_OWNER_SERVICE || !may_name(ictx, id, owner))
+        return is_guarded(ictx) ? -ENOMEM : 0;
+    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || call->owner == LEDGER_OWNER_SERVICE ||
+        !may_name(ictx, call->serial, id, call->owner))
         return 0;
-    return stop(call, ictx, id, owner, exact);
+    return stop(ictx, id, call->owner, exact);
 }
 
-/* What is mapped has to have been reserved, and is now, if the first look was skipped. */
+/* What is mapped has to have been reserved, and is now, if the first look was skipped. Where to is
+ * noted, which the range itself does not say when it comes. */
 static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool exact)
 {
     __u64 bytes = (start & (LEDGER_PAGE_SIZE - 1)) + length;
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    struct call *call;
+    struct call *call = identify_inside(ictx);
     int error;
 
-    if (!is_guarded(context) || length > (1ull << 56))
-        return 0;
-    call = get_call(true);
     if (!call)
-        return -ENOMEM;
-    if (bytes <= call->reserved)
+        return is_guarded(ictx) ? -ENOMEM : 0;
+    call->mapping = ictx;
+    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
+        bytes <= call->reserved)
         return 0;
-    if (call->checked) {
-        tampered(call, context->serial, 0, bytes, call->reserved);
+    if (call->stage == STAGE_CHECKED) {
+        tampered(ictx, 0, call->owner, bytes, call->reserved);
         return -EDQUOT;
     }
-    call->owner = caller(context->tenant);
     if (call->owner == LEDGER_OWNER_SERVICE)
         return 0;
-    call->tenant = context->tenant;
-    error = reserve(call, context->serial, start, length);
+    error = reserve(call, start, length);
     if (error && !exact)
-        tampered(call, context->serial, 0, bytes, 0);
+        tampered(ictx, 0, call->owner, bytes, 0);
     return error;
 }
 
@@ -109,34 +102,33 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool e
  * for a machine goes nowhere but into its tenant's IOMMUFD. */
 static __noinline int check_bind(__u64 ictx, __u64 device, bool exact)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
     struct ledger_device_key key = {};
+    struct call *call;
     __u32 owner;
 
     name_device((struct device *)device, &key);
-    if (!is_guarded(context)) {
+    if (!is_guarded(ictx)) {
         if (!bpf_map_lookup_elem(&devices, &key) || current_role() == LEDGER_ROLE_SERVICE)
             return 0;
         owner = current_owner(true);
     } else {
-        owner = caller(context->tenant);
-        if (owner == LEDGER_OWNER_SERVICE || !claim_device(&key, context->tenant, owner, true))
+        call = identify_inside(ictx);
+        if (!call)
+            return -ENOMEM;
+        owner = call->owner;
+        if (owner == LEDGER_OWNER_SERVICE || !claim_device(&key, call->tenant, owner, true))
             return 0;
     }
-    return stop(get_call(true), ictx, 0, owner, exact);
+    return stop(ictx, 0, owner, exact);
 }
 
-/* An ioctl as a whole. */
+/* An ioctl as a whole: those that name what no other point sees, or nothing at all. */
 static __noinline int check_call(__u64 ictx, __u32 command, const void *argument, bool exact)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
     union argument copy = {};
     struct call *call;
-    __u32 owner;
     int error;
 
-    if (!is_guarded(context))
-        return 0;
     switch (command & 0xff) {
     case NR_DESTROY:
         bpf_probe_read_kernel(&copy, 8, argument);
@@ -150,15 +142,16 @@ static __noinline int check_call(__u64 ictx, __u32 command, const void *argument
     default:
         return 0;
     }
-    error = check_global(command & 0xff, &copy, context->flags, LEDGER_GUARD_KNOWN);
-    if (!error)
+    call = identify_inside(ictx);
+    if (!call)
+        return is_guarded(ictx) ? -ENOMEM : 0;
+    if (!(call->flags & LEDGER_CONTEXT_GUARDED))
         return 0;
-    owner = caller(context->tenant);
-    if (owner == LEDGER_OWNER_SERVICE)
+    error = check_global(command & 0xff, &copy, call->flags, LEDGER_GUARD_KNOWN);
+    if (!error || call->owner == LEDGER_OWNER_SERVICE)
         return 0;
-    call = get_call(true);
-    if (call && !call->checked)
+    if (!call->stage)
         call->command = command;
-    stop(call, ictx, 0, owner, exact);
+    stop(ictx, 0, call->owner, exact);
     return error;
 }

@@ -72,6 +72,7 @@ __noinline int close_context(__u64 ictx)
     serial = context->serial;
     bpf_loop(context->max_id, forget_object, &serial, 0);
     bpf_map_delete_elem(&contexts, &ictx);
+    note_change();
     return 0;
 }
 
@@ -86,6 +87,7 @@ int BPF_PROG(ledger_open, struct inode *inode, struct file *filp, int ret)
     /* Whatever is known about this address is about a context whose end was missed. */
     close_context(ictx);
     make_context(ictx);
+    note_change();
     return 0;
 }
 
@@ -101,54 +103,66 @@ int BPF_PROG(ledger_release, struct inode *inode, struct file *filp)
     return 0;
 }
 
-SEC("fentry/iommufd_fops_ioctl")
-int BPF_PROG(ledger_ioctl, struct file *filp, unsigned int cmd)
-{
-    struct call *call = get_call(true);
-
-    if (!call)
-        return 0;
-    call->context = (__u64)filp->private_data;
-    call->command = cmd;
-    call->removing = 0;
-    return 0;
-}
-
+/* The end of every ioctl. */
 SEC("fexit/iommufd_fops_ioctl")
 int BPF_PROG(ledger_ioctl_done, struct file *filp, unsigned int cmd, unsigned long arg, long ret)
 {
-    struct call *call = get_call(false);
-    struct ledger_context *context;
+    __u64 ictx = (__u64)filp->private_data;
+    __u32 nr = cmd & 0xff;
+    bool maps = nr == NR_MAP || nr == NR_MAP_FILE || nr == NR_COPY;
+    struct call *call = get_call(false), *known = NULL;
     struct ledger_book *book;
 
+    if (call && ret)
+        refund(call);
+    else if (call)
+        lose(call); /* nothing is left to lose, unless a hook was skipped */
+    if (!ret && (maps || nr == NR_UNMAP))
+        known = identify_inside(ictx);
+    book = known ? get_book(known->serial, known->maker) : NULL;
+    if (book)
+        __sync_fetch_and_add(maps ? &book->maps : &book->unmaps, 1);
     if (!call)
         return 0;
-    if (ret)
-        refund(call);
-    else
-        lose(call); /* nothing is left to lose, unless a hook was skipped */
-    context = get_context((void *)call->context);
-    if (context && !ret) {
-        switch (cmd & 0xff) {
-        case NR_MAP:
-        case NR_MAP_FILE:
-        case NR_COPY:
-            book = get_book(context->serial, current_owner(true));
-            if (book)
-                __sync_fetch_and_add(&book->maps, 1);
-            break;
-        case NR_UNMAP:
-            book = get_book(context->serial, current_owner(true));
-            if (book)
-                __sync_fetch_and_add(&book->unmaps, 1);
-            break;
-        }
-    }
-    call->context = 0;
+    call->stage = STAGE_NONE;
     call->command = 0;
-    call->checked = 0;
     call->tampered = 0;
+    call->mapping = 0;
+    call->changing = 0;
     return 0;
+}
+
+/* It moves what is charged from one process to another, range by range. */
+SEC("fentry/iommufd_ioas_change_process")
+int BPF_PROG(ledger_change_process, struct iommufd_ucmd *ucmd)
+{
+    struct call *call = identify_inside((__u64)ucmd->ictx);
+
+    if (call)
+        call->changing = 1;
+    return 0;
+}
+
+/* Where to is mapped, if there is no guard that notes it (check_length()). */
+static __always_inline int note_mapping(const struct iommufd_ctx *ictx)
+{
+    struct call *call = identify_inside((__u64)ictx);
+
+    if (call)
+        call->mapping = (__u64)ictx;
+    return 0;
+}
+
+SEC("fentry/iopt_map_user_pages")
+int BPF_PROG(ledger_alone_map_user, struct iommufd_ctx *ictx)
+{
+    return note_mapping(ictx);
+}
+
+SEC("fentry/iopt_map_file_pages")
+int BPF_PROG(ledger_alone_map_file, struct iommufd_ctx *ictx)
+{
+    return note_mapping(ictx);
 }
 
 SEC("fexit/_iommufd_object_alloc")
@@ -262,33 +276,36 @@ int BPF_PROG(ledger_object_removed, struct iommufd_ctx *ictx, struct iommufd_obj
 }
 
 /* A memory range: what it counts, and what was reserved for it. */
-static __always_inline int add_pages(struct iopt_pages *range)
+static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
 {
-    struct ledger_pages new = {};
-    struct ledger_context *context;
-    struct ledger_owner *owner;
     struct ledger_state *counters = get_state();
+    struct call *call = get_call(false);
+    struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
+    struct ledger_owner *owner;
     struct ledger_book *book;
-    struct call *call;
     __u64 key = (__u64)range;
 
-    if (is_error(range) || !counters)
+    if (!counters)
         return 0;
-    new.bytes = BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT;
-    new.owner = current_owner(true);
-    call = get_call(false);
-    context = call ? get_context((void *)call->context) : NULL;
-    if (context) {
-        new.context = context->serial;
-        new.tenant = context->tenant;
-        tenant_add(new.tenant, (__s64)(new.bytes - call->reserved));
+    call = call ? identify_inside(call->mapping) : NULL;
+    if (call) {
+        new.context = call->serial;
+        new.tenant = call->tenant;
+        new.owner = call->maker;
+        if (new.bytes != call->reserved)
+            tenant_add(new.tenant, (__s64)(new.bytes - call->reserved));
         call->reserved = 0;
+    } else {
+        new.owner = current_owner(true);
     }
-    forget_pages(key);
     if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST)) {
-        tenant_lose(new.tenant, new.bytes);
-        __sync_fetch_and_add(&counters->lost_pages, 1);
-        return 0;
+        /* Is it full, or has it an older range at this address, whose end was missed? */
+        forget_pages(key);
+        if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST)) {
+            tenant_lose(new.tenant, new.bytes);
+            __sync_fetch_and_add(&counters->lost_pages, 1);
+            return 0;
+        }
     }
     __sync_fetch_and_add(&counters->pages, 1);
     owner = get_owner(new.owner);
@@ -304,18 +321,20 @@ SEC("fexit/iopt_alloc_user_pages")
 int BPF_PROG(ledger_user_pages, void *uptr, unsigned long length, bool writable,
              struct iopt_pages *range)
 {
-    return add_pages(range);
+    return is_error(range) ? 0 : add_pages(range, range->npages);
 }
 
 /* It has four arguments, or five since 7.2; what it returns is asked for, not counted to. */
 SEC("fexit/iopt_alloc_file_pages")
 int BPF_PROG(ledger_file_pages)
 {
+    struct iopt_pages *range;
     __u64 returned;
 
     if (bpf_get_func_ret(ctx, &returned))
         return 0;
-    return add_pages((struct iopt_pages *)returned);
+    range = (struct iopt_pages *)returned;
+    return is_error(range) ? 0 : add_pages(range, BPF_CORE_READ(range, npages));
 }
 
 /* Until 6.12 there was no other kind than of user memory. */
@@ -323,7 +342,7 @@ SEC("fexit/iopt_alloc_pages")
 int BPF_PROG(ledger_pages_6_12, void *uptr, unsigned long length, bool writable,
              struct iopt_pages *range)
 {
-    return add_pages(range);
+    return is_error(range) ? 0 : add_pages(range, range->npages);
 }
 
 /* kref is the first member of struct iopt_pages. */
@@ -334,6 +353,19 @@ int BPF_PROG(ledger_release_pages, void *kref)
     return 0;
 }
 
+/* CHANGE_PROCESS charges the new process through a structure on its stack; anything else that is
+ * not in the map is a range that found it full, or that is older than the ledger. */
+static __noinline int update_unknown(struct iopt_pages *range, __s64 delta)
+{
+    struct task_struct *task = BPF_CORE_READ(range, source_task);
+    struct ledger_process *process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
+    struct call *call = get_call(false);
+    struct ledger_context *context = call ? get_context((void *)call->context) : NULL;
+
+    return book_pages(context ? context->serial : 0, process ? process->owner : LEDGER_OWNER_NONE,
+                      context ? context->tenant : 0, delta);
+}
+
 /*
  * The kernel's one place of accounting. A charge counts when it succeeded. What is uncharged is
  * unpinned whatever is returned: a dead process's pages give -EINVAL.
@@ -341,41 +373,29 @@ int BPF_PROG(ledger_release_pages, void *kref)
 static __always_inline int update_pinned(struct iopt_pages *range, unsigned long npages, bool inc,
                                          int ret)
 {
-    __u64 key = (__u64)range;
+    __u64 key = (__u64)range, is, was;
     struct ledger_pages *entry;
-    struct ledger_context *context;
-    struct ledger_process *process;
-    struct task_struct *task;
     struct call *call;
-    __s64 delta = inc ? (__s64)npages : -(__s64)npages;
-    __u64 is, was;
     __u32 owner;
 
     if (inc && ret)
         return 0;
-    call = get_call(false);
     entry = bpf_map_lookup_elem(&pages, &key);
-    if (!entry) {
-        /* CHANGE_PROCESS charges the new process through a structure on its stack; anything
-         * else is a range that found the map full, or that is older than the ledger. */
-        task = BPF_CORE_READ(range, source_task);
-        process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
-        context = call ? get_context((void *)call->context) : NULL;
-        return book_pages(context ? context->serial : 0,
-                          process ? process->owner : LEDGER_OWNER_NONE,
-                          context ? context->tenant : 0, delta);
-    }
-    if (!inc && call && (call->command & 0xff) == NR_CHANGE_PROCESS) {
-        /* The old process is uncharged, the pages stay pinned and belong to the caller now. */
-        owner = entry->owner;
-        move_pages(entry, current_owner(true));
-        return book_pages(entry->context, owner, entry->tenant, delta);
-    }
+    if (!entry)
+        return update_unknown(range, inc ? (__s64)npages : -(__s64)npages);
     /* What there is now, not what has changed: a walk may have seen it, and mended the entry, since
      * the kernel has changed its own count. */
-    is = BPF_CORE_READ(range, npinned);
+    is = range->npinned;
     was = __sync_lock_test_and_set(&entry->charged, is);
-    return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
+    if (is != was)
+        return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
+    call = get_call(false);
+    if (inc || !call || !call->changing)
+        return 0;
+    /* The old process is uncharged, the pages stay pinned and belong to the caller now. */
+    owner = entry->owner;
+    move_pages(entry, current_owner(true));
+    return book_pages(entry->context, owner, entry->tenant, -(__s64)npages);
 }
 
 SEC("fexit/iopt_pages_update_pinned")

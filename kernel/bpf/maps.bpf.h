@@ -116,16 +116,36 @@ struct {
     __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-/* What a thread is in the middle of. */
+/* What a thread is in the middle of, once the guard has let it through. */
+enum stage {
+    STAGE_NONE = 0,
+    STAGE_SERVICE, /* an ioctl of iommud's own */
+    STAGE_CHECKED, /* an ioctl whose argument was looked at */
+    STAGE_DEVICE,  /* the same of a device: its end will not be seen */
+};
+
+/*
+ * Who a thread is to the IOMMUFD that it used last, and what it is in the middle of. To look up who
+ * it is is much of what a check costs, and it is the same the next time, unless something has
+ * changed since (struct ledger_state).
+ */
 struct call {
-    __u64 context;  /* address of the IOMMUFD that the ioctl is for */
+    __u64 context; /* address of that IOMMUFD; 0: of none */
+    __u32 changes;
+    __u32 serial;
+    __u32 tenant;
+    __u32 flags; /* enum ledger_context_flags */
+    __u32 owner; /* one of the tenant's, or the service; 0: it is a stranger there */
+    __u32 maker; /* the same, but also of a stranger */
+
+    __u32 stage; /* enum stage */
+    __u32 command;
+    __u32 tampered;
+    __u32 id[3];    /* that the argument names, and that only the second look checks */
+    __u64 mapping;  /* address of the IOMMUFD that is being mapped into */
     __u64 reserved; /* bytes that a mapping may take, taken from the tenant already */
     __u64 removing; /* address of the object that is being destroyed */
-    __u32 command;
-    __u32 tenant;
-    __u32 owner;
-    __u32 checked; /* the guard has let this ioctl through */
-    __u32 tampered;
+    __u32 changing; /* it moves what is charged from another process to itself */
     __u32 pad;
 };
 
@@ -239,6 +259,12 @@ static __noinline struct ledger_book *get_book(__u32 context, __u32 owner)
     if (!book)
         COUNT(lost_books);
     return book;
+}
+
+/* What threads know about themselves is to be looked up anew. After the change. */
+static __always_inline void note_change(void)
+{
+    COUNT(changes);
 }
 
 /* Adds to what a tenant has mapped, without a look at its limit; negative bytes give back. */

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 3
+#define LEDGER_LAYOUT 4
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -64,6 +64,7 @@ enum ledger_guard_mode {
 
 enum ledger_config_flags {
     LEDGER_CONFIG_NO_OPEN = 1 << 0, /* a machine may not open /dev/iommu itself */
+    LEDGER_CONFIG_EXACT = 1 << 1,   /* what iommufd has copied is checked where it can be refused */
 };
 
 enum ledger_device_flags {
@@ -100,8 +101,10 @@ struct ledger_config {
 struct ledger_state {
     __u32 contexts; /* serial numbers given out */
     __u32 owners;   /* owners given out, less LEDGER_OWNER_FIRST */
-    __s64 pages;    /* entries in "pages" */
-    __s64 objects;  /* entries in "objects" */
+    __u32 changes;  /* in who is who: what threads know about themselves is old then */
+    __u32 pad;
+    __s64 pages;   /* entries in "pages" */
+    __s64 objects; /* entries in "objects" */
     __u64 lost_contexts;
     __u64 lost_objects;
     __u64 lost_pages;
@@ -339,8 +342,8 @@ enum ledger_row_kind {
     LEDGER_ROW_RESERVED, /* an id whose object is in the making */
     LEDGER_ROW_AREA,
     LEDGER_ROW_PENDING, /* an area that is being mapped: its range can't be reached from it yet */
-    LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
-    LEDGER_ROW_TYPE1,  /* a mapping of VFIO's own */
+    LEDGER_ROW_DMABUF,  /* an area that shows a device's memory: nothing is pinned or counted */
+    LEDGER_ROW_TYPE1,   /* a mapping of VFIO's own */
 };
 struct ledger_walk {
     __u64 context; /* address */

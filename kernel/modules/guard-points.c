@@ -20,6 +20,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/preempt.h>
+#include <uapi/linux/iommufd.h>
 
 #include "guard-points.h"
 #include "iommufd_private.h"
@@ -34,7 +35,8 @@ int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
 
-/* An ioctl's argument, copied and checked for its form. */
+/* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
+ * and of the one that names an object by another way. */
 noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
 	barrier();
@@ -70,9 +72,19 @@ noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, uns
 		error;                                                         \
 	})
 
+/* What the others do passes one of the points below, and each question costs something. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
-	return ASK(iommud_guard_call, ictx, cmd, argument);
+	switch (cmd) {
+	case IOMMU_DESTROY:
+	case IOMMU_OPTION:
+	case IOMMU_VFIO_IOAS:
+#ifdef IOMMU_IOAS_CHANGE_PROCESS
+	case IOMMU_IOAS_CHANGE_PROCESS:
+#endif
+		return ASK(iommud_guard_call, ictx, cmd, argument);
+	}
+	return 0;
 }
 
 struct iommufd_object *__real_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
