@@ -136,39 +136,8 @@ uint64_t books_missed(Books *books)
 
 /* ---- looks ---- */
 
-/* For a tenant that counts unique bytes: what its machines have mapped more than once does not
- * count twice. Nothing may have been given back since `before`. */
-static void give_credit(Books *books, const TenantLife *life, const struct ledger_tenant *before)
-{
-    uint64_t twice = 0;
-    for (size_t i = 0; i < books->n_truths; i++) {
-        const LedgerTruth *truth = &books->truths[i];
-        if (truth->tenant == life->number)
-            twice += truth->mapped - truth->mapped_unique;
-    }
-    (void)ledger_set_credit(books->ledger, life->number, twice, before->releases);
-}
-
-/* What tenants had before a look, of those that count unique bytes: number -> ledger_tenant. */
-static GHashTable *note_tenants(Books *books)
-{
-    GHashTable *before = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    GHashTableIter iter;
-    void *number;
-    void *life;
-    struct ledger_tenant tenant;
-    g_hash_table_iter_init(&iter, books->tenants);
-    while (g_hash_table_iter_next(&iter, &number, &life)) {
-        if (((TenantLife *)life)->tenant->config->count == COUNT_UNIQUE &&
-            ledger_tenant(books->ledger, GPOINTER_TO_UINT(number), &tenant) >= 0)
-            g_hash_table_insert(before, life, g_memdup2(&tenant, sizeof(tenant)));
-    }
-    return before;
-}
-
 void books_reconcile(Books *books)
 {
-    g_autoptr(GHashTable) before = note_tenants(books);
     LedgerDrift drift;
     LedgerTruth *truths;
     size_t n;
@@ -183,12 +152,6 @@ void books_reconcile(Books *books)
     books->look_cost = books->looked - began;
     books->missed = missed;
     books->drift = drift.drift * PAGE;
-    GHashTableIter iter;
-    void *life;
-    void *tenant;
-    g_hash_table_iter_init(&iter, before);
-    while (g_hash_table_iter_next(&iter, &life, &tenant))
-        give_credit(books, life, tenant);
     if (drift.drift > 0)
         journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &books->drift},
                       "The ledger was off by %" PRIu64 " bytes and is right again.", books->drift);

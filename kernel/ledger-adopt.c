@@ -12,7 +12,7 @@
 
 #include "kernel/process.h"
 
-/* The last says how many numbers the others use. */
+/* The ranges before the tenants; the last says how many numbers the others use. */
 static const enum ledger_map_id copied[] = {
     MAP_CONTEXTS, MAP_OBJECTS,  MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_BOOKS,
     MAP_TENANTS,  MAP_MACHINES, MAP_CGROUPS, MAP_DEVICES,   MAP_STATE,
@@ -22,12 +22,44 @@ typedef struct {
     const Ledger *to;
     enum ledger_map_id map;
     int64_t n;
+    GHashTable *places; /* that ranges had in common */
+    GHashTable *more;   /* tenant -> bytes that count, now that each counts for itself */
 } Copy;
+
+/* Who holds a place may change before the copy is at work: none is taken along, until the next walk
+ * finds anew what is the same memory. */
+static void leave_place(Copy *copy, struct ledger_pages *range)
+{
+    uint64_t *more;
+
+    if (range->place && !g_hash_table_add(copy->places, GUINT_TO_POINTER(range->place))) {
+        more = g_hash_table_lookup(copy->more, GUINT_TO_POINTER(range->tenant));
+        if (!more) {
+            more = g_new0(uint64_t, 1);
+            g_hash_table_insert(copy->more, GUINT_TO_POINTER(range->tenant), more);
+        }
+        *more += range->bytes;
+    }
+    range->place = 0;
+}
 
 static int copy_entry(const void *key, const void *value, void *data)
 {
     Copy *copy = data;
+    struct ledger_tenant tenant;
+    struct ledger_pages range;
+    const uint64_t *more;
 
+    if (copy->map == MAP_PAGES) {
+        range = *(const struct ledger_pages *)value;
+        leave_place(copy, &range);
+        value = &range;
+    } else if (copy->map == MAP_TENANTS) {
+        tenant = *(const struct ledger_tenant *)value;
+        more = g_hash_table_lookup(copy->more, GUINT_TO_POINTER(*(const uint32_t *)key));
+        tenant.mapped += more ? *more : 0;
+        value = &tenant;
+    }
     /* What finds no room is as if it had been missed. */
     if (!ledger_put(copy->to, copy->map, key, value))
         copy->n++;
@@ -36,13 +68,15 @@ static int copy_entry(const void *key, const void *value, void *data)
 
 static int copy_books(const Ledger *from, const Ledger *to)
 {
+    g_autoptr(GHashTable) places = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) more = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     const uint32_t zero = 0;
     struct ledger_state state;
     int64_t ranges = 0, objects = 0;
     int r = 0;
 
     for (size_t i = 0; !r && i < G_N_ELEMENTS(copied); i++) {
-        Copy copy = {.to = to, .map = copied[i]};
+        Copy copy = {.to = to, .map = copied[i], .places = places, .more = more};
 
         r = ledger_each(from, copied[i], copy_entry, &copy);
         if (copied[i] == MAP_PAGES)

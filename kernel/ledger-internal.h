@@ -15,6 +15,7 @@ enum ledger_map_id {
     MAP_CONTEXTS,
     MAP_OBJECTS,
     MAP_PAGES,
+    MAP_PLACES,
     MAP_PROCESSES,
     MAP_OWNERS,
     MAP_BOOKS,

@@ -225,7 +225,7 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
     if (g_str_has_prefix(section, "kprobe/"))
         return report->guarding && !report->exact && types_have(types, target + 1);
     if (g_str_has_prefix(name, "point_"))
-        return report->exact;
+        return report->exact && types_have(types, target + 1);
     if (g_str_has_prefix(section, "fmod_ret/"))
         return report->guarding && !lsm && types_have(types, target + 1);
     return true;
@@ -274,11 +274,22 @@ static void set_size(struct bpf_map *map, uint32_t entries)
         bpf_map__set_max_entries(map, entries);
 }
 
+/* Or the next one. */
+static uint32_t power_of_two(uint32_t number)
+{
+    uint32_t power = 1;
+
+    while (power < number && power < 1u << 31)
+        power *= 2;
+    return power;
+}
+
 static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
 {
     set_size(skeleton->maps.contexts, options->max_contexts);
     set_size(skeleton->maps.objects, options->max_objects);
     set_size(skeleton->maps.pages, options->max_pages);
+    set_size(skeleton->maps.places, options->max_pages ? power_of_two(options->max_pages) : 0);
     set_size(skeleton->maps.owners, options->max_owners);
     set_size(skeleton->maps.processes, options->max_owners);
     set_size(skeleton->maps.books, options->max_owners ? 2 * options->max_owners : 0);
@@ -508,6 +519,7 @@ int ledger_configure(Ledger *ledger, const LedgerOptions *options)
         .vfio_major = vfio_major(),
         .max_pages = ledger->maps[MAP_PAGES].max_entries,
         .max_objects = ledger->maps[MAP_OBJECTS].max_entries,
+        .places = ledger->maps[MAP_PLACES].max_entries,
     };
     const uint32_t zero = 0;
     struct stat st;

@@ -40,13 +40,6 @@ int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, enum ledge
     return ledger_run(ledger, CONTROL_LIMIT, &args, sizeof(args));
 }
 
-int ledger_set_credit(Ledger *ledger, uint32_t tenant, uint64_t bytes, uint64_t releases)
-{
-    struct ledger_credit args = {.tenant = tenant, .credit = bytes, .releases = releases};
-
-    return ledger_run(ledger, CONTROL_CREDIT, &args, sizeof(args));
-}
-
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant)
 {
     return ledger_drop(ledger, MAP_TENANTS, &tenant);

@@ -15,6 +15,7 @@
 
 void view_free(View *view)
 {
+    g_clear_pointer(&view->tenants, g_hash_table_unref);
     g_clear_pointer(&view->contexts, g_array_unref);
     g_clear_pointer(&view->opened, g_array_unref);
     g_clear_pointer(&view->objects, g_array_unref);
@@ -35,6 +36,13 @@ static int take_context(const void *key, const void *value, void *data)
                        .context = *(const struct ledger_context *)value};
 
     g_array_append_val((GArray *)data, context);
+    return 0;
+}
+
+static int take_tenant(const void *key, const void *value, void *data)
+{
+    g_hash_table_insert(data, GUINT_TO_POINTER(*(const uint32_t *)key),
+                        g_memdup2(value, sizeof(struct ledger_tenant)));
     return 0;
 }
 
@@ -207,6 +215,7 @@ int view_take(Ledger *ledger, View **ret_view)
     g_autoptr(View) view = g_new0(View, 1);
     int r;
 
+    view->tenants = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     view->contexts = g_array_new(FALSE, FALSE, sizeof(Context));
     view->pending = g_hash_table_new(NULL, NULL);
     view->opened = g_array_new(FALSE, FALSE, sizeof(struct ledger_opened));
@@ -218,7 +227,9 @@ int view_take(Ledger *ledger, View **ret_view)
     view->by_id = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     view->ended = g_array_new(FALSE, FALSE, sizeof(Ended));
     view->owners = g_array_new(FALSE, FALSE, sizeof(Count));
-    r = view_find_opened(ledger, view->opened);
+    r = ledger_each(ledger, MAP_TENANTS, take_tenant, view->tenants);
+    if (!r)
+        r = view_find_opened(ledger, view->opened);
     if (!r)
         r = ledger_each(ledger, MAP_CONTEXTS, take_context, view->contexts);
     mark_opened(view);

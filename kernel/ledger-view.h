@@ -34,6 +34,7 @@ typedef struct {
 
 /* One look at everything. */
 typedef struct {
+    GHashTable *tenants;       /* number -> struct ledger_tenant, as they were before it */
     GArray *contexts;          /* Context */
     GArray *opened;            /* struct ledger_opened */
     GArray *objects;           /* Row */
@@ -53,6 +54,12 @@ int view_find_opened(Ledger *ledger, GArray *opened);
 int view_take(Ledger *ledger, View **ret_view);
 void view_free(View *view);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(View, view_free)
+
+/* The sums of what was found: LedgerTruth, by context and process. */
+GArray *view_sum_up(const View *view, const Ledger *ledger);
+/* Tells the kernel, for every tenant that counts unique bytes, how much of what counts against its
+ * limit is the same memory all the same: ranges that overlap without being equal. */
+void view_give_credit(const View *view, const Ledger *ledger);
 
 /* Whether the books differ from the kernel in anything. */
 bool view_differs(const View *view);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reconciling the books with the kernel's own structures, and what these say in sum. */
+/* Reconciling the books with the kernel's own structures. */
 #include "kernel/ledger-view.h"
 
 #include <errno.h>
@@ -39,98 +39,6 @@ static void sweep_books(Ledger *ledger, const View *view)
     ledger_each(ledger, MAP_BOOKS, find_idle_book, &sweep);
     for (guint i = 0; i < idle->len; i++)
         ledger_drop(ledger, MAP_BOOKS, &g_array_index(idle, struct ledger_book_key, i));
-}
-
-static int compare_ranges(const void *a, const void *b)
-{
-    const Row *x = *(Row *const *)a, *y = *(Row *const *)b;
-
-    if (x->context != y->context)
-        return x->context < y->context ? -1 : 1;
-    if (x->row.tgid != y->row.tgid)
-        return x->row.tgid < y->row.tgid ? -1 : 1;
-    if (x->row.start != y->row.start)
-        return x->row.start < y->row.start ? -1 : 1;
-    if (x->row.source != y->row.source)
-        return x->row.source < y->row.source ? -1 : 1;
-    return x->row.offset < y->row.offset ? -1 : x->row.offset > y->row.offset;
-}
-
-/* The machine of the owner that the books have for the range. */
-static uint32_t machine_of(const Ledger *ledger, const View *view, uint64_t range)
-{
-    const struct ledger_pages *known = g_hash_table_lookup(view->known_pages, &range);
-    struct ledger_owner owner;
-
-    if (!known || ledger_get(ledger, MAP_OWNERS, &known->owner, &owner) < 0)
-        return 0;
-    return owner.machine;
-}
-
-/* Sums ranges up, each page of an address space or file once for `unique`: the ranges come sorted,
- * so that what has been counted of one source is all that lies below a mark. */
-static GArray *sum_up(const Ledger *ledger, const View *view)
-{
-    g_autoptr(GPtrArray) ranges = g_ptr_array_new();
-    g_autoptr(GHashTable) places = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    GArray *truths = g_array_new(FALSE, TRUE, sizeof(LedgerTruth));
-    uint64_t mapped_mark = 0, pinned_mark = 0;
-    const Row *last = NULL;
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, view->ranges);
-    while (g_hash_table_iter_next(&iter, NULL, &value))
-        g_ptr_array_add(ranges, value);
-    g_ptr_array_sort(ranges, compare_ranges);
-    for (guint i = 0; i < ranges->len; i++) {
-        const Row *row = ranges->pdata[i];
-        uint64_t begin = row->row.offset >> LEDGER_PAGE_SHIFT, end = begin + row->row.npages;
-        LedgerTruth *truth;
-
-        if (!last || last->context != row->context || last->row.tgid != row->row.tgid ||
-            last->row.start != row->row.start) {
-            LedgerTruth new = {.context = row->context,
-                               .tenant = row->tenant,
-                               .machine = machine_of(ledger, view, row->row.address),
-                               .pid = row->row.tgid,
-                               .start = row->row.start};
-
-            uint64_t place = (uint64_t)row->context << 32 | row->row.tgid;
-
-            g_array_append_val(truths, new);
-            g_hash_table_insert(places, g_memdup2(&place, sizeof(place)),
-                                GUINT_TO_POINTER(truths->len));
-            last = NULL;
-        }
-        truth = &g_array_index(truths, LedgerTruth, truths->len - 1);
-        if (!last || last->row.source != row->row.source)
-            mapped_mark = pinned_mark = 0;
-        truth->pinned += row->row.pinned;
-        truth->charged += row->row.charged;
-        truth->mapped += row->row.npages << LEDGER_PAGE_SHIFT;
-        if (end > mapped_mark)
-            truth->mapped_unique += (end - MAX(begin, mapped_mark)) << LEDGER_PAGE_SHIFT;
-        mapped_mark = MAX(mapped_mark, end);
-        if (row->row.pinned == row->row.npages) {
-            if (end > pinned_mark)
-                truth->unique += end - MAX(begin, pinned_mark);
-            pinned_mark = MAX(pinned_mark, end);
-        } else {
-            /* Which of its pages are pinned is not known: none is taken for another's. */
-            truth->unique += row->row.pinned;
-        }
-        last = row;
-    }
-    for (guint i = 0; i < view->areas->len; i++) {
-        const Row *area = &g_array_index(view->areas, Row, i);
-        uint64_t place = (uint64_t)area->context << 32 | area->row.tgid;
-        guint index = GPOINTER_TO_UINT(g_hash_table_lookup(places, &place));
-
-        if (index)
-            g_array_index(truths, LedgerTruth, index - 1).areas++;
-    }
-    return truths;
 }
 
 /* Tenants to whom something was lost, with the number of losses: before the first look. */
@@ -179,12 +87,13 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     view = first;
     settle_losses(ledger, losses, &drift);
     sweep_books(ledger, view);
+    view_give_credit(view, ledger);
     drift.contexts = view->contexts->len;
     drift.ranges = g_hash_table_size(view->ranges);
     if (ret_drift)
         *ret_drift = drift;
     if (ret_truths) {
-        GArray *truths = sum_up(ledger, view);
+        GArray *truths = view_sum_up(view, ledger);
 
         *ret_n = truths->len;
         *ret_truths = (LedgerTruth *)g_array_free(truths, FALSE);

@@ -15,11 +15,12 @@
 #include "kernel/process.h"
 
 const char *const ledger_map_names[N_MAPS] = {
-    [MAP_CONFIG] = "config",       [MAP_LOADED] = "loaded",     [MAP_STATE] = "state",
-    [MAP_CONTEXTS] = "contexts",   [MAP_OBJECTS] = "objects",   [MAP_PAGES] = "pages",
-    [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",     [MAP_BOOKS] = "books",
-    [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines", [MAP_CGROUPS] = "cgroups",
-    [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",     [MAP_ROWS] = "rows",
+    [MAP_CONFIG] = "config",     [MAP_LOADED] = "loaded",       [MAP_STATE] = "state",
+    [MAP_CONTEXTS] = "contexts", [MAP_OBJECTS] = "objects",     [MAP_PAGES] = "pages",
+    [MAP_PLACES] = "places",     [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",
+    [MAP_BOOKS] = "books",       [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
+    [MAP_CGROUPS] = "cgroups",   [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",
+    [MAP_ROWS] = "rows",
 };
 
 const char *const ledger_program_names[N_PROGRAMS] = {

@@ -147,7 +147,11 @@ typedef struct {
  * *ret_books is freed with g_free(). */
 int ledger_books(Ledger *ledger, LedgerBook **ret_books, size_t *ret_n);
 
-/* What one process has in one context, by the kernel's own structures. */
+/*
+ * What one process has in one context, by the kernel's own structures. Charged is every mapping for
+ * itself, unique is each page of its memory or of a file once, however often this process maps it
+ * in this context. What a tenant's limit counts is struct ledger_tenant's.
+ */
 typedef struct {
     uint32_t context;
     uint32_t tenant;
@@ -157,8 +161,8 @@ typedef struct {
     uint64_t areas;
     uint64_t pinned;  /* pages that the kernel has pinned */
     uint64_t charged; /* pages that the kernel has charged; at rest the same */
-    uint64_t unique;  /* pages pinned, each counted once however often it is mapped */
-    uint64_t mapped;  /* bytes mapped, pinned or not: what a limit counts */
+    uint64_t unique;  /* of the pages pinned */
+    uint64_t mapped;  /* bytes, pinned or not */
     uint64_t mapped_unique;
 } LedgerTruth;
 
@@ -172,8 +176,9 @@ typedef struct {
 } LedgerDrift;
 
 /* Reads every IOMMUFD of the host from the kernel's own structures and mends the books. What is
- * moving is compared twice and else left alone. *ret_truths is by context and process, and freed
- * with g_free(). Every out parameter may be NULL. */
+ * moving is compared twice and else left alone. Where tenants count unique bytes, what overlaps is
+ * taken from what counts against their limit, until something is given back. *ret_truths is by
+ * context and process, and freed with g_free(). Every out parameter may be NULL. */
 int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
                      size_t *ret_n);
 /* What one process has mapped through VFIO's own interface (/dev/vfio/vfio, type1), which is shown
@@ -188,12 +193,6 @@ typedef struct {
 /* By process, from the kernel's own structures. *ret_legacy is freed with g_free(). -EOPNOTSUPP:
  * there are such containers, but their module was not there yet when the programs were loaded. */
 int ledger_legacy(Ledger *ledger, LedgerLegacy **ret_legacy, size_t *ret_n);
-
-/* Tells the kernel how much of what the tenant has mapped is the same memory more than once, so
- * that its limit counts unique bytes. Call after ledger_reconcile() with the sums of its truths
- * and `releases` as ledger_tenant() had it before. -ESTALE: memory was given back meanwhile;
- * -EINVAL: its limit counts charged bytes. */
-int ledger_set_credit(Ledger *ledger, uint32_t tenant, uint64_t bytes, uint64_t releases);
 
 /* "IOMMU_IOAS_MAP", of an event's command; "hwpt-nested". */
 const char *ledger_ioctl_name(uint32_t command);

@@ -3,6 +3,34 @@
 #pragma once
 
 #include "owner.bpf.h"
+#include "places.bpf.h"
+
+/* The end of what a mapping was reserved for was not seen: it counts in full until a walk comes. */
+static __always_inline void lose(struct call *call)
+{
+    __u64 bytes = call->reserved;
+
+    if (call->place) {
+        bytes = call->may_map;
+        if (!drop_place(call->place))
+            tenant_add(call->tenant, (__s64)bytes);
+    }
+    if (bytes)
+        tenant_lose(call->tenant, bytes);
+    call->place = 0;
+    call->reserved = call->may_map = 0;
+}
+
+/* Gives back what a mapping reserved and did not take. */
+static __always_inline void refund(struct call *call)
+{
+    if (call->place)
+        tenant_release(call->tenant, drop_place(call->place));
+    if (call->reserved)
+        tenant_add(call->tenant, -(__s64)call->reserved);
+    call->place = 0;
+    call->reserved = call->may_map = 0;
+}
 
 static __noinline bool is_guarded(__u64 ictx)
 {

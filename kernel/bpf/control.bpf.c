@@ -18,6 +18,7 @@ static long move_range(void *map, const __u64 *key, struct ledger_pages *range, 
 
     if (range->context != move->context || from == move->tenant)
         return 0;
+    leave_place(range);
     range->tenant = move->tenant;
     account = bpf_map_lookup_elem(&tenants, &from);
     if (account) {
@@ -209,6 +210,14 @@ int control_name(struct ledger_name *args)
     return r;
 }
 
+/* What counted once, as another range's, counts for itself. */
+static long count_range(void *map, const __u64 *key, struct ledger_pages *range, __u32 *tenant)
+{
+    if (range->tenant == *tenant)
+        leave_place(range);
+    return 0;
+}
+
 SEC("syscall")
 int control_limit(struct ledger_limit *args)
 {
@@ -219,8 +228,10 @@ int control_limit(struct ledger_limit *args)
     if (account) {
         *(volatile __u64 *)&account->limit = args->limit;
         account->count = args->count;
-        if (args->count == LEDGER_COUNT_CHARGED)
+        if (args->count == LEDGER_COUNT_CHARGED) {
             *(volatile __s64 *)&account->credit = 0;
+            bpf_for_each_map_elem(&pages, count_range, &tenant, 0);
+        }
         return 0;
     }
     return bpf_map_update_elem(&tenants, &tenant, &new, BPF_NOEXIST);

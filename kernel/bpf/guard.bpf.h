@@ -9,6 +9,13 @@
 /* The bytes of a mapping that may be; nothing, and anything longer, the kernel refuses. */
 #define LONGEST (1ull << 56)
 
+/* The bytes of all pages that a range touches. */
+static __always_inline __u64 whole_pages(__u64 start, __u64 length)
+{
+    return (length + (start & (LEDGER_PAGE_SIZE - 1)) + LEDGER_PAGE_SIZE - 1) &
+           ~(LEDGER_PAGE_SIZE - 1);
+}
+
 /* The lower bytes of the ioctls' numbers; their type is ';' for iommufd and VFIO alike. */
 #define IOCTL_TYPE 0x3b00
 enum {
@@ -214,30 +221,62 @@ static __noinline int say_full(const struct call *call)
     return -ENOMEM;
 }
 
+/*
+ * Takes the bytes from what the tenant has left, unless the same memory is held already. source: of
+ * the memory, if it is known; 0: it counts in full.
+ */
+static __noinline int take_memory(struct call *call, __u64 source, __u64 start, __u64 bytes,
+                                  __u64 *ret_left)
+{
+    struct memory memory = {.source = source, .start = start, .bytes = bytes};
+    struct ledger_tenant *account;
+    bool unique;
+    int error;
+
+    if (!call || !ret_left)
+        return -ENOMEM;
+    call->may_map = bytes;
+    account = call->tenant ? bpf_map_lookup_elem(&tenants, &call->tenant) : NULL;
+    if (!account)
+        return 0;
+    memory.tenant = call->tenant;
+    unique = account->count == LEDGER_COUNT_UNIQUE && source;
+    if (unique && !tenant_is_over(account)) {
+        call->place = take_place(&memory);
+        if (call->place)
+            return 0;
+    }
+    error = tenant_reserve(account, bytes, ret_left);
+    if (error)
+        return error;
+    call->place = unique ? make_place(&memory) : 0;
+    if (!call->place)
+        call->reserved = bytes;
+    return 0;
+}
+
 /* Takes the mapping's pages from the tenant before anything is pinned. */
-static __noinline int reserve(struct call *call, __u64 offset, __u64 length)
+static __noinline int reserve(struct call *call, __u64 source, __u64 start, __u64 length)
 {
     struct report report = {.kind = LEDGER_EVENT_LIMIT};
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
     struct ledger_owner *owner;
-    __u64 bytes, left = 0;
+    __u64 bytes, left;
 
     if (!call || !counters || !options)
         return -ENOMEM;
     if (!length || length > LONGEST)
         return 0;
-    bytes = (length + (offset & (LEDGER_PAGE_SIZE - 1)) + LEDGER_PAGE_SIZE - 1) &
-            ~(LEDGER_PAGE_SIZE - 1);
+    bytes = whole_pages(start, length);
     owner = get_owner(call->owner);
     if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
                   owner ? owner->pages : 0))
         return say_full(call);
-    report.error = tenant_reserve(call->tenant, bytes, &left);
-    if (!report.error) {
-        call->reserved = bytes;
+    left = LEDGER_NO_LIMIT;
+    report.error = take_memory(call, source, start & ~(LEDGER_PAGE_SIZE - 1), bytes, &left);
+    if (!report.error)
         return 0;
-    }
     report.context = call->serial;
     report.asked = bytes;
     report.left = left;

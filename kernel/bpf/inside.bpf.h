@@ -72,6 +72,15 @@ static __noinline int check_object(__u64 ictx, __u32 id, bool exact)
     return stop(ictx, id, call->owner, exact);
 }
 
+/* Of memory that counts once: the very same that is held. */
+static __always_inline bool is_held(const struct call *call, __u64 start, __u64 length)
+{
+    struct ledger_place *place = get_place(call->place);
+
+    return !place || (place->start == (start & ~(LEDGER_PAGE_SIZE - 1)) &&
+                      place->bytes == whole_pages(start, length));
+}
+
 /* What is mapped has to have been reserved, and is now, if the first look was skipped. Where to is
  * noted, which the range itself does not say when it comes. */
 static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool exact)
@@ -84,18 +93,30 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool e
         return is_guarded(ictx) ? -ENOMEM : 0;
     call->mapping = ictx;
     if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
-        bytes <= call->reserved)
+        (bytes <= call->may_map && is_held(call, start, length)))
         return 0;
     if (call->stage == STAGE_CHECKED) {
-        tampered(ictx, 0, call->owner, bytes, call->reserved);
+        tampered(ictx, 0, call->owner, bytes, call->may_map);
         return -EDQUOT;
     }
     if (call->owner == LEDGER_OWNER_SERVICE)
         return 0;
-    error = reserve(call, start, length);
+    error = reserve(call, 0, start, length);
     if (error && !exact)
         tampered(ictx, 0, call->owner, bytes, 0);
     return error;
+}
+
+/* The file that is mapped, for memory that counts once: whichever number it had. */
+static __noinline int check_file(struct file *file)
+{
+    struct call *call = get_call(false);
+    struct ledger_place *place = call ? get_place(call->place) : NULL;
+
+    if (!place || !file || place->source == (__u64)BPF_CORE_READ(file, f_inode))
+        return 0;
+    tampered(call->mapping, 0, call->owner, call->may_map, 0);
+    return -EDQUOT;
 }
 
 /* Which device is bound to which context, whichever number its file had. A device that was admitted

@@ -8,7 +8,7 @@
  * missed that way stays counted where a limit depends on it (tenant_lose()), is refused to
  * everybody where it is an object (may_name()), and is found by the next walk.
  */
-#include "guard.bpf.h"
+#include "inside.bpf.h"
 
 /* Frees an object's entry, if it is still about this object and not about one that came since. */
 static __noinline int free_object(__u32 context, __u32 id, __u64 object)
@@ -275,6 +275,33 @@ int BPF_PROG(ledger_object_removed, struct iommufd_ctx *ictx, struct iommufd_obj
     return 0;
 }
 
+/*
+ * The new range takes over what was reserved for it: the place that is held for this very memory,
+ * or bytes of its own.
+ */
+static __always_inline void take_reserved(struct call *call, struct iopt_pages *range,
+                                          struct ledger_pages *new)
+{
+    struct ledger_place *place = get_place(call->place);
+    struct memory memory = {.tenant = new->tenant};
+    __u32 number = call->place;
+
+    call->place = 0;
+    if (place) {
+        describe_memory(range, &memory);
+        if (is_about(place, &memory)) {
+            new->place = number;
+            return;
+        }
+        /* The file behind the number is another by now, and nobody could refuse it. */
+        tenant_release(new->tenant, drop_place(number));
+        tampered(call->mapping, 0, call->owner, new->bytes, 0);
+    }
+    if (new->bytes != call->reserved)
+        tenant_add(new->tenant, (__s64)(new->bytes - call->reserved));
+    call->reserved = call->may_map = 0;
+}
+
 /* A memory range: what it counts, and what was reserved for it. */
 static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
 {
@@ -292,9 +319,7 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
         new.context = call->serial;
         new.tenant = call->tenant;
         new.owner = call->maker;
-        if (new.bytes != call->reserved)
-            tenant_add(new.tenant, (__s64)(new.bytes - call->reserved));
-        call->reserved = 0;
+        take_reserved(call, range, &new);
     } else {
         new.owner = current_owner(true);
     }
@@ -302,6 +327,8 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
         /* Is it full, or has it an older range at this address, whose end was missed? */
         forget_pages(key);
         if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST)) {
+            if (new.place && !drop_place(new.place))
+                tenant_add(new.tenant, (__s64) new.bytes);
             tenant_lose(new.tenant, new.bytes);
             __sync_fetch_and_add(&counters->lost_pages, 1);
             return 0;

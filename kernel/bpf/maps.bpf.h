@@ -62,6 +62,13 @@ struct {
 } pages SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536);
+    __type(key, __u32);
+    __type(value, struct ledger_place);
+} places SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
     __type(key, __u32);
@@ -143,10 +150,11 @@ struct call {
     __u32 tampered;
     __u32 id[3];    /* that the argument names, and that only the second look checks */
     __u64 mapping;  /* address of the IOMMUFD that is being mapped into */
-    __u64 reserved; /* bytes that a mapping may take, taken from the tenant already */
+    __u64 may_map;  /* bytes that were let through */
+    __u64 reserved; /* of these, what was taken from the tenant and no range has yet */
     __u64 removing; /* address of the object that is being destroyed */
     __u32 changing; /* it moves what is charged from another process to itself */
-    __u32 pad;
+    __u32 place;    /* that is held for the range to come; may_map is its bytes */
 };
 
 struct {
@@ -288,7 +296,7 @@ static __always_inline void tenant_release(__u32 tenant, __u64 bytes)
     struct ledger_tenant *account;
     __s64 seen;
 
-    if (!tenant)
+    if (!tenant || !bytes)
         return;
     account = bpf_map_lookup_elem(&tenants, &tenant);
     if (!account)
@@ -312,18 +320,11 @@ static __always_inline void tenant_release(__u32 tenant, __u64 bytes)
  * Takes bytes from what the tenant has left: 0, or -EDQUOT with nothing taken. Nobody sees the
  * sum above the limit, so that of two that race for the last bytes one always wins.
  */
-static __always_inline int tenant_reserve(__u32 tenant, __u64 bytes, __u64 *ret_left)
+static __always_inline int tenant_reserve(struct ledger_tenant *account, __u64 bytes,
+                                          __u64 *ret_left)
 {
-    struct ledger_tenant *account;
-    __s64 seen;
+    __s64 seen = *(volatile __s64 *)&account->mapped;
 
-    *ret_left = LEDGER_NO_LIMIT;
-    if (!tenant || !bytes)
-        return 0;
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (!account)
-        return 0;
-    seen = *(volatile __s64 *)&account->mapped;
     for (int i = 0; i < TRIES; i++) {
         __s64 credit = *(volatile __s64 *)&account->credit;
         __u64 limit = *(volatile __u64 *)&account->limit;
@@ -345,6 +346,15 @@ static __always_inline int tenant_reserve(__u32 tenant, __u64 bytes, __u64 *ret_
     return -EDQUOT;
 }
 
+/* More counts than may: it was lowered, or something was mapped that was not checked. */
+static __always_inline bool tenant_is_over(const struct ledger_tenant *account)
+{
+    __u64 limit = *(volatile __u64 *)&account->limit;
+    __s64 used = *(volatile __s64 *)&account->mapped - *(volatile __s64 *)&account->credit;
+
+    return limit != LEDGER_NO_LIMIT && used > 0 && (__u64)used > limit;
+}
+
 /* What counts against the tenant, and of which no range is known: until a walk settles it. */
 static __always_inline void tenant_lose(__u32 tenant, __u64 bytes)
 {
@@ -357,20 +367,4 @@ static __always_inline void tenant_lose(__u32 tenant, __u64 bytes)
         return;
     __sync_fetch_and_add(&account->losses, 1);
     __sync_fetch_and_add(&account->unsettled, (__s64)bytes);
-}
-
-/* The end of what a mapping was reserved for was not seen. */
-static __always_inline void lose(struct call *call)
-{
-    if (call->reserved)
-        tenant_lose(call->tenant, call->reserved);
-    call->reserved = 0;
-}
-
-/* Gives back what a mapping reserved and did not take. */
-static __always_inline void refund(struct call *call)
-{
-    if (call->reserved)
-        tenant_add(call->tenant, -(__s64)call->reserved);
-    call->reserved = 0;
 }

@@ -2,7 +2,7 @@
 /* Memory ranges (struct iopt_pages) in the books of their owners and tenants. */
 #pragma once
 
-#include "owner.bpf.h"
+#include "caller.bpf.h"
 
 __noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)
 {
@@ -40,6 +40,47 @@ static __noinline int move_pages(struct ledger_pages *entry, __u32 to)
     return 0;
 }
 
+/* The memory that a range is of, by the kernel's own structure. */
+static __always_inline void describe_memory(struct iopt_pages *range, struct memory *memory)
+{
+    struct iopt_pages___files *file_range = (void *)range;
+
+    memory->bytes = BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT;
+    if (bpf_core_field_exists(file_range->type) &&
+        bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
+        BPF_CORE_READ(file_range, type) ==
+            bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE)) {
+        /* The same memory may be opened more than once: its inode is what it is. */
+        memory->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
+        memory->start = BPF_CORE_READ(file_range, start);
+    } else {
+        memory->source = (__u64)BPF_CORE_READ(range, source_mm);
+        memory->start = (__u64)BPF_CORE_READ(range, uptr);
+    }
+}
+
+/* What a range counts, to be given back: its place's bytes by the last holder, or its own. Once,
+ * whoever comes first. */
+static __always_inline __u64 take_bytes(struct ledger_pages *range)
+{
+    __u32 place = __sync_lock_test_and_set(&range->place, LEDGER_PLACE_TAKEN);
+
+    if (place == LEDGER_PLACE_TAKEN)
+        return 0;
+    return place ? drop_place(place) : range->bytes;
+}
+
+/* From now on the range counts for itself. */
+static __always_inline void leave_place(struct ledger_pages *range)
+{
+    __u32 place = *(volatile __u32 *)&range->place;
+
+    if (!place || place == LEDGER_PLACE_TAKEN || COMPARE_AND_SWAP(&range->place, place, 0) != place)
+        return;
+    tenant_add(range->tenant, (__s64)range->bytes);
+    tenant_release(range->tenant, drop_place(place));
+}
+
 /*
  * Takes a range out of the books, with what it was still charged: that is nothing when its end was
  * seen, and what was left over when it was missed.
@@ -54,10 +95,10 @@ static __noinline int forget_pages(__u64 key)
     if (!range || !counters)
         return 0;
     was = *range;
+    tenant_release(was.tenant, take_bytes(range));
     if (bpf_map_delete_elem(&pages, &key))
         return 0;
     __sync_fetch_and_add(&counters->pages, -1);
-    tenant_release(was.tenant, was.bytes);
     if (was.charged)
         book_pages(was.context, was.owner, was.tenant, -(__s64)was.charged);
     book = get_book(was.context, was.owner);

@@ -29,3 +29,9 @@ int BPF_PROG(point_map, struct iommufd_ctx *ictx, unsigned long start, unsigned 
 {
     return check_length((__u64)ictx, start, length, true);
 }
+
+SEC("fmod_ret/iommud_guard_file")
+int BPF_PROG(point_file, struct file *file)
+{
+    return check_file(file);
+}

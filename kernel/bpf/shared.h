@@ -95,6 +95,8 @@ struct ledger_config {
     __u32 vfio_major; /* of /dev/vfio/devices; 0: unknown */
     __u32 max_pages;  /* entries of the map "pages" */
     __u32 max_objects;
+    __u32 places; /* entries of the map "places": a power of two */
+    __u32 pad;
 };
 
 /* Map "state", one element. Written by programs only. "lost": what found its map full. */
@@ -144,6 +146,21 @@ struct ledger_pages {
     __u32 context;
     __u32 owner;
     __u32 tenant;
+    __u32 place; /* its number from 1 on, to which the bytes belong; 0: they are its own */
+};
+#define LEDGER_PLACE_TAKEN (~0u) /* the range's end has begun */
+
+/*
+ * Map "places": memory that several ranges map from end to end and that counts once, for tenants
+ * with LEDGER_COUNT_UNIQUE.
+ */
+#define LEDGER_COPIES 32 /* holders of a place; further ranges count again */
+struct ledger_place {
+    __u64 state;  /* how often it was used << 32 | being written << 31 | holders */
+    __u64 source; /* address of the address space or the file */
+    __u64 start;  /* in it, in bytes */
+    __u64 bytes;
+    __u32 tenant;
     __u32 pad;
 };
 
@@ -185,7 +202,7 @@ struct ledger_book {
 /* Map "tenants". */
 struct ledger_tenant {
     __u64 limit;  /* bytes, LEDGER_NO_LIMIT: none */
-    __s64 mapped; /* bytes: mapped and about to be */
+    __s64 mapped; /* bytes that count: mapped and about to be */
     __s64 credit; /* bytes of "mapped" that are known to be the same memory twice */
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */

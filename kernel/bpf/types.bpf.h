@@ -96,6 +96,7 @@ struct cred;
 struct user_namespace;
 
 struct task_struct {
+    struct mm_struct *mm;
     int pid;
     int tgid;
     __u64 start_boottime;

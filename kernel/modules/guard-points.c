@@ -34,6 +34,9 @@ int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *ar
 int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
+#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
+int iommud_guard_file(struct file *file);
+#endif
 
 /* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
  * and of the one that names an object by another way. */
@@ -121,6 +124,31 @@ int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *io
 		       __real_iopt_map_user_pages(ictx, iopt, iova, uptr, length, iommu_prot, flags);
 }
 
+#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
+/* The file that is about to be mapped. */
+noinline int iommud_guard_file(struct file *file)
+{
+	barrier();
+	return 0;
+}
+
+struct iopt_pages *__real_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
+						unsigned long start, unsigned long length,
+						bool writable);
+struct iopt_pages *__wrap_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
+						unsigned long start, unsigned long length,
+						bool writable);
+struct iopt_pages *__wrap_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
+						unsigned long start, unsigned long length,
+						bool writable)
+{
+	int rc = ASK(iommud_guard_file, file);
+
+	return rc ? ERR_PTR(rc) :
+		    __real_iopt_alloc_file_pages(file, start_byte, start, length, writable);
+}
+#endif
+
 #ifdef HAVE_IOPT_MAP_FILE_PAGES
 int __real_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
 			       unsigned long *iova, int fd, unsigned long start,
@@ -143,6 +171,9 @@ BTF_ID_FLAGS(func, iommud_guard_call)
 BTF_ID_FLAGS(func, iommud_guard_object)
 BTF_ID_FLAGS(func, iommud_guard_bind)
 BTF_ID_FLAGS(func, iommud_guard_map)
+#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
+BTF_ID_FLAGS(func, iommud_guard_file)
+#endif
 BTF_KFUNCS_END(iommud_guard_points)
 
 static const struct btf_kfunc_id_set iommud_guard_point_set = {

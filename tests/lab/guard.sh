@@ -48,7 +48,7 @@ reason() {
 # Also what is in the kernel but has no name in a file system.
 nothing_loaded() {
 	! bpftool prog list | grep -E 'name (ledger|guard|point|probe|control|walk)_' &&
-		! bpftool map list | grep -E 'name (contexts|objects|pages|owners|books|tenants|rows|loaded)' &&
+		! bpftool map list | grep -E 'name (contexts|objects|pages|places|owners|books|tenants|rows|loaded)' &&
 		! bpftool link list | grep -E 'iommufd|iopt_|bpf_lsm_file_ioctl'
 }
 
@@ -112,6 +112,7 @@ prove "nor on a less trodden path" guard-corner "${devices[@]}" "${together[@]}"
 prove "nor while the programs are replaced, or the service is killed" guard-life "${devices[@]:0:2}"
 prove "nor by changing an argument while the kernel reads it" guard-race --tries="$tries" "${devices[@]}"
 prove "the ledger, the iterator and VmPin agree" ledger-check --operations="$operations" "${devices[@]}"
+prove "memory that is mapped twice counts once where it is to" ledger-unique --tries="$tries" "${devices[0]}"
 prove "a full map is refused, and shared" ledger-full
 if [[ ! $only || $only == *reasons* ]]; then
 	# It stays so until the next boot.

@@ -250,6 +250,7 @@ static int64_t serve_memory(uint64_t size, enum machine_pages pages)
 
 void machine_serve(int channel)
 {
+    MachineStorm storm;
     Request request;
 
     while (recv(channel, &request, sizeof(request), MSG_WAITALL) == sizeof(request)) {
@@ -282,6 +283,10 @@ void machine_serve(int channel)
             break;
         case VERB_TIME:
             reply.result = serve_time(&request);
+            break;
+        case VERB_STORM:
+            memcpy(&storm, request.argument, sizeof(storm));
+            reply.stormed = storm_here(request.fd, &storm);
             break;
         case VERB_COMPAT_IOCTL:
             reply.result = serve_compat(&request, &reply);

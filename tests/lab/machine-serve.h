@@ -17,6 +17,7 @@ enum verb {
     VERB_RECEIVE,
     VERB_RACE,
     VERB_TIME,
+    VERB_STORM,
 };
 
 typedef struct {
@@ -40,7 +41,10 @@ typedef struct {
     int64_t result;
     uint8_t argument[ARGUMENT_SIZE];
     MachineRace race;
+    MachineStormed stormed;
 } Reply;
 
+/* The storm, in this process. */
+MachineStormed storm_here(int iommufd, const MachineStorm *what);
 /* The machine's own side: does what it is asked for until the channel is closed. */
 void machine_serve(int channel) G_GNUC_NORETURN;

@@ -206,6 +206,18 @@ bool machine_race_end(Machine *machine, MachineRace *ret_race)
     return true;
 }
 
+bool machine_storm(Machine *machine, const MachineStorm *storm, MachineStormed *ret_stormed)
+{
+    Request request = {.verb = VERB_STORM, .fd = machine->iommufd};
+    Reply reply;
+
+    memcpy(request.argument, storm, sizeof(*storm));
+    if (ask(machine, &request, &reply) == -EPIPE)
+        return false;
+    *ret_stormed = reply.stormed;
+    return true;
+}
+
 uint64_t machine_time(Machine *machine, const MachineCalls *calls)
 {
     Request request = {

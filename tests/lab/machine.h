@@ -108,6 +108,25 @@ typedef struct {
 /* The nanoseconds that they take together. Another answer ends the test. */
 uint64_t machine_time(Machine *machine, const MachineCalls *calls);
 
+/* Several threads there map and unmap whole ranges of memory, each as often as it comes, over and
+ * over, and know all the time how many of them are mapped at least once. */
+typedef struct {
+    uint32_t ioas;
+    uint32_t ranges;
+    uint64_t memory;
+    uint64_t length; /* of each range; they lie one after the other */
+    unsigned threads;
+    unsigned times; /* for each thread */
+} MachineStorm;
+typedef struct {
+    uint64_t mapped;  /* how often */
+    uint64_t refused; /* EDQUOT */
+    uint64_t other;
+    uint64_t most; /* ranges mapped at the same time */
+} MachineStormed;
+/* False: it died. */
+bool machine_storm(Machine *machine, const MachineStorm *storm, MachineStormed *ret_stormed);
+
 /* Shorthands on the machine's IOMMUFD. */
 int machine_ioas(Machine *machine, uint32_t *ret_id);
 int machine_map(Machine *machine, uint32_t ioas, uint64_t address, uint64_t length, uint64_t *iova,
