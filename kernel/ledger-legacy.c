@@ -42,6 +42,7 @@ static int walk(Ledger *ledger, uint64_t container, GArray *sums)
     for (int calls = 0; !args.ret_done; calls++) {
         if (calls == MAX_CALLS)
             return -ELOOP;
+        args.ret_rows = 0;
         r = ledger_run(ledger, WALK_CONTAINER, &args, sizeof(args));
         if (r)
             return r;

@@ -249,14 +249,12 @@ static __always_inline bool have_containers(void)
 /* Whether the container maps by type1: others keep other books. */
 static __always_inline bool is_type1(struct vfio_container *container)
 {
-    static const char type1[16] = "vfio-iommu-type1";
-    char name[16] = {};
+    static const char type1[] = "vfio-iommu-type1";
+    char name[sizeof(type1)] = {};
 
-    bpf_probe_read_kernel(name, sizeof(name), BPF_CORE_READ(container, iommu_driver, ops, name));
-    for (int i = 0; i < (int)sizeof(name); i++)
-        if (name[i] != type1[i])
-            return false;
-    return true;
+    bpf_probe_read_kernel_str(name, sizeof(name),
+                              BPF_CORE_READ(container, iommu_driver, ops, name));
+    return !bpf_strncmp(name, sizeof(name), type1);
 }
 
 /* One step down: the leftmost mapping that begins at or after `from`. */
@@ -277,23 +275,26 @@ static long search_dma_step(__u32 index, void *data)
     return 0;
 }
 
-static long walk_dma_step(__u32 index, void *data)
+static __noinline int next_dma(struct walker *w)
 {
-    struct walker *w = data;
-    struct search search = {.node = w->objects, .from = w->iova};
+    struct search search = {};
     struct task_struct *task;
     struct ledger_row *row;
     struct vfio_dma *dma;
 
+    if (!w)
+        return 0;
+    search.node = w->objects;
+    search.from = w->iova;
     bpf_loop(TREE_DEPTH, search_dma_step, &search, 0);
     dma = (struct vfio_dma *)search.found;
     if (!dma) {
         w->done = 1;
-        return 1;
+        return 0;
     }
     row = next_row(w);
     if (!row)
-        return 1;
+        return 0;
     row->kind = LEDGER_ROW_TYPE1;
     row->address = (__u64)dma;
     row->iova = BPF_CORE_READ(dma, iova);
@@ -306,7 +307,17 @@ static long walk_dma_step(__u32 index, void *data)
     row->tgid = BPF_CORE_READ(task, tgid);
     row->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
     w->iova = row->iova + 1;
-    return w->rows + 1 >= LEDGER_WALK_ROWS;
+    return 0;
+}
+
+static long walk_dma_step(__u32 index, void *data)
+{
+    struct walker *w = data;
+
+    if (w->done || w->rows + 1 >= LEDGER_WALK_ROWS)
+        return 1;
+    next_dma(w);
+    return 0;
 }
 
 /* The same for a container of VFIO's own. -EOPNOTSUPP: there is no type1. */
@@ -315,17 +326,17 @@ int walk_container(struct ledger_walk *args)
 {
     struct vfio_container *container = (struct vfio_container *)args->context;
     struct vfio_iommu *iommu;
-    struct walker w = {.iova = args->iova};
+    /* The number of rows is 0, which the verifier may not know: it would try every one. */
+    struct walker w = {.iova = args->iova, .rows = args->ret_rows};
 
     if (!have_containers() || !bpf_core_type_exists(struct vfio_iommu))
         return -EOPNOTSUPP;
     iommu = BPF_CORE_READ(container, iommu_data);
-    args->ret_rows = 0;
     args->ret_done = 1;
     if (!iommu || !is_type1(container))
         return 0;
     w.objects = (__u64)BPF_CORE_READ(iommu, dma_list.rb_node);
-    bpf_loop(LEDGER_WALK_ROWS, walk_dma_step, &w, 0);
+    bpf_loop(WALK_STEPS, walk_dma_step, &w, 0);
     args->iova = w.iova;
     args->ret_rows = w.rows;
     args->ret_done = w.done;
@@ -334,8 +345,8 @@ int walk_container(struct ledger_walk *args)
 
 /*
  * Every descriptor of an IOMMUFD on the host, of every device that is bound to one, and of every
- * container of VFIO's own. An
- * IOMMUFD that the ledger has not seen becomes known, while the iterator holds its file.
+ * container of VFIO's own. An IOMMUFD that the ledger has not seen becomes known, while the
+ * iterator holds its file.
  */
 SEC("iter/task_file")
 int walk_files(struct bpf_iter__task_file *ctx)

@@ -45,19 +45,24 @@ reason() {
 	[[ $said == "ledger: "$1* ]] || { echo "$said" && return 1; }
 }
 
-# Also what is in the kernel but has no name in a file system.
+# Also what is in the kernel but has no name in a file system. What was let go of is freed a little later.
 nothing_loaded() {
+	wait_for 10 is_nothing_loaded || is_nothing_loaded
+}
+
+is_nothing_loaded() {
 	! bpftool prog list | grep -E 'name (ledger|guard|point|probe|control|walk)_' &&
 		! bpftool map list | grep -E 'name (contexts|objects|pages|places|owners|books|tenants|rows|loaded)' &&
 		! bpftool link list | grep -E 'iommufd|iopt_|bpf_lsm_file_ioctl'
 }
 
+# Programs that were let go of hold them for a moment.
 no_modules() {
-	modprobe -r vfio_pci vfio_iommu_type1 vfio iommufd
+	wait_for 10 modprobe -r vfio_pci vfio_iommu_type1 vfio iommufd || modprobe -r vfio_pci vfio_iommu_type1 vfio iommufd
 }
 
 if [[ ! $only || $only == *reasons* ]]; then
-	no_modules
+	check "the modules can be removed" no_modules
 	check "without iommufd there is no ledger, and it says what to do" reason "iommufd is not there"
 	module=$(modinfo -F filename iommufd)
 	xz -dc "$module" >/run/iommufd.ko
@@ -77,9 +82,11 @@ if [[ ! $only || $only == *reasons* ]]; then
 	check "nor without a place to pin it" reason "$folder can't be made (Read-only file system): a bpffs must be mounted"
 	umount /sys/fs/bpf
 	check "and with all of them there is" reason active
-	no_modules
 fi
-[[ $points == yes ]] || modprobe iommufd guard_points=0
+if [[ $points == no ]]; then
+	no_modules
+	modprobe iommufd guard_points=0
+fi
 modprobe iommufd
 modprobe vfio-pci
 
