@@ -66,8 +66,8 @@ bool ledger_guard_is_active(const Ledger *ledger);
 /* Whether an argument that was changed behind the guard's check is refused. If not, its process is
  * killed all the same, but that one call has taken effect. */
 bool ledger_guard_is_exact(const Ledger *ledger);
-/* One sentence on why not, with the remedy; "" when active. The guard can be active and yet not hold
- * against everybody: then its sentence says so. Valid until ledger_free(). */
+/* One sentence on why not, with the remedy; "" when active. The guard can be active and yet not
+ * hold against everybody: then its sentence says so. Valid until ledger_free(). */
 const char *ledger_reason(const Ledger *ledger);
 const char *ledger_guard_reason(const Ledger *ledger);
 /* Whether an earlier caller's books were taken over. */

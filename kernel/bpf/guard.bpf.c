@@ -153,38 +153,6 @@ static __noinline int reserve_object(struct call *call)
     return say_full(call);
 }
 
-/* The file behind one of the caller's file descriptors, an address. 0: there is none. */
-__noinline __u64 file_of(__u32 fd)
-{
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
-    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-    struct file **slots, *file = NULL;
-
-    if (fd >= BPF_CORE_READ(table, max_fds))
-        return 0;
-    slots = BPF_CORE_READ(table, fd);
-    bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
-    return (__u64)file;
-}
-
-/* What the memory is of that the caller is about to map: its address space, or a file's inode. 0:
- * it is not known, or need not be. */
-static __always_inline __u64 source_of(const struct call *call, __u32 nr,
-                                       const union argument *argument)
-{
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
-    __u32 tenant = call->tenant;
-    struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);
-    struct file *file;
-
-    if (!account || account->count != LEDGER_COUNT_UNIQUE || call->stage != STAGE_CHECKED)
-        return 0;
-    if (nr != NR_MAP_FILE)
-        return (__u64)BPF_CORE_READ(task, mm);
-    file = (struct file *)file_of(argument->word[3]);
-    return file ? (__u64)BPF_CORE_READ(file, f_inode) : 0;
-}
-
 /*
  * Whether the second look alone may check what the ioctl names: it then refuses what is not the
  * caller's, before anything has come of it. These are the ones that come often.
@@ -228,7 +196,10 @@ static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cm
         }
     }
     if (named.maps)
-        return reserve(call, source_of(call, nr, &argument), named.offset, named.length);
+        return reserve(call, named.offset, named.length,
+                       call->stage != STAGE_CHECKED ? UNKNOWN_MEMORY
+                       : nr == NR_MAP_FILE          ? (__s64)argument.word[3]
+                                                    : OWN_MEMORY);
     return makes_object(nr) ? reserve_object(call) : 0;
 }
 

@@ -221,16 +221,44 @@ static __noinline int say_full(const struct call *call)
     return -ENOMEM;
 }
 
-/*
- * Takes the bytes from what the tenant has left, unless the same memory is held already. source: of
- * the memory, if it is known; 0: it counts in full.
- */
-static __noinline int take_memory(struct call *call, __u64 source, __u64 start, __u64 bytes,
+/* The file behind one of the caller's file descriptors, an address. 0: there is none. */
+__noinline __u64 file_of(__u32 fd)
+{
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+    struct file **slots, *file = NULL;
+
+    if (fd >= BPF_CORE_READ(table, max_fds))
+        return 0;
+    slots = BPF_CORE_READ(table, fd);
+    bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
+    return (__u64)file;
+}
+
+/* In place of the number of the file that is mapped. */
+#define OWN_MEMORY (-1)
+#define UNKNOWN_MEMORY (-2) /* counts in full */
+
+/* What memory is of, its address space or a file's inode. 0: it is not known. */
+static __noinline __u64 source_of(__s64 fd)
+{
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+    struct file *file;
+
+    if (fd == UNKNOWN_MEMORY)
+        return 0;
+    if (fd == OWN_MEMORY)
+        return (__u64)BPF_CORE_READ(task, mm);
+    file = (struct file *)file_of(fd);
+    return file ? (__u64)BPF_CORE_READ(file, f_inode) : 0;
+}
+
+/* Takes the bytes from what the tenant has left, unless the same memory is held already. */
+static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, __s64 fd,
                                   __u64 *ret_left)
 {
-    struct memory memory = {.source = source, .start = start, .bytes = bytes};
+    struct memory memory = {.start = start, .bytes = bytes};
     struct ledger_tenant *account;
-    bool unique;
     int error;
 
     if (!call || !ret_left)
@@ -239,24 +267,26 @@ static __noinline int take_memory(struct call *call, __u64 source, __u64 start, 
     account = call->tenant ? bpf_map_lookup_elem(&tenants, &call->tenant) : NULL;
     if (!account)
         return 0;
-    memory.tenant = call->tenant;
-    unique = account->count == LEDGER_COUNT_UNIQUE && source;
-    if (unique && !tenant_is_over(account)) {
-        call->place = take_place(&memory);
+    if (account->count == LEDGER_COUNT_UNIQUE) {
+        memory.tenant = call->tenant;
+        memory.source = source_of(fd);
+        if (memory.source && !tenant_is_over(account))
+            call->place = take_place(&memory);
         if (call->place)
             return 0;
     }
     error = tenant_reserve(account, bytes, ret_left);
     if (error)
         return error;
-    call->place = unique ? make_place(&memory) : 0;
+    if (memory.source)
+        call->place = make_place(&memory);
     if (!call->place)
         call->reserved = bytes;
     return 0;
 }
 
-/* Takes the mapping's pages from the tenant before anything is pinned. */
-static __noinline int reserve(struct call *call, __u64 source, __u64 start, __u64 length)
+/* Takes the mapping's pages from the tenant before anything is pinned. fd: of the file. */
+static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s64 fd)
 {
     struct report report = {.kind = LEDGER_EVENT_LIMIT};
     struct ledger_config *options = get_config();
@@ -274,7 +304,7 @@ static __noinline int reserve(struct call *call, __u64 source, __u64 start, __u6
                   owner ? owner->pages : 0))
         return say_full(call);
     left = LEDGER_NO_LIMIT;
-    report.error = take_memory(call, source, start & ~(LEDGER_PAGE_SIZE - 1), bytes, &left);
+    report.error = take_memory(call, start & ~(LEDGER_PAGE_SIZE - 1), bytes, fd, &left);
     if (!report.error)
         return 0;
     report.context = call->serial;

@@ -101,7 +101,7 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool e
     }
     if (call->owner == LEDGER_OWNER_SERVICE)
         return 0;
-    error = reserve(call, 0, start, length);
+    error = reserve(call, start, length, UNKNOWN_MEMORY);
     if (error && !exact)
         tampered(ictx, 0, call->owner, bytes, 0);
     return error;

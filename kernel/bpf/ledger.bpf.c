@@ -284,9 +284,11 @@ static __always_inline void take_reserved(struct call *call, struct iopt_pages *
 {
     struct ledger_place *place = get_place(call->place);
     struct memory memory = {.tenant = new->tenant};
+    __u64 reserved = call->reserved;
     __u32 number = call->place;
 
     call->place = 0;
+    call->reserved = call->may_map = 0;
     if (place) {
         describe_memory(range, &memory);
         if (is_about(place, &memory)) {
@@ -297,9 +299,8 @@ static __always_inline void take_reserved(struct call *call, struct iopt_pages *
         tenant_release(new->tenant, drop_place(number));
         tampered(call->mapping, 0, call->owner, new->bytes, 0);
     }
-    if (new->bytes != call->reserved)
-        tenant_add(new->tenant, (__s64)(new->bytes - call->reserved));
-    call->reserved = call->may_map = 0;
+    if (new->bytes != reserved)
+        tenant_add(new->tenant, (__s64)(new->bytes - reserved));
 }
 
 /* A memory range: what it counts, and what was reserved for it. */
