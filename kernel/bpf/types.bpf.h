@@ -38,6 +38,7 @@
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct rb_node {
+    unsigned long __rb_parent_color;
     struct rb_node *rb_right;
     struct rb_node *rb_left;
 };

@@ -9,11 +9,20 @@
 
 #define XARRAY_LEVELS 6
 
-/* An address as a structure of the kernel's that may be read: by direct loads, since a probe costs
- * a call each, and every id that is checked is looked up here. */
+/*
+ * The 64 bits at an address, by a direct load: a probe costs a call each time, and every id that is
+ * checked is looked up here. The verifier allows loads at fixed places in structures that it knows:
+ * the first member of this one is a number.
+ */
 extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym;
-#define AT(type, address)                                                                          \
-    ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+
+static __always_inline __u64 word_at(__u64 address)
+{
+    const struct rb_node *node =
+        bpf_rdonly_cast((const void *)address, bpf_core_type_id_kernel(struct rb_node));
+
+    return node->__rb_parent_color;
+}
 
 /* What stands in the place of an object that is being made (XA_ZERO_ENTRY). */
 #define XARRAY_RESERVED (257ull << 2 | 2)
@@ -24,21 +33,21 @@ static __always_inline bool is_node(__u64 entry)
     return (entry & 3) == 2 && entry > 4096;
 }
 
-/*
- * The object at an index of the table (xa_head): its address, XARRAY_RESERVED, or 0. *ret_span: how
- * many indexes, aligned to that number, are free for the same reason; 0: this and all above.
- */
 static __always_inline __u64 table_of(__u64 ictx)
 {
     struct iommufd_ctx *kernels = (struct iommufd_ctx *)ictx;
 
-    return (__u64)AT(struct xarray, ictx + bpf_core_field_offset(kernels->objects))->xa_head;
+    return word_at(ictx + bpf_core_field_offset(kernels->objects.xa_head));
 }
 
+/*
+ * The object at an index of the table (xa_head): its address, XARRAY_RESERVED, or 0. *ret_span: how
+ * many indexes, aligned to that number, are free for the same reason; 0: this and all above.
+ */
 __noinline __u64 object_at(__u64 table, __u64 index, __u64 *ret_span)
 {
     __u64 entry = table;
-    struct xa_node *node;
+    const struct xa_node *node;
     __u32 shift = 0;
 
     if (!ret_span)
@@ -48,13 +57,12 @@ __noinline __u64 object_at(__u64 table, __u64 index, __u64 *ret_span)
     if (!is_node(entry))
         return 0;
     for (int level = 0; level < XARRAY_LEVELS; level++) {
-        node = AT(struct xa_node, entry - 2);
-        shift = node->shift;
+        node = (const struct xa_node *)(entry - 2);
+        shift = word_at(entry - 2 + bpf_core_field_offset(node->shift)) & 0xff;
         if (shift > 30 || (!level && index >> (shift + 6)))
             return 0;
-        /* Its slot, as if it were the first one: only at a fixed place may one be read. */
-        node = AT(struct xa_node, entry - 2 + 8 * ((index >> shift) & 63));
-        entry = (__u64)node->slots[0];
+        entry =
+            word_at(entry - 2 + bpf_core_field_offset(node->slots) + 8 * ((index >> shift) & 63));
         if (!is_node(entry) || !shift)
             break;
     }
