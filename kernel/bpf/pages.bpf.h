@@ -42,7 +42,8 @@ static __noinline int move_pages(struct ledger_pages *entry, __u32 to)
 
 /*
  * Takes a range out of the books, with what it was still charged: that is nothing when its end was
- * seen, and what was left over when it was missed.
+ * seen, and what was left over when it was missed. The charge is taken first, in one step: it may
+ * be mended at the same time, and what comes later finds it taken.
  */
 static __noinline int forget_pages(__u64 key)
 {
@@ -54,7 +55,8 @@ static __noinline int forget_pages(__u64 key)
     if (!range || !counters)
         return 0;
     was = *range;
-    if (bpf_map_delete_elem(&pages, &key))
+    was.charged = __sync_lock_test_and_set(&range->charged, LEDGER_CHARGE_TAKEN);
+    if (was.charged == LEDGER_CHARGE_TAKEN || bpf_map_delete_elem(&pages, &key))
         return 0;
     __sync_fetch_and_add(&counters->pages, -1);
     tenant_release(was.tenant, was.bytes);

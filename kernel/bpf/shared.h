@@ -134,6 +134,9 @@ struct ledger_object {
     __u32 pad;
 };
 
+/* What a range has for its charge while it is being taken out of the books: nobody mends it. */
+#define LEDGER_CHARGE_TAKEN (~0ull)
+
 /* Map "pages": address of a struct iopt_pages -> one memory range that was mapped. */
 struct ledger_pages {
     __u64 bytes;   /* its length in whole pages: what it counts against the limit */
@@ -302,6 +305,7 @@ struct ledger_seed {
 /* Removes an object's entry whose end was missed. */
 struct ledger_free {
     __u64 object;
+    __u64 ictx; /* 0: it is not known any more */
     __u32 context;
     __u32 id;
 };
@@ -339,8 +343,8 @@ enum ledger_row_kind {
     LEDGER_ROW_RESERVED, /* an id whose object is in the making */
     LEDGER_ROW_AREA,
     LEDGER_ROW_PENDING, /* an area that is being mapped: its range can't be reached from it yet */
-    LEDGER_ROW_DMABUF, /* an area that shows a device's memory: nothing is pinned or counted */
-    LEDGER_ROW_TYPE1,  /* a mapping of VFIO's own */
+    LEDGER_ROW_DMABUF,  /* an area that shows a device's memory: nothing is pinned or counted */
+    LEDGER_ROW_TYPE1,   /* a mapping of VFIO's own */
 };
 struct ledger_walk {
     __u64 context; /* address */
