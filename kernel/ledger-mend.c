@@ -176,11 +176,14 @@ static void guess_owner(const View *view, const Row *object, struct ledger_seed 
     }
 }
 
-static void free_object(Ledger *ledger, const struct ledger_object_key *key, uint64_t object,
-                        LedgerDrift *drift)
+static void free_object(Ledger *ledger, const View *view, const struct ledger_object_key *key,
+                        uint64_t object, LedgerDrift *drift)
 {
     struct ledger_free args = {.context = key->context, .id = key->id, .object = object};
 
+    for (guint i = 0; i < view->contexts->len; i++)
+        if (g_array_index(view->contexts, Context, i).context.serial == key->context)
+            args.ictx = g_array_index(view->contexts, Context, i).address;
     count(ledger_run(ledger, CONTROL_FREE, &args, sizeof(args)), 0, drift);
 }
 
@@ -205,7 +208,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
             continue;
         }
         if (known)
-            free_object(ledger, &key, known->object, drift);
+            free_object(ledger, second, &key, known->object, drift);
         guess_owner(second, row, &seed);
         if (!ledger_run(ledger, CONTROL_SEED, &seed, sizeof(seed)))
             drift->seeded++;
@@ -228,7 +231,7 @@ static void free_objects(Ledger *ledger, const View *first, const View *second, 
         if (!before || before->object != known->object || !object_is_gone(first, key))
             drift->unstable++;
         else
-            free_object(ledger, key, known->object, drift);
+            free_object(ledger, second, key, known->object, drift);
     }
 }
 

@@ -58,8 +58,9 @@ static int take_object(const void *key, const void *value, void *data)
 
 static int take_pages(const void *key, const void *value, void *data)
 {
-    g_hash_table_insert(data, g_memdup2(key, sizeof(uint64_t)),
-                        g_memdup2(value, sizeof(struct ledger_pages)));
+    if (((const struct ledger_pages *)value)->charged != LEDGER_CHARGE_TAKEN)
+        g_hash_table_insert(data, g_memdup2(key, sizeof(uint64_t)),
+                            g_memdup2(value, sizeof(struct ledger_pages)));
     return 0;
 }
 

@@ -14,21 +14,22 @@ struct move {
 static long move_range(void *map, const __u64 *key, struct ledger_pages *range, struct move *move)
 {
     struct ledger_tenant *account;
+    __u64 charged = *(volatile __u64 *)&range->charged;
     __u32 from = range->tenant;
 
-    if (range->context != move->context || from == move->tenant)
+    if (charged == LEDGER_CHARGE_TAKEN || range->context != move->context || from == move->tenant)
         return 0;
     leave_place(range);
     range->tenant = move->tenant;
     account = bpf_map_lookup_elem(&tenants, &from);
     if (account) {
         __sync_fetch_and_add(&account->mapped, -(__s64)range->bytes);
-        __sync_fetch_and_add(&account->pinned, -(__s64)range->charged);
+        __sync_fetch_and_add(&account->pinned, -(__s64)charged);
     }
     account = bpf_map_lookup_elem(&tenants, &move->tenant);
     if (account) {
         __sync_fetch_and_add(&account->mapped, (__s64)range->bytes);
-        __sync_fetch_and_add(&account->pinned, (__s64)range->charged);
+        __sync_fetch_and_add(&account->pinned, (__s64)charged);
     }
     return 0;
 }
@@ -313,6 +314,19 @@ __noinline int tenant_find(__u32 tenant, __s64 bytes)
 }
 
 /*
+ * Whether there is a range of that length at the address. What has been let go of has no reference
+ * left for as long as its memory is nothing else. Ranges come and go at the same addresses, so that
+ * one that two looks have missed may be another one by now.
+ */
+static __always_inline bool is_alive(__u64 address, __u64 bytes)
+{
+    struct iopt_pages *range = (struct iopt_pages *)address;
+
+    return BPF_CORE_READ(range, kref.refcount.refs.counter) > 0 &&
+           BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT == bytes;
+}
+
+/*
  * Corrects one range's entry, or adds it. Done only if the entry still is what the walk compared
  * with; a charge that comes in between is then not counted twice.
  */
@@ -327,11 +341,15 @@ int control_mend(struct ledger_mend *args)
 
     if (!counters)
         return -ENOMEM;
+    if (args->was == LEDGER_CHARGE_TAKEN)
+        return -ESTALE;
     entry = bpf_map_lookup_elem(&pages, &key);
     if (entry) {
         if (COMPARE_AND_SWAP(&entry->charged, args->was, args->is) != args->was)
             return -ESTALE;
         new = *entry;
+    } else if (!is_alive(key, new.bytes)) {
+        return -ESTALE;
     } else {
         new.context = args->context;
         new.tenant = args->tenant;
@@ -389,6 +407,8 @@ int control_drop(struct ledger_drop *args)
         return -ENOENT;
     if (entry->charged != args->was)
         return -ESTALE;
+    if (is_alive(key, entry->bytes))
+        return -EBUSY;
     return forget_pages(key);
 }
 
@@ -397,12 +417,14 @@ int control_free(struct ledger_free *args)
 {
     struct ledger_object_key key = {.context = args->context, .id = args->id};
     struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+    __u64 span;
 
+    /* Its id and its place may have been taken again since it was looked for. */
     if (!entry || entry->object != args->object)
         return -ESTALE;
-    free_object(args->context, args->id, args->object);
-    remove_object_entry(&key);
-    return 0;
+    if (args->ictx && object_at(table_of(args->ictx), args->id, &span) == args->object)
+        return -EBUSY;
+    return free_object(args->context, args->id, args->object);
 }
 
 SEC("syscall")

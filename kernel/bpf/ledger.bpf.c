@@ -415,6 +415,8 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
      * the kernel has changed its own count. */
     is = range->npinned;
     was = __sync_lock_test_and_set(&entry->charged, is);
+    if (was == LEDGER_CHARGE_TAKEN)
+        was = inc ? is - npages : is + npages;
     if (is != was)
         return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
     call = get_call(false);

@@ -83,7 +83,8 @@ static __always_inline void leave_place(struct ledger_pages *range)
 
 /*
  * Takes a range out of the books, with what it was still charged: that is nothing when its end was
- * seen, and what was left over when it was missed.
+ * seen, and what was left over when it was missed. The charge is taken first, in one step: it may
+ * be mended at the same time, and what comes later finds it taken.
  */
 static __noinline int forget_pages(__u64 key)
 {
@@ -95,6 +96,9 @@ static __noinline int forget_pages(__u64 key)
     if (!range || !counters)
         return 0;
     was = *range;
+    was.charged = __sync_lock_test_and_set(&range->charged, LEDGER_CHARGE_TAKEN);
+    if (was.charged == LEDGER_CHARGE_TAKEN)
+        return 0;
     tenant_release(was.tenant, take_bytes(range));
     if (bpf_map_delete_elem(&pages, &key))
         return 0;

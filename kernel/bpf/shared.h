@@ -139,6 +139,9 @@ struct ledger_object {
     __u32 pad;
 };
 
+/* What a range has for its charge while it is being taken out of the books: nobody mends it. */
+#define LEDGER_CHARGE_TAKEN (~0ull)
+
 /* Map "pages": address of a struct iopt_pages -> one memory range that was mapped. */
 struct ledger_pages {
     __u64 bytes;   /* its length in whole pages: what it counts against the limit */
@@ -322,6 +325,7 @@ struct ledger_seed {
 /* Removes an object's entry whose end was missed. */
 struct ledger_free {
     __u64 object;
+    __u64 ictx; /* 0: it is not known any more */
     __u32 context;
     __u32 id;
 };

@@ -26,6 +26,7 @@
 #define ENOMEM 12
 #define EACCES 13
 #define EFAULT 14
+#define EBUSY 16
 #define EEXIST 17
 #define EINVAL 22
 #define EOPNOTSUPP 95
@@ -160,7 +161,16 @@ enum iopt_address_type {
     IOPT_ADDRESS_DMABUF,
 };
 
+struct refcount_struct {
+    atomic_t refs;
+};
+
+struct kref {
+    struct refcount_struct refcount;
+};
+
 struct iopt_pages {
+    struct kref kref;
     unsigned long npages;
     unsigned long npinned;
     unsigned long last_npinned;

@@ -217,11 +217,10 @@ static long walk_step(__u32 index, void *data)
 SEC("syscall")
 int walk_context(struct ledger_walk *args)
 {
-    struct iommufd_ctx *ictx = (struct iommufd_ctx *)args->context;
     struct iommufd_object *object;
     struct walker w = {};
 
-    w.objects = (__u64)BPF_CORE_READ(ictx, objects.xa_head);
+    w.objects = table_of(args->context);
     w.id = args->id ? args->id : 1;
     if (args->in_areas) {
         /* The object may have gone since: then the walk goes on behind it. */

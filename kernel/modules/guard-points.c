@@ -29,7 +29,10 @@ static bool guard_points = true;
 module_param(guard_points, bool, 0444);
 MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch them");
 
-/* The points themselves. BPF programs put in their place what they return. */
+/*
+ * The points themselves. BPF programs put in their place what they return. They are weak, so that a
+ * compiler that sees them return 0 does not conclude that their callers need not look.
+ */
 int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
@@ -40,27 +43,29 @@ int iommud_guard_file(struct file *file);
 
 /* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
  * and of the one that names an object by another way. */
-noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
+__weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd,
+				      const void *argument)
 {
 	barrier();
 	return 0;
 }
 
 /* An object that the ioctl names. */
-noinline int iommud_guard_object(struct iommufd_ctx *ictx, u32 id)
+__weak noinline int iommud_guard_object(struct iommufd_ctx *ictx, u32 id)
 {
 	barrier();
 	return 0;
 }
 
-noinline int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev)
+__weak noinline int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev)
 {
 	barrier();
 	return 0;
 }
 
 /* Memory that is about to be mapped, from that address or place in a file on. */
-noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length)
+__weak noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start,
+				     unsigned long length)
 {
 	barrier();
 	return 0;
@@ -126,7 +131,7 @@ int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *io
 
 #ifdef HAVE_IOPT_ALLOC_FILE_PAGES
 /* The file that is about to be mapped. */
-noinline int iommud_guard_file(struct file *file)
+__weak noinline int iommud_guard_file(struct file *file)
 {
 	barrier();
 	return 0;

@@ -162,9 +162,12 @@ static void lay_bait(void)
 /* Whether it is as it was. */
 static bool take_bait(void)
 {
-    bool mapped = !machine_unmap(&victim.process, victim.ioas, BAIT, 4096);
+    int unmapped = machine_unmap(&victim.process, victim.ioas, BAIT, 4096);
+    int destroyed = machine_destroy(&victim.process, spare);
 
-    return !machine_destroy(&victim.process, spare) && mapped;
+    printf("# the victim's memory is unmapped: %s; its object destroyed: %s\n",
+           g_strerror(-unmapped), g_strerror(-destroyed));
+    return !unmapped && !destroyed;
 }
 
 static void run(const char *name, const Attack *attack, Guest *attacker)

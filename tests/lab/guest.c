@@ -126,7 +126,9 @@ void tenant_close(uint64_t host)
            missed, state.lost_contexts, state.lost_objects, state.lost_pages, state.lost_books,
            state.lost_owners, state.lost_events);
     check(host_pinned() == host && !tenant().mapped && !tenant().pinned,
-          "in the end nothing is pinned, and the books say so");
+          "in the end nothing is pinned, and the books say so (%" G_GUINT64_FORMAT
+          " pages; %lld mapped, %lld pinned)",
+          host_pinned() - host, tenant().mapped, tenant().pinned);
     close(iommufd);
     ledger_free(ledger);
     check(!ledger_unload(TEST_FOLDER) && access(TEST_FOLDER, F_OK), "unloading leaves nothing");
