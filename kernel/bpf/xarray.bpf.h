@@ -10,18 +10,18 @@
 #define XARRAY_LEVELS 6
 
 /*
- * The 64 bits at an address, by a direct load: a probe costs a call each time, and every id that is
- * checked is looked up here. The verifier allows loads at fixed places in structures that it knows:
- * the first member of this one is a number.
+ * Direct loads: a probe costs a call each time, and every id that is checked is looked up here. The
+ * verifier allows them at fixed places in structures that it knows. word_at() is for all others:
+ * the first member of that structure is a number.
  */
 extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym;
 
+#define AT(type, address)                                                                          \
+    ((const type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+
 static __always_inline __u64 word_at(__u64 address)
 {
-    const struct rb_node *node =
-        bpf_rdonly_cast((const void *)address, bpf_core_type_id_kernel(struct rb_node));
-
-    return node->__rb_parent_color;
+    return AT(struct rb_node, address)->__rb_parent_color;
 }
 
 /* What stands in the place of an object that is being made (XA_ZERO_ENTRY). */
@@ -57,12 +57,12 @@ __noinline __u64 object_at(__u64 table, __u64 index, __u64 *ret_span)
     if (!is_node(entry))
         return 0;
     for (int level = 0; level < XARRAY_LEVELS; level++) {
-        node = (const struct xa_node *)(entry - 2);
-        shift = word_at(entry - 2 + bpf_core_field_offset(node->shift)) & 0xff;
+        node = AT(struct xa_node, entry - 2);
+        shift = node->shift;
         if (shift > 30 || (!level && index >> (shift + 6)))
             return 0;
-        entry =
-            word_at(entry - 2 + bpf_core_field_offset(node->slots) + 8 * ((index >> shift) & 63));
+        entry = word_at(entry - 2 + bpf_core_field_offset(struct xa_node, slots) +
+                        8 * ((index >> shift) & 63));
         if (!is_node(entry) || !shift)
             break;
     }
