@@ -349,15 +349,20 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     struct call *call;
     __s64 delta = inc ? (__s64)npages : -(__s64)npages;
     __u64 is, was;
+    bool moves;
     __u32 owner;
 
     if (inc && ret)
         return 0;
     call = get_call(false);
     entry = bpf_map_lookup_elem(&pages, &key);
+    moves = call && (call->command & 0xff) == NR_CHANGE_PROCESS;
     if (!entry) {
-        /* CHANGE_PROCESS charges the new process through a structure on its stack; anything
-         * else is a range that found the map full, or that is older than the ledger. */
+        /* CHANGE_PROCESS charges the new process through a structure on its stack. Anything else is
+         * a range that found the map full, whose hook was skipped, or that is older than the
+         * ledger: it is counted as a whole when the walk finds it. */
+        if (!moves)
+            return 0;
         task = BPF_CORE_READ(range, source_task);
         process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
         context = call ? get_context((void *)call->context) : NULL;
@@ -365,7 +370,7 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
                           process ? process->owner : LEDGER_OWNER_NONE,
                           context ? context->tenant : 0, delta);
     }
-    if (!inc && call && (call->command & 0xff) == NR_CHANGE_PROCESS) {
+    if (!inc && moves) {
         /* The old process is uncharged, the pages stay pinned and belong to the caller now. */
         owner = entry->owner;
         move_pages(entry, current_owner(true));
@@ -376,7 +381,7 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     is = BPF_CORE_READ(range, npinned);
     was = __sync_lock_test_and_set(&entry->charged, is);
     if (was == LEDGER_CHARGE_TAKEN)
-        was = is - delta;
+        return 0;
     return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
 }
 
