@@ -381,15 +381,23 @@ int BPF_PROG(ledger_release_pages, void *kref)
     return 0;
 }
 
-/* CHANGE_PROCESS charges the new process through a structure on its stack; anything else that is
- * not in the map is a range that found it full, or that is older than the ledger. */
+/*
+ * A charge or uncharge of what is not in the map. CHANGE_PROCESS charges the new process through a
+ * structure on its stack. Anything else is a range that found the map full, whose hook was skipped,
+ * or that is older than the ledger: it is counted as a whole when the walk finds it.
+ */
 static __noinline int update_unknown(struct iopt_pages *range, __s64 delta)
 {
-    struct task_struct *task = BPF_CORE_READ(range, source_task);
-    struct ledger_process *process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
     struct call *call = get_call(false);
-    struct ledger_context *context = call ? get_context((void *)call->context) : NULL;
+    struct ledger_context *context;
+    struct ledger_process *process;
+    struct task_struct *task;
 
+    if (!call || !call->changing)
+        return 0;
+    task = BPF_CORE_READ(range, source_task);
+    process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
+    context = get_context((void *)call->context);
     return book_pages(context ? context->serial : 0, process ? process->owner : LEDGER_OWNER_NONE,
                       context ? context->tenant : 0, delta);
 }
@@ -416,7 +424,7 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     is = range->npinned;
     was = __sync_lock_test_and_set(&entry->charged, is);
     if (was == LEDGER_CHARGE_TAKEN)
-        was = inc ? is - npages : is + npages;
+        return 0;
     if (is != was)
         return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
     call = get_call(false);

@@ -269,8 +269,9 @@ static void test_damage(Worker *workers)
     struct ledger_pages range, ghost;
     struct ledger_book_key place;
     struct ledger_book book;
+    struct ledger_tenant account;
     LedgerDrift drift = {0};
-    int books = pinned_map("books");
+    int books = pinned_map("books"), tenants = pinned_map("tenants");
 
     machine_map(&workers[0].process, workers[0].ioas[0], workers[0].memory, 64 << 12, &iova, false);
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
@@ -285,6 +286,10 @@ static void test_damage(Worker *workers)
     book.pinned += 5;
     book.mapped += ghost.bytes;
     bpf_map_update_elem(books, &place, &book, BPF_EXIST);
+    bpf_map_lookup_elem(tenants, &range.tenant, &account);
+    account.pinned += 12;
+    account.mapped += ghost.bytes;
+    bpf_map_update_elem(tenants, &range.tenant, &account, BPF_EXIST);
     range.charged += 7;
     bpf_map_update_elem(fd, &key, &range, BPF_EXIST);
     bpf_map_update_elem(fd, &other, &ghost, BPF_ANY);
@@ -299,6 +304,7 @@ static void test_damage(Worker *workers)
     check(!drift.drift && !drift.mended, "damage: and stay so");
     close(fd);
     close(books);
+    close(tenants);
 }
 
 /* A context with so many objects that the kernel's xarray has three levels. */
