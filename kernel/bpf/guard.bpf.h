@@ -253,7 +253,8 @@ static __noinline __u64 source_of(__s64 fd)
     return file ? (__u64)BPF_CORE_READ(file, f_inode) : 0;
 }
 
-/* Takes the bytes from what the tenant has left, unless the same memory is held already. */
+/* Takes the bytes from what the tenant has left, unless the same memory is held already: 0, or
+ * -EDQUOT. */
 static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, __s64 fd,
                                   __u64 *ret_left)
 {
@@ -262,7 +263,7 @@ static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, _
     int error;
 
     if (!call || !ret_left)
-        return -ENOMEM;
+        return -EDQUOT;
     call->may_map = bytes;
     account = call->tenant ? bpf_map_lookup_elem(&tenants, &call->tenant) : NULL;
     if (!account)
@@ -288,11 +289,11 @@ static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, _
 /* Takes the mapping's pages from the tenant before anything is pinned. fd: of the file. */
 static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s64 fd)
 {
-    struct report report = {.kind = LEDGER_EVENT_LIMIT};
+    struct report report = {.kind = LEDGER_EVENT_LIMIT, .error = -EDQUOT};
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
+    __u64 bytes, left = LEDGER_NO_LIMIT;
     struct ledger_owner *owner;
-    __u64 bytes, left;
 
     if (!call || !counters || !options)
         return -ENOMEM;
@@ -303,9 +304,7 @@ static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s6
     if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
                   owner ? owner->pages : 0))
         return say_full(call);
-    left = LEDGER_NO_LIMIT;
-    report.error = take_memory(call, start & ~(LEDGER_PAGE_SIZE - 1), bytes, fd, &left);
-    if (!report.error)
+    if (!take_memory(call, start & ~(LEDGER_PAGE_SIZE - 1), bytes, fd, &left))
         return 0;
     report.context = call->serial;
     report.asked = bytes;
@@ -314,5 +313,5 @@ static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s6
     report.tenant = call->tenant;
     report.owner = call->owner;
     send_event(&report);
-    return report.error;
+    return -EDQUOT;
 }
