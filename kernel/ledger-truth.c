@@ -111,6 +111,7 @@ static int compare_by_tenant(const void *a, const void *b)
 /* Of one tenant: what counts against its limit, and what there is. */
 typedef struct {
     const struct ledger_tenant *before;
+    uint64_t mapped;
     uint64_t counted;
     uint64_t unique;
     uint64_t source; /* of the last range, */
@@ -128,20 +129,26 @@ static void add_range(Credit *credit, const Row *row, const struct ledger_pages 
     if (end > credit->mark)
         credit->unique += (end - MAX(begin, credit->mark)) << LEDGER_PAGE_SHIFT;
     credit->mark = MAX(credit->mark, end);
+    credit->mapped += known->bytes;
     /* Those that hold one place count once. */
     if (!known->place || g_hash_table_add(credit->places, GUINT_TO_POINTER(known->place)))
         credit->counted += known->bytes;
 }
 
-/* Too little credit harms nobody, and the next walk comes: when something was given back since the
- * view began, the kernel does not take it. */
+/*
+ * Too little credit harms nobody, and the next walk comes: when something was given back since the
+ * view began, the kernel does not take it. What was put at an address after it was mapped looks the
+ * same: no more copies than the kernel itself takes for the same memory are.
+ */
 static void end_credit(Credit *credit, const Ledger *ledger, uint32_t tenant)
 {
     struct ledger_credit args = {.tenant = tenant};
+    uint64_t unique;
 
     if (credit->before && credit->before->count == LEDGER_COUNT_UNIQUE) {
+        unique = MAX(credit->unique, credit->mapped / LEDGER_COPIES);
         args.releases = credit->before->releases;
-        args.credit = credit->counted > credit->unique ? credit->counted - credit->unique : 0;
+        args.credit = credit->counted > unique ? credit->counted - unique : 0;
         ledger_run(ledger, CONTROL_CREDIT, &args, sizeof(args));
     }
     g_hash_table_remove_all(credit->places);
