@@ -91,7 +91,9 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool e
         return -ENOMEM;
     if (bytes <= call->reserved)
         return 0;
-    if (call->checked) {
+    /* Nothing at all is reserved when the first look was skipped, even if an earlier call's mark is
+     * still there: then it is no difference to be killed for. */
+    if (call->checked && call->reserved) {
         tampered(call, context->serial, 0, bytes, call->reserved);
         return -EDQUOT;
     }
