@@ -32,14 +32,15 @@ MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch t
  * The points themselves. BPF programs put in their place what they return. They are weak, so that a
  * compiler that sees them return 0 does not conclude that their callers need not look.
  */
-int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
+int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
 
-/* An ioctl's argument, copied and checked for its form. */
+/* An ioctl's argument, copied and checked for its form. An address: of pointers, BPF programs take
+ * not all types on all kernels. */
 __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd,
-				      const void *argument)
+				      unsigned long argument)
 {
 	barrier();
 	return 0;
@@ -77,7 +78,7 @@ __weak noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long sta
 
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
-	return ASK(iommud_guard_call, ictx, cmd, argument);
+	return ASK(iommud_guard_call, ictx, cmd, (unsigned long)argument);
 }
 
 struct iommufd_object *__real_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
