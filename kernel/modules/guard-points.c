@@ -116,18 +116,19 @@ int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *io
 }
 
 #ifdef HAVE_IOPT_MAP_FILE_PAGES
+/* The file is its descriptor's number, or a pointer in some versions: passed on as it is. */
 int __real_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags);
 int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags);
 int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags)
 {
 	return ASK(iommud_guard_map, ictx, start, length) ?:
-		       __real_iopt_map_file_pages(ictx, iopt, iova, fd, start, length, iommu_prot,
+		       __real_iopt_map_file_pages(ictx, iopt, iova, file, start, length, iommu_prot,
 						  flags);
 }
 #endif
