@@ -29,12 +29,6 @@ static LedgerOptions options_of(const Config *config)
 
 /* ---- states ---- */
 
-/* Active, and nothing is known that gets past it. */
-static bool books_guard_is_whole(const Books *books)
-{
-    return books_guard(books) && !*ledger_guard_reason(books->ledger);
-}
-
 /* The loader had the privileges that the service lacks: what it could not do is the reason. */
 static void set_states(Books *books, const Config *config)
 {
@@ -51,9 +45,7 @@ static void set_states(Books *books, const Config *config)
     books->ledger_state =
         books_count(books) ? g_strdup("active") : g_strconcat("unavailable: ", why, NULL);
     if (books_guard(books))
-        books->guard_state = books_guard_is_whole(books)
-                                 ? g_strdup("enforcing")
-                                 : g_strconcat("partial: ", guard_why, NULL);
+        books->guard_state = g_strdup("enforcing");
     else if (config->guard == GUARD_OFF)
         books->guard_state = g_strdup("off");
     else
@@ -69,7 +61,7 @@ static void log_states(const Books *books)
                       "The kernel does not say which machine has pinned what, and the reaper has "
                       "to find it out by probes. The ledger is %s",
                       books->ledger_state);
-    if (!books_guard_is_whole(books))
+    if (!books_guard(books))
         journal_write(
             LOG_WARNING, MESSAGE_DEGRADED, NULL,
             "Machines that share an IOMMUFD are not kept apart in it for certain. The guard is %s",
@@ -103,7 +95,7 @@ bool books_guard_is_exact(const Books *books)
 
 bool books_may_share(const Books *books)
 {
-    return !books->require_guard || books_guard_is_whole(books);
+    return !books->require_guard || books_guard(books);
 }
 
 bool books_require_guard(const Books *books)

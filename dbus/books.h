@@ -34,8 +34,7 @@ bool books_count(const Books *books);
 bool books_guard(const Books *books);
 /* Whether an argument that is changed while it is checked makes its ioctl fail. */
 bool books_guard_is_exact(const Books *books);
-/* "active" or "unavailable: why"; "enforcing", "partial: why", "off" or "unavailable:
- * why". */
+/* "active" or "unavailable: why"; "enforcing", "off" or "unavailable: why". */
 const char *books_ledger_state(const Books *books);
 const char *books_guard_state(const Books *books);
 /* Whether a tenant's machines may share an IOMMUFD as far as RequireGuard= is concerned. */

@@ -54,6 +54,16 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
 {
     g_autofree char *remedy = NULL;
 
+    if (strcmp(view->guard, "enforcing") == 0)
+        remedy = lsm_remedy(host);
+    if (remedy) {
+        report_add(report, "guard", CHECK_WARNING,
+                   g_strdup("The guard is enforcing, but without BPF among the security modules: "
+                            "many threads at once can have the kernel skip what is checked only "
+                            "once, who receives an IOMMUFD, opens /dev/iommu or resets a bus."),
+                   remedy);
+        return;
+    }
     if (strcmp(view->guard, "enforcing") == 0 && view->exact) {
         report_add(report, "guard", CHECK_OK,
                    g_strdup("The guard keeps machines that share an IOMMUFD apart, and tenants "
@@ -67,15 +77,6 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                             "through whose argument is changed while it is checked; its process "
                             "is killed."),
                    "dkms install iommud-vfio/1 (kernel/modules in iommud's source), and reboot.");
-        return;
-    }
-    if (g_str_has_prefix(view->guard, "partial: ")) {
-        remedy = guard_remedy(host, view);
-        report_add(report, "guard", CHECK_WARNING,
-                   with_state("The guard keeps machines that share an IOMMUFD apart, but not one "
-                              "that sets out to get past it: it is ",
-                              view->guard),
-                   remedy);
         return;
     }
     if (strcmp(view->guard, "off") == 0)

@@ -95,7 +95,9 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool e
     if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
         (bytes <= call->may_map && is_held(call, start, length)))
         return 0;
-    if (call->stage == STAGE_CHECKED) {
+    /* Nothing at all was let through when the first look was skipped, even if an earlier call's
+     * mark is still there: then it is no difference to be killed for. */
+    if (call->stage == STAGE_CHECKED && call->may_map) {
         tampered(ictx, 0, call->owner, bytes, call->may_map);
         return -EDQUOT;
     }

@@ -7,9 +7,9 @@
 #include "inside.bpf.h"
 
 SEC("fmod_ret/iommud_guard_call")
-int BPF_PROG(point_call, struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
+int BPF_PROG(point_call, struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument)
 {
-    return check_call((__u64)ictx, cmd, argument, true);
+    return check_call((__u64)ictx, cmd, (const void *)argument, true);
 }
 
 SEC("fmod_ret/iommud_guard_object")

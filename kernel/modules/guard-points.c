@@ -33,7 +33,7 @@ MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch t
  * The points themselves. BPF programs put in their place what they return. They are weak, so that a
  * compiler that sees them return 0 does not conclude that their callers need not look.
  */
-int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
+int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
@@ -42,9 +42,10 @@ int iommud_guard_file(struct file *file);
 #endif
 
 /* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
- * and of the one that names an object by another way. */
+ * and of the one that names an object by another way. An address: of pointers, BPF programs take
+ * not all types on all kernels. */
 __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd,
-				      const void *argument)
+				      unsigned long argument)
 {
 	barrier();
 	return 0;
@@ -90,7 +91,7 @@ int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void
 #ifdef IOMMU_IOAS_CHANGE_PROCESS
 	case IOMMU_IOAS_CHANGE_PROCESS:
 #endif
-		return ASK(iommud_guard_call, ictx, cmd, argument);
+		return ASK(iommud_guard_call, ictx, cmd, (unsigned long)argument);
 	}
 	return 0;
 }
@@ -155,18 +156,19 @@ struct iopt_pages *__wrap_iopt_alloc_file_pages(struct file *file, unsigned long
 #endif
 
 #ifdef HAVE_IOPT_MAP_FILE_PAGES
+/* The file is its descriptor's number, or a pointer in some versions: passed on as it is. */
 int __real_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags);
 int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags);
 int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, int fd, unsigned long start,
+			       unsigned long *iova, unsigned long file, unsigned long start,
 			       unsigned long length, int iommu_prot, unsigned int flags)
 {
 	return ASK(iommud_guard_map, ictx, start, length) ?:
-		       __real_iopt_map_file_pages(ictx, iopt, iova, fd, start, length, iommu_prot,
+		       __real_iopt_map_file_pages(ictx, iopt, iova, file, start, length, iommu_prot,
 						  flags);
 }
 #endif

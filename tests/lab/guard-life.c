@@ -96,9 +96,10 @@ static void test_replace(Guest *guests)
                 "an address space in which nothing is mapped has kept its owner");
     machine_race_end(&guests[0].process, &result);
     printf("# the attacker tried %" G_GUINT64_FORMAT " times, and was refused %" G_GUINT64_FORMAT
-           " times\n",
-           result.tries, result.refused);
-    check(result.tries && !result.granted && !result.other && !result.killed,
+           " times, or killed (%" G_GUINT64_FORMAT ")\n",
+           result.tries, result.refused, result.killed);
+    /* Killed where its first look may be skipped: it then seems to have changed its argument. */
+    check(result.tries && !result.granted && !result.other,
           "in all that time the attacker was refused");
     check_books(&guests[1], "after the replacement");
     check_truth("after the replacement");

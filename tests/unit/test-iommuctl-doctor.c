@@ -202,6 +202,8 @@ static void test_guard(Fixture *fixture, const void *data)
     expect_guard(fixture, (GuardView){no_lsm, "active"}, "wo",
                  EXPECT("add 'bpf' to lsm=.\n", "with RequireGuard=yes none do",
                         "-> Add lsm=lockdown,capability,yama,apparmor,bpf to GRUB_CMDLINE_LINUX"));
+    expect_guard(fixture, (GuardView){"enforcing", "active", .exact = true}, "wo",
+                 EXPECT("without BPF among the security modules", "apparmor,bpf to GRUB_CMDLINE"));
     put(fixture, "/sys/kernel/security/lsm", "lockdown,bpf");
     expect_guard(fixture, (GuardView){no_lsm, "active"}, "wo", EXPECT("-> Create tenants"));
 
