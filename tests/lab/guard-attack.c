@@ -67,6 +67,11 @@ static void test_trespass(Guest *a, const Guest *b)
             argument[attacks[i].place] = foreign[j];
             if (attacks[i].command == IOMMU_OPTION)
                 argument[1] = 1;
+            if (attacks[i].command == IOMMU_IOAS_MAP || attacks[i].command == IOMMU_IOAS_MAP_FILE) {
+                argument[1] = MACHINE_MAP_FLAGS;
+                memcpy(&argument[4], &a->memory, sizeof(a->memory));
+                argument[6] = 4096;
+            }
             r = machine_ioctl(&a->process, iommufd, attacks[i].command, argument, sizeof(argument));
             if (r != -EACCES)
                 worst = r;

@@ -182,17 +182,18 @@ static void test_storm(Twin *twin)
         .times = 1500,
     };
     MachineStormed stormed = {0};
-    LedgerDrift drift = {0};
+    bool lived;
 
     set_limit(3 * length + length / 2, LEDGER_COUNT_UNIQUE);
-    check(machine_storm(&twin->process, &storm, &stormed) && stormed.mapped && !stormed.other,
+    lived = machine_storm(&twin->process, &storm, &stormed);
+    check(lived && stormed.mapped && !stormed.other,
           "%u threads map and unmap (%" G_GUINT64_FORMAT " mapped, %" G_GUINT64_FORMAT " refused)",
           storm.threads, stormed.mapped, stormed.refused);
     check(stormed.most <= 3, "and never more than the limit (%" G_GUINT64_FORMAT " of 3 ranges)",
           stormed.most);
-    check_counted(0, "afterwards");
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && !drift.drift && !drift.mended,
-          "and the books are right");
+    /* What was lost since hooks were skipped counts until a walk. */
+    check_truth("after the storm");
+    check_counted(0, "and then");
 }
 
 /* Another thread changes what is mapped after the check, while there is room for one of the two. */
