@@ -85,7 +85,7 @@ part "killed again and again while machines start and stop"
 	virsh destroy acme-2
 done) >/dev/null 2>&1 &
 churn=$!
-for _ in 1 2 3 4 5 6; do
+for round in 1 2 3 4 5 6; do
 	sleep 2
 	kill_iommud
 	wait_for 30 answers

@@ -144,5 +144,29 @@ check "GuardState says it" starts_with unavailable "$(iommud_property GuardState
 check "iommuctl doctor says it" says BTF iommuctl doctor
 main_job
 
+part "a kernel without iommufd"
+remove_modules() {
+	unload_modules
+	mkdir /root/away
+	mv "$modules"/* /root/away/
+	depmod
+	modprobe vfio-pci
+	check "there is no /dev/iommu" test ! -e /dev/iommu
+}
+without_iommud remove_modules
+check "LedgerState says it" starts_with unavailable "$(iommud_property LedgerState)"
+check "GuardState says it" starts_with unavailable "$(iommud_property GuardState)"
+check "iommuctl doctor says it" says /dev/iommu iommuctl doctor
+iommuctl tenant create acme --limit $limit
+check "a machine that wants it is refused, with that reason" refused_with /dev/iommu virsh start acme-1
+check "and leaves nothing" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes) == 0 ]]'
+virsh undefine acme-1 >/dev/null
+write_domain '' '' '' acme-1 $first 256 acme "${nvme[0]}"
+check "one with VFIO of the old kind starts" virsh start acme-1
+check "and is in the books" test "$(machine_number acme-1 pinned_bytes)" -ge $memory
+check "and stops" virsh destroy acme-1
+check "nothing is left" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes) == 0 ]] && nothing_pinned'
+check "the tenant can be deleted" iommuctl tenant delete acme
+
 check "the kernel did not complain" fails grep -E 'WARNING:|BUG:|refcount' <(dmesg)
 finish
