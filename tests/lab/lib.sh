@@ -84,23 +84,16 @@ define_domain() {
 }
 
 # define_viommu_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: one with an IOMMU of its own, which gives each device an
-# address space of its own, and with slots for more devices. Once $guest_initrd names an initial RAM disk
-# (see guest-initrd), it boots that with the lab's kernel; what it says is in guest_console NAME.
+# address space of its own, and with slots for more devices. Once $guest names a kernel (see guest.c), it boots that;
+# what it says is in guest_console NAME.
 define_viommu_domain() {
-	local elements devices boot='' words
+	local elements devices
 	elements="<iommufd enabled='yes' fdgroup='iommud'/><features><acpi/><apic/></features>"
 	devices="<iommu model='intel'><driver caching_mode='on'/></iommu>
 		<serial type='file'><source path='$(guest_console "$1")'/></serial>
 		<controller type='pci' model='pcie-root'/>"
 	devices+=$(printf "<controller type='pci' model='pcie-root-port'/>%.0s" 1 2 3 4 5 6)
-	if [[ ${guest_initrd-} ]]; then
-		words="console=ttyS0 panic=-1 intel_iommu=on iommu.strict=1"
-		# and what makes it boot faster
-		words+=" quiet mitigations=off nowatchdog no_timer_check nokaslr cryptomgr.notests init_on_alloc=0"
-		words+=" random.trust_cpu=1 8250.nr_uarts=1 lsm=capability"
-		boot="<kernel>/boot/vmlinuz-$(uname -r)</kernel><initrd>$guest_initrd</initrd><cmdline>$words</cmdline>"
-	fi
-	write_domain "$elements" "$boot" "$devices" "$@"
+	write_domain "$elements" "${guest:+<kernel>$guest</kernel>}" "$devices" "$@"
 }
 
 # guest_console NAME: the file.

@@ -66,8 +66,10 @@ virsh undefine viommu-1 >/dev/null
 virsh undefine viommu-2 >/dev/null
 
 part "guests that use it"
-guest_initrd=/var/lib/libvirt/images/guest.img
-check "an initial RAM disk is made" "$IOMMUD_LAB_DIR/tests/lab/guest-initrd" $guest_initrd
+guest=/var/lib/libvirt/images/guest
+check "the guest is built" gcc -Wall -Werror -m32 -march=i686 -mgeneral-regs-only -O2 -ffreestanding -fno-pic -no-pie \
+	-static -nostdlib -fno-stack-protector -fcf-protection=none -Wl,-Ttext=0x101000,--build-id=none \
+	-o $guest "$IOMMUD_LAB_DIR/tests/lab/guest.c"
 define_viommu_domain viommu-1 $first 256 acme "${nvme[0]}" "${nvme[1]}"
 define_viommu_domain viommu-2 $second 256 acme "${nvme[2]}"
 iommuctl libvirt associate $first
@@ -78,7 +80,7 @@ virsh start viommu-2 &
 two=$!
 joined "two machines start at once" $one $two
 check "a guest writes to its first device and reads it back" \
-	wait_for 900 guest_says viommu-1 "lab-nvme1 holds what was written" || tail "$(guest_console viommu-1)"
+	wait_for 300 guest_says viommu-1 "lab-nvme1 holds what was written" || tail "$(guest_console viommu-1)"
 check "and to its second" wait_for 60 guest_says viommu-1 "lab-nvme2 holds what was written"
 check "and the other guest to its own" wait_for 300 guest_says viommu-2 "lab-nvme3 holds what was written" ||
 	tail "$(guest_console viommu-2)"
