@@ -15,6 +15,7 @@ second=22222222-2222-4222-8222-222222222222
 memory=$((256 * 1024 * 1024))
 extra=${nvme[3]}
 hostdev "$extra" >/root/extra.xml
+hostdev "${nvme[4]}" >/root/stray.xml
 
 call() { # call UUID METHOD SIGNATURE ARG...: of a machine
 	local path
@@ -38,6 +39,7 @@ all_books_equal() {
 }
 
 iommuctl tenant create acme --limit 4G
+refused_before=$(refusals)
 check "the guard is enforcing" test "$(iommud_property GuardState)" = enforcing
 
 part "an address space for each device"
@@ -59,7 +61,7 @@ check "one device: charged once" between $memory "$(machine_number viommu-2 pinn
 check "the reservation holds it" test "$(machine_number viommu-1 reserved_bytes)" -ge "$pinned"
 check "QEMU asked for the accounting of all, was refused, and went on" \
 	grep -q CHANGE_PROCESS <(journalctl --unit iommud.service)
-check "nothing else was refused" test "$(refusals)" = 0
+check "nothing else was refused" test "$(refusals)" = "$refused_before"
 check "both stop" eval 'virsh destroy viommu-1 && virsh destroy viommu-2'
 check "nothing is left" wait_for 2 nothing_left acme
 virsh undefine viommu-1 >/dev/null
@@ -90,9 +92,6 @@ check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
 check "what is pinned is what the guests use now" test "$(machine_number viommu-1 pinned_bytes)" -lt $memory
 
 part "a device is plugged into a running machine"
-check "one that was not promised to it is refused by the kernel" fails virsh attach-device viommu-2 /root/extra.xml
-check "and the machine runs on" is_running viommu-2
-was=$(refusals)
 check "it is promised" call $second AddDevice s "$extra"
 check "it is plugged in" virsh attach-device viommu-2 /root/extra.xml
 check "the guest uses it" wait_for 120 guest_says viommu-2 "lab-nvme4 holds what was written"
@@ -104,7 +103,14 @@ check "it is nobody's" wait_for 20 call $first AddDevice s "$extra"
 check "and then its sibling's" virsh attach-device viommu-1 /root/extra.xml
 check "whose guest uses it" wait_for 120 guest_says viommu-1 "lab-nvme4 holds what was written"
 check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
-check "nothing of all that was refused" test "$(refusals)" = "$was"
+check "nothing of all that was refused" test "$(refusals)" = "$refused_before"
+
+part "one that was not promised"
+# QEMU 11.1 does not survive a second attempt: it keeps the file descriptor of the first.
+check "is refused" fails virsh attach-device viommu-1 /root/stray.xml
+check "by the guard" wait_for 5 eval '[[ $(refusals) -gt $refused_before ]]'
+check "the machine runs on" is_running viommu-1
+check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
 
 part "one dies"
 kill -KILL "$(domain_pid viommu-1)"
