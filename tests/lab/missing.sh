@@ -146,16 +146,19 @@ main_job
 
 part "a kernel without iommufd"
 remove_modules() {
+	local version
 	unload_modules
-	mkdir /root/away
-	mv "$modules"/* /root/away/
+	umount /sys/kernel/btf/vmlinux
+	version=$(dkms status iommud-vfio | sed -n '1s|^iommud-vfio/\([^,]*\),.*|\1|p')
+	check "the modules of iommud-vfio are uninstalled" dkms uninstall "iommud-vfio/$version" -k "$(uname -r)"
+	rm -rf "$modules" # what has changed since
 	depmod
 	modprobe vfio-pci
 	check "there is no /dev/iommu" test ! -e /dev/iommu
 }
 without_iommud remove_modules
-check "LedgerState says it" starts_with unavailable "$(iommud_property LedgerState)"
-check "GuardState says it" starts_with unavailable "$(iommud_property GuardState)"
+check "LedgerState says it" starts_with "unavailable: iommufd" "$(iommud_property LedgerState)"
+check "GuardState says it" starts_with "unavailable: iommufd" "$(iommud_property GuardState)"
 check "iommuctl doctor says it" says /dev/iommu iommuctl doctor
 iommuctl tenant create acme --limit $limit
 check "a machine that wants it is refused, with that reason" refused_with /dev/iommu virsh start acme-1
@@ -169,4 +172,5 @@ check "nothing is left" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes)
 check "the tenant can be deleted" iommuctl tenant delete acme
 
 check "the kernel did not complain" fails grep -E 'WARNING:|BUG:|refcount' <(dmesg)
+echo "# $SECONDS s"
 finish
