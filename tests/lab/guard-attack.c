@@ -3,7 +3,7 @@
  * Two machines of one tenant share an IOMMUFD, each with a device of its own, and one of them
  * turns on the other. Run by guard.sh in the lab:
  *
- *   guard-attack [--tries=N] CDEV CDEV CDEV
+ *   guard-attack CDEV CDEV CDEV
  *
  * Prints a line for every check, and fails if one does. The third device is nobody's.
  */

@@ -80,19 +80,30 @@ bridge_addresses() {
 # define_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: the smallest nested machine that gets these devices, on the shared
 # IOMMUFD "iommud"; nothing boots in it. An empty TENANT means no metadata.
 define_domain() {
-	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" '' "$@"
+	write_domain "<iommufd enabled='yes' fdgroup='iommud'/>" '' '' "$@"
 }
 
 # define_viommu_domain NAME UUID MEMORY_MIB TENANT ADDRESS...: one with an IOMMU of its own, which gives each device an
-# address space of its own.
+# address space of its own, and with slots for more devices. Once $guest names a kernel (see bare-guest.c), it boots that;
+# what it says is in guest_console NAME.
 define_viommu_domain() {
-	write_domain "<iommufd enabled='yes' fdgroup='iommud'/><features><acpi/><apic/></features>" \
-		"<iommu model='intel'><driver caching_mode='on'/></iommu>" "$@"
+	local elements devices
+	elements="<iommufd enabled='yes' fdgroup='iommud'/><features><acpi/><apic/></features>"
+	devices="<iommu model='intel'><driver caching_mode='on'/></iommu>
+		<serial type='file'><source path='$(guest_console "$1")'/></serial>
+		<controller type='pci' model='pcie-root'/>"
+	devices+=$(printf "<controller type='pci' model='pcie-root-port'/>%.0s" 1 2 3 4 5 6)
+	write_domain "$elements" "${guest:+<kernel>$guest</kernel>}" "$devices" "$@"
+}
+
+# guest_console NAME: the file.
+guest_console() {
+	echo "/var/log/libvirt/qemu/$1.console"
 }
 
 # define_plain_domain NAME UUID MEMORY_MIB ADDRESS...: one that knows nothing of iommud.
 define_plain_domain() {
-	write_domain '' '' "$1" "$2" "$3" '' "${@:4}"
+	write_domain '' '' '' "$1" "$2" "$3" '' "${@:4}"
 }
 
 # hostdev ADDRESS: the XML of a device to pass through.
@@ -103,9 +114,9 @@ hostdev() {
 		"function='0x${BASH_REMATCH[4]}'/></source></hostdev>"
 }
 
-write_domain() { # write_domain ELEMENTS DEVICES NAME UUID MEMORY_MIB TENANT ADDRESS...
-	local elements=$1 devices=$2 name=$3 uuid=$4 memory=$5 tenant=$6 address file
-	shift 6
+write_domain() { # write_domain ELEMENTS BOOT DEVICES NAME UUID MEMORY_MIB TENANT ADDRESS...
+	local elements=$1 boot=$2 devices=$3 name=$4 uuid=$5 memory=$6 tenant=$7 address file
+	shift 7
 	file=$(mktemp)
 	{
 		echo "<domain type='qemu'>"
@@ -113,7 +124,7 @@ write_domain() { # write_domain ELEMENTS DEVICES NAME UUID MEMORY_MIB TENANT ADD
 		[[ ! $tenant ]] ||
 			echo "  <metadata><iommud:tenant xmlns:iommud='urn:iommud:domain:1' id='$tenant'/></metadata>"
 		echo "  <memory unit='MiB'>$memory</memory><vcpu>1</vcpu>"
-		echo "  <os><type arch='x86_64' machine='q35'>hvm</type></os>"
+		echo "  <os><type arch='x86_64' machine='q35'>hvm</type>$boot</os>"
 		echo "  $elements"
 		echo "  <devices>"
 		echo "    <controller type='usb' model='none'/><memballoon model='none'/><video><model type='none'/></video>"

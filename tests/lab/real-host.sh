@@ -257,12 +257,12 @@ done
 rm "$xml"
 check "nothing of it is left" nothing_left acme
 
-part "twenty starts and stops"
-for round in $(seq 20); do
+part "ten starts and stops"
+for round in $(seq 10); do
     virsh start acme-1 >/dev/null || check "start $round" false
     virsh destroy acme-1 >/dev/null || check "stop $round" false
 done
-check "after twenty starts and stops nothing is left" wait_for 2 nothing_left acme
+check "after ten starts and stops nothing is left" wait_for 2 nothing_left acme
 
 part "the end"
 virsh undefine acme-1 >/dev/null

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# selftests.sh: the kernel's own selftests of VFIO and of iommufd beneath it, once on /dev/iommu and once, as a machine of a tenant, on
+# selftests.sh: the kernel's own selftests of iommufd and VFIO, once on /dev/iommu and once, as a machine of a tenant, on
 # IOMMUFDs that iommud gave out with the guard on. They may see no difference. Runs in the lab with iommufd's mock
 # devices.
 #
@@ -72,13 +72,30 @@ differences() {
 	}
 }
 
+# admit_mocks ADDRESS: the mock devices are the machine's that the device was admitted for. Their addresses are none of a
+# host, so that iommud can't be asked to admit them.
+admit_mocks() {
+	local map name value
+	map=$(find /sys/fs/bpf -path '*/iommud/*/devices')
+	address_bytes() { # address_bytes ADDRESS: as the map has it, in 16 bytes
+		{ printf %s "$1" && head -c 16 /dev/zero; } | head -c 16 | od -A n -t x1
+	}
+	# shellcheck disable=SC2046 # bytes are separated by spaces
+	value=$(bpftool -j map lookup pinned "$map" key hex $(address_bytes "$1") | jq -r '.value | join(" ")')
+	for name in ffff:00:0{0..9}.0; do
+		# shellcheck disable=SC2046,SC2086
+		bpftool map update pinned "$map" key hex $(address_bytes "$name") value hex ${value//0x/}
+	done
+}
+
 # as_machine ADDRESS PROGRAM [ARGUMENT...]: runs it as a machine of the tenant with that device.
 as_machine() {
 	local device=$1
 	shift
-	iommuctl run selftests "--device=$device" --memory=64M -- \
-		env LD_PRELOAD=/usr/libexec/iommud/tests/fd-taker.so \
-		FD_TAKER_TENANT=/org/iommud1/tenant/selftests timeout 900 "$@"
+	export -f admit_mocks
+	iommuctl run selftests "--device=$device" --memory=64M -- bash -c "admit_mocks $device &&
+		LD_PRELOAD=/usr/libexec/iommud/tests/fd-taker.so FD_TAKER_TENANT=/org/iommud1/tenant/selftests \
+		exec timeout 900 ${*@Q}"
 }
 
 books_are_empty() {
@@ -102,6 +119,16 @@ paired() {
 	check "$name: the same results, test by test" differences "$wanted" "$plain" "$given"
 	check "$name: nothing is left in the books" wait_for 5 books_are_empty || books_are_empty
 }
+
+# The one thing that the guard keeps from everybody is the accounting mode of the whole IOMMUFD.
+paired iommufd '< ok iommufd.cmd_length
+> not ok iommufd.cmd_length
+< ok iommufd.global_options
+> not ok iommufd.global_options
+< ok change_process.account_user.basic
+< ok change_process.account_mm.basic
+> not ok change_process.account_user.basic
+> not ok change_process.account_mm.basic' 0000:00:10.0 "$tests/iommufd"
 
 mapfile -t nvme < <(nvme_addresses)
 for device in 0000:00:10.0 "${nvme[0]}"; do

@@ -81,3 +81,19 @@ int mock_device_add(struct device *dev)
 {
 	return iommu_mock_device_add(dev, mock);
 }
+
+/*
+ * Devices are admitted by PCI address, and a mock device has none. It gets the name of one that no host has, so that it
+ * can be admitted like any other.
+ */
+__printf(2, 3) int mock_set_name(struct device *dev, const char *format, ...);
+int mock_set_name(struct device *dev, const char *format, ...)
+{
+	va_list args;
+	unsigned int id;
+
+	va_start(args, format);
+	id = va_arg(args, unsigned int);
+	va_end(args);
+	return dev_set_name(dev, "ffff:00:%02x.0", id);
+}

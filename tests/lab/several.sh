@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# several.sh SCRIPT...: scripts from beside it, one after the other in one boot. Each leaves the host as it was.
+
+cd "${BASH_SOURCE[0]%/*}" || exit
+status=0
+for script; do
+	echo "== $script"
+	"./$script" || status=1
+done
+exit $status
