@@ -27,8 +27,11 @@ struct Books {
     size_t n_truths;
     int64_t looked; /* when, and how long it took: µs */
     int64_t look_cost;
-    uint64_t missed; /* events, as of then */
-    uint64_t drift;  /* bytes */
+    LedgerLegacy *legacy; /* of processes with containers of VFIO's own */
+    size_t n_legacy;
+    int64_t legacy_looked; /* 0: never */
+    uint64_t missed;       /* events, as of then */
+    uint64_t drift;        /* bytes */
 };
 
 /* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that

@@ -232,6 +232,7 @@ void books_free(Books *books)
     g_free(books->guard_state);
     g_free(books->rows);
     g_free(books->truths);
+    g_free(books->legacy);
     g_free(books);
 }
 

@@ -75,6 +75,11 @@ typedef struct {
     uint64_t refusals;
 } Figures;
 
+/* What a process has mapped through containers of VFIO's own (/dev/vfio/vfio, type1), as of a
+ * second ago at most: pinned, unique, mapped, and as maps those that there are. False, and zeros:
+ * there is no ledger, or it can't look into them. */
+bool books_legacy(Books *books, pid_t pid, Figures *ret_figures);
+
 /* Compares the books with the kernel's own structures and mends them, if that was not done a moment
  * ago, or if something was missed since. */
 void books_refresh(Books *books);

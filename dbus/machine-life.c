@@ -420,6 +420,16 @@ gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, uint64_
 
 /* ---- figures ---- */
 
+/* Of a machine with legacy VFIO. VmLck is more than that if the process locks memory itself. */
+static int legacy_pinned(const MachineLife *life, uint64_t *ret_bytes)
+{
+    Figures figures;
+    if (!books_legacy(life->manager->books, life->machine->leader, &figures))
+        return process_locked(life->machine->leader, ret_bytes);
+    *ret_bytes = figures.pinned;
+    return 0;
+}
+
 uint64_t machine_life_pinned(MachineLife *life)
 {
     Machine *machine = life->machine;
@@ -435,7 +445,7 @@ uint64_t machine_life_pinned(MachineLife *life)
     if (machine->state != MACHINE_RUNNING)
         return 0;
     int r = machine->iommufd ? host->ops->process_pinned(host, machine->leader, &bytes)
-                             : process_locked(machine->leader, &bytes);
+                             : legacy_pinned(life, &bytes);
     /* Alive afterwards: the pid was its own when it was asked. */
     if (r < 0 || process_alive(machine->leader_pidfd) != 1)
         return 0;
@@ -453,9 +463,14 @@ uint64_t machine_life_orphaned(const MachineLife *life)
 
 void machine_life_figures(MachineLife *life, Figures *ret_figures)
 {
+    uint64_t pinned = machine_life_pinned(life);
     Figures figures;
-    if (!life->machine->iommufd || !books_machine(life->manager->books, life, &figures))
-        figures = (Figures){.unique = machine_life_pinned(life)};
+    bool known =
+        life->machine->iommufd
+            ? books_machine(life->manager->books, life, &figures)
+            : pinned > 0 && books_legacy(life->manager->books, life->machine->leader, &figures);
+    if (!known)
+        figures = (Figures){.unique = pinned};
     figures.peak = MAX(figures.peak, life->machine->last_pinned);
     *ret_figures = figures;
 }

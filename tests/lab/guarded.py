@@ -23,6 +23,7 @@ from tenant import (MIB, EVERYTHING, PAGE, Machine, Refused, check, equal, errno
 SIZE = 16 * MIB
 DEVICES = [f"0000:{bus:02x}:00.0" for bus in range(1, 7)]
 SYS_PIDFD_GETFD = 438
+tenant_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tenant.py")
 
 
 def title(text):
@@ -331,13 +332,43 @@ def test_isolation():
     one.runner.wait(60)
 
 
+def call(member, *arguments):
+    answer = run("busctl", "call", "org.iommud1", "/org/iommud1", "org.iommud1.Manager", member,
+                 *arguments)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_legacy():
+    title("A machine with a container of VFIO's own")
+    uuid = "77777777-7777-4777-8777-777777777777"
+    device = f"/sys/bus/pci/devices/{DEVICES[5]}"
+    group = os.path.basename(os.readlink(device + "/iommu_group"))
+    iommuctl("tenant", "create", "old", "--limit=256M")
+    call("AdmitMachine", "ssstasa{sv}", uuid, "elder", "old", str(SIZE), "1", DEVICES[5],
+         "1", "Iommufd", "b", "false")
+    run("iommuctl", "device", "bind", DEVICES[5], "vfio-pci")
+    elder = subprocess.Popen([sys.executable, tenant_file, "--legacy", group, str(SIZE)],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    equal("it maps", elder.stdout.readline(), "mapped\n")
+    call("StartMachine", "sv", uuid, "u", str(elder.pid))
+    path = "/org/iommud1/machine/" + uuid.replace("-", "_")
+    for name in ("PinnedBytes", "MappedBytes", "UniqueBytes"):
+        equal(f"{name} is what it has mapped", get(path, "Machine", name), SIZE)
+    equal("in one mapping", get(path, "Machine", "Maps"), 1)
+    equal("as the kernel says", status_bytes(elder.pid, "VmLck"), SIZE)
+    elder.stdin.close()
+    elder.wait(60)
+    check("it is gone when it has ended",
+          wait_for(10, lambda: not any(row["name"] == "elder" for row in iommuctl("machines"))))
+
+
 def main():
     equal("the guard is enforcing", manager("GuardState"), "enforcing")
     equal("the ledger is active", manager("LedgerState"), "active")
     before = pinned_pages()
     iommuctl("tenant", "create", "acme", "--limit=256M")
-    tests = [test_trespass, test_limits, test_circle, test_restart, test_late, test_isolation,
-             test_configuration]
+    tests = [test_trespass, test_limits, test_circle, test_legacy, test_restart, test_late,
+             test_isolation, test_configuration]
     for test in tests:
         if not sys.argv[1:] or test.__name__.removeprefix("test_") in sys.argv[1:]:
             test()

@@ -3,7 +3,7 @@
 told to, as whoever has taken over a VMM could.
 
 Run with --machine this file is the machine: it gets the IOMMUFD and its devices by LISTEN_FDS, and
-one JSON request per line on stdin.
+one JSON request per line on stdin. With --legacy it is one that needs no IOMMUFD.
 """
 
 import ctypes
@@ -292,6 +292,21 @@ def serve():
             answer(None, error.errno)
 
 
+def serve_legacy(group, size):
+    """Maps memory through a container of VFIO's own, and stays until stdin is closed."""
+    container = os.open("/dev/vfio/vfio", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(f"/dev/vfio/{group}", os.O_RDWR | os.O_CLOEXEC)
+    fcntl.ioctl(fd, 0x3b68, struct.pack("=i", container))
+    fcntl.ioctl(container, 0x3b66, 1)
+    memory = mmap.mmap(-1, size)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    fcntl.ioctl(container, 0x3b71, struct.pack("=IIQQQ", 32, 3, address, 0, size))
+    print("mapped", flush=True)
+    sys.stdin.read()
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--machine"]:
         serve()
+    elif sys.argv[1:2] == ["--legacy"]:
+        serve_legacy(sys.argv[2], int(sys.argv[3]))
