@@ -37,6 +37,9 @@ MIB = 1 << 20
 GIB = 1 << 30
 INFINITY = 2**64 - 1
 ANY = 2**64 - 1
+# Whoever runs the tests may have it ignored, and it is handed down to what they start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 PATIENCE = 20  # seconds until a test gives up on something that should take no time
 
 IOMMUD = os.environ.get("IOMMUD", "")
