@@ -154,18 +154,6 @@ bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
     return known;
 }
 
-uint64_t books_service_pinned(Books *books, const TenantLife *life)
-{
-    uint64_t pinned = 0;
-    bool known = life->number > 0 && look(books);
-    for (size_t i = 0; known && i < books->n_rows; i++) {
-        const LedgerBook *row = &books->rows[i];
-        if (row->tenant == life->number && row->owner == LEDGER_OWNER_SERVICE)
-            pinned += positive(row->book.pinned) * PAGE;
-    }
-    return pinned;
-}
-
 uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner)
 {
     bool known = look(books);

@@ -20,7 +20,7 @@ struct Books {
     GHashTable *machines; /* number -> MachineLife */
     GHashTable *units;    /* carrier -> its cgroup, as uint64_t * */
 
-    LedgerBook *rows; /* see books_rows() */
+    LedgerBook *rows; /* of all owners, as of this turn of the event loop */
     size_t n_rows;
     uint64_t iteration;
     LedgerTruth *truths; /* of the last look */

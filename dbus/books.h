@@ -86,8 +86,6 @@ void books_refresh(Books *books);
 /* All in one look per turn of the event loop. False, and zeros: there is no ledger. */
 bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures);
 bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures);
-/* What the service itself has mapped for the tenant (AllocateIoas). */
-uint64_t books_service_pinned(Books *books, const TenantLife *life);
 /* What one owner has pinned in an IOMMUFD; both numbers are those of a LedgerObject. */
 uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner);
 /* The objects in the tenant's shared IOMMUFD. KERNEL_REFUSED. Freed with g_free(). */
