@@ -37,8 +37,10 @@ MIB = 1 << 20
 GIB = 1 << 30
 INFINITY = 2**64 - 1
 ANY = 2**64 - 1
-# Whoever runs the tests may have it ignored, and it is handed down to what they start.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Whoever runs the tests may have these ignored, and that is handed down to what they start.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 PATIENCE = 20  # seconds until a test gives up on something that should take no time
 
