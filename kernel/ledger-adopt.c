@@ -52,6 +52,8 @@ static int copy_entry(const void *key, const void *value, void *data)
 
     if (copy->map == MAP_PAGES) {
         range = *(const struct ledger_pages *)value;
+        if (LEDGER_IS_TAKEN(range.charge))
+            return 0;
         leave_place(copy, &range);
         value = &range;
     } else if (copy->map == MAP_TENANTS) {

@@ -10,6 +10,7 @@
 /* What the ledger works with, by the names that they have in kernel/bpf/ and among the pins. */
 enum ledger_map_id {
     MAP_CONFIG,
+    MAP_FENCE,
     MAP_LOADED,
     MAP_STATE,
     MAP_CONTEXTS,
@@ -41,6 +42,7 @@ enum ledger_program_id {
     CONTROL_CLOSE,
     CONTROL_BURY,
     CONTROL_RECOUNT,
+    CONTROL_BALANCE,
     CONTROL_SETTLE,
     WALK_CONTEXT,
     WALK_CONTAINER,
@@ -109,3 +111,6 @@ int ledger_put(const Ledger *ledger, enum ledger_map_id map, const void *key, co
 /* -EEXIST: there is one. */
 int ledger_add(const Ledger *ledger, enum ledger_map_id map, const void *key, const void *value);
 int ledger_drop(const Ledger *ledger, enum ledger_map_id map, const void *key);
+/* Returns when every program that was running has ended; those that may sleep are not waited for.
+ */
+int ledger_fence(const Ledger *ledger);

@@ -8,13 +8,23 @@
 #include <errno.h>
 #include <string.h>
 
-/* Whether the ledger has the range otherwise than the kernel; *ret_was: what it has. */
-static bool range_differs(const View *view, const Row *row, uint64_t *ret_was)
+static const struct ledger_pages *known_range(const View *view, const Row *row)
 {
-    const struct ledger_pages *known = g_hash_table_lookup(view->known_pages, &row->row.address);
+    return g_hash_table_lookup(view->known_pages, &row->row.address);
+}
 
-    *ret_was = known ? known->charged : 0;
-    return !known || known->charged != row->row.charged;
+/* Whether the ledger's entry is about a range that was at the address before. */
+static bool is_another(const Row *row, const struct ledger_pages *known)
+{
+    return known->bytes != row->row.npages << LEDGER_PAGE_SHIFT;
+}
+
+/* Whether the ledger has the range otherwise than the kernel. */
+static bool range_differs(const View *view, const Row *row)
+{
+    const struct ledger_pages *known = known_range(view, row);
+
+    return !known || is_another(row, known) || LEDGER_CHARGED(known->charge) != row->row.charged;
 }
 
 /* The ledger's entry of the same id, if it has one. */
@@ -44,11 +54,12 @@ bool view_differs(const View *view)
 {
     GHashTableIter iter;
     gpointer key, value;
-    uint64_t was;
 
+    if (g_hash_table_size(view->taken) || !view_is_balanced(view))
+        return true;
     g_hash_table_iter_init(&iter, view->ranges);
     while (g_hash_table_iter_next(&iter, NULL, &value))
-        if (range_differs(view, value, &was))
+        if (range_differs(view, value))
             return true;
     g_hash_table_iter_init(&iter, view->known_pages);
     while (g_hash_table_iter_next(&iter, &key, NULL))
@@ -83,35 +94,62 @@ static void count(int r, uint64_t by, LedgerDrift *drift)
     drift->drift += by;
 }
 
-static void mend_ranges(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
+/* Whether both looks have seen the same difference. */
+static bool differed(const View *first, const Row *row, const struct ledger_pages *known)
+{
+    const Row *before = g_hash_table_lookup(first->ranges, &row->row.address);
+    const struct ledger_pages *was = known_range(first, row);
+
+    return before && before->row.charged == row->row.charged &&
+           before->row.npages == row->row.npages && !was == !known &&
+           (!known || was->charge == known->charge);
+}
+
+static void drop_range(Ledger *ledger, View *view, uint64_t address,
+                       const struct ledger_pages *known, LedgerDrift *drift)
+{
+    struct ledger_drop args = {.pages = address, .was = known->charge};
+    uint64_t taken = known->charge | LEDGER_CHARGE_TAKEN;
+    int r = ledger_run(ledger, CONTROL_DROP, &args, sizeof(args));
+
+    if (!r)
+        g_hash_table_insert(view->taken, g_memdup2(&address, sizeof(address)),
+                            g_memdup2(&taken, sizeof(taken)));
+    count(r, LEDGER_CHARGED(known->charge), drift);
+}
+
+static void mend_ranges(Ledger *ledger, const View *first, View *second, LedgerDrift *drift)
 {
     GHashTableIter iter;
     gpointer value;
 
     g_hash_table_iter_init(&iter, second->ranges);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Row *row = value, *before = g_hash_table_lookup(first->ranges, &row->row.address);
+        const Row *row = value;
+        const struct ledger_pages *known = known_range(second, row);
+        const uint64_t was = known ? LEDGER_CHARGED(known->charge) : 0;
         struct ledger_mend args = {
             .pages = row->row.address,
             .bytes = row->row.npages << LEDGER_PAGE_SHIFT,
+            .was = known ? known->charge : 0,
             .is = row->row.charged,
             .start = row->row.start,
             .tgid = row->row.tgid,
             .context = row->context,
             .tenant = row->tenant,
+            .known = known != NULL,
         };
-        uint64_t was, known;
 
-        if (!range_differs(second, row, &known))
+        if (!range_differs(second, row))
             continue;
-        args.was = known;
-        if (!before || !range_differs(first, before, &was) || was != args.was ||
-            before->row.charged != args.is) {
+        if (!differed(first, row, known))
             drift->unstable++;
-            continue;
-        }
-        count(ledger_run(ledger, CONTROL_MEND, &args, sizeof(args)),
-              args.is > was ? args.is - was : was - args.is, drift);
+        else if (known && is_another(row, known))
+            /* The range itself is added once the entry is removed. */
+            drop_range(ledger, second, args.pages, known, drift);
+        else
+            count(ledger_run(ledger, CONTROL_MEND, &args, sizeof(args)),
+                  args.is > was ? args.is - was : was - args.is, drift);
     }
 }
 
@@ -120,7 +158,7 @@ static bool is_pending(const View *view, const struct ledger_pages *known)
     return g_hash_table_contains(view->pending, GUINT_TO_POINTER(known->context));
 }
 
-static void drop_ranges(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
+static void drop_ranges(Ledger *ledger, const View *first, View *second, LedgerDrift *drift)
 {
     GHashTableIter iter;
     gpointer key, value;
@@ -129,17 +167,41 @@ static void drop_ranges(Ledger *ledger, const View *first, const View *second, L
     while (g_hash_table_iter_next(&iter, &key, &value)) {
         const struct ledger_pages *known = value,
                                   *before = g_hash_table_lookup(first->known_pages, key);
-        struct ledger_drop args = {.pages = *(uint64_t *)key, .was = known->charged};
 
         if (g_hash_table_contains(second->ranges, key))
             continue;
         /* What is being mapped is counted before the walk can reach it. */
         if (!before || g_hash_table_contains(first->ranges, key) || is_pending(first, known) ||
-            is_pending(second, known) || before->charged != known->charged) {
+            is_pending(second, known) || before->charge != known->charge) {
             drift->unstable++;
             continue;
         }
-        count(ledger_run(ledger, CONTROL_DROP, &args, sizeof(args)), known->charged, drift);
+        drop_range(ledger, second, *(uint64_t *)key, known, drift);
+    }
+}
+
+/*
+ * Removes the entries that are out of the books: those that this look has taken, and what others
+ * could not remove. The fence: whoever has found an entry before it was taken is done with it then,
+ * and whoever finds it afterwards leaves it alone.
+ */
+static void remove_taken(Ledger *ledger, View *view, LedgerDrift *drift)
+{
+    GHashTableIter iter;
+    gpointer key, charge;
+
+    if (!g_hash_table_size(view->taken))
+        return;
+    if (ledger_fence(ledger)) {
+        drift->unstable++;
+        return;
+    }
+    g_hash_table_iter_init(&iter, view->taken);
+    while (g_hash_table_iter_next(&iter, &key, &charge)) {
+        struct ledger_pages range;
+
+        if (!ledger_get(ledger, MAP_PAGES, key, &range) && range.charge == *(uint64_t *)charge)
+            ledger_drop(ledger, MAP_PAGES, key);
     }
 }
 
@@ -302,12 +364,14 @@ static void recount_owners(Ledger *ledger, const View *first, const View *second
     }
 }
 
-void view_mend(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
+void view_mend(Ledger *ledger, const View *first, View *second, LedgerDrift *drift)
 {
     /* Before entries are mended, which counts them as well. */
     recount_owners(ledger, first, second);
+    view_balance(ledger, first, second, drift);
     mend_ranges(ledger, first, second, drift);
     drop_ranges(ledger, first, second, drift);
+    remove_taken(ledger, second, drift);
     seed_objects(ledger, first, second, drift);
     free_objects(ledger, first, second, drift);
     close_contexts(ledger, first, second, drift);

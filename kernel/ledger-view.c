@@ -16,6 +16,7 @@
 void view_free(View *view)
 {
     g_clear_pointer(&view->tenants, g_hash_table_unref);
+    g_clear_pointer(&view->balances, g_hash_table_unref);
     g_clear_pointer(&view->contexts, g_array_unref);
     g_clear_pointer(&view->opened, g_array_unref);
     g_clear_pointer(&view->objects, g_array_unref);
@@ -24,6 +25,7 @@ void view_free(View *view)
     g_clear_pointer(&view->ranges, g_hash_table_unref);
     g_clear_pointer(&view->known_objects, g_hash_table_unref);
     g_clear_pointer(&view->known_pages, g_hash_table_unref);
+    g_clear_pointer(&view->taken, g_hash_table_unref);
     g_clear_pointer(&view->by_id, g_hash_table_unref);
     g_clear_pointer(&view->ended, g_array_unref);
     g_clear_pointer(&view->owners, g_array_unref);
@@ -58,9 +60,15 @@ static int take_object(const void *key, const void *value, void *data)
 
 static int take_pages(const void *key, const void *value, void *data)
 {
-    if (((const struct ledger_pages *)value)->charged != LEDGER_CHARGE_TAKEN)
-        g_hash_table_insert(data, g_memdup2(key, sizeof(uint64_t)),
-                            g_memdup2(value, sizeof(struct ledger_pages)));
+    const struct ledger_pages *range = value;
+    View *view = data;
+
+    if (LEDGER_IS_TAKEN(range->charge))
+        g_hash_table_insert(view->taken, g_memdup2(key, sizeof(uint64_t)),
+                            g_memdup2(&range->charge, sizeof(range->charge)));
+    else
+        g_hash_table_insert(view->known_pages, g_memdup2(key, sizeof(uint64_t)),
+                            g_memdup2(range, sizeof(*range)));
     return 0;
 }
 
@@ -225,10 +233,13 @@ int view_take(Ledger *ledger, View **ret_view)
     view->ranges = g_hash_table_new(g_int64_hash, g_int64_equal);
     view->known_objects = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     view->known_pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    view->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     view->by_id = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     view->ended = g_array_new(FALSE, FALSE, sizeof(Ended));
     view->owners = g_array_new(FALSE, FALSE, sizeof(Count));
     r = ledger_each(ledger, MAP_TENANTS, take_tenant, view->tenants);
+    if (!r)
+        r = view_read_balances(ledger, view);
     if (!r)
         r = view_find_opened(ledger, view->opened);
     if (!r)
@@ -240,7 +251,7 @@ int view_take(Ledger *ledger, View **ret_view)
     if (!r)
         r = ledger_each(ledger, MAP_OBJECTS, take_object, view->known_objects);
     if (!r)
-        r = ledger_each(ledger, MAP_PAGES, take_pages, view->known_pages);
+        r = ledger_each(ledger, MAP_PAGES, take_pages, view);
     if (!r)
         r = find_ended(ledger, view);
     if (!r)
@@ -259,6 +270,7 @@ int view_take(Ledger *ledger, View **ret_view)
         g_hash_table_insert(view->by_id, g_memdup2(&key, sizeof(key)), row);
     }
     count_entries(view);
+    view_add_up(view);
     *ret_view = g_steal_pointer(&view);
     return 0;
 }

@@ -32,9 +32,20 @@ typedef struct {
     int32_t pages_said, pages;
 } Count;
 
+/* A book, or a tenant's account: what it said before the entries were read, and what they add up
+ * to. */
+typedef struct {
+    struct ledger_book_key key;
+    uint32_t tenant; /* 0: it is a book */
+    uint64_t moves;
+    int64_t pinned_said, pinned;
+    int64_t mapped_said, mapped; /* of a book */
+} Balance;
+
 /* One look at everything. */
 typedef struct {
     GHashTable *tenants;       /* number -> struct ledger_tenant, as they were before it */
+    GHashTable *balances;      /* Balance, by book or tenant: a set */
     GArray *contexts;          /* Context */
     GArray *opened;            /* struct ledger_opened */
     GArray *objects;           /* Row */
@@ -44,6 +55,7 @@ typedef struct {
     GHashTable *by_id;         /* struct ledger_object_key -> Row in objects */
     GHashTable *known_objects; /* struct ledger_object_key -> struct ledger_object */
     GHashTable *known_pages;   /* address -> struct ledger_pages */
+    GHashTable *taken;         /* address -> charge: out of the books, but not removed */
     GArray *ended;             /* Ended: processes whose end was missed */
     GArray *owners;            /* Count */
 } View;
@@ -61,7 +73,15 @@ GArray *view_sum_up(const View *view, const Ledger *ledger);
  * limit is the same memory all the same: ranges that overlap without being equal. */
 void view_give_credit(const View *view, const Ledger *ledger);
 
+/* The books and accounts, to begin with; and what the entries of known_pages add up to. */
+int view_read_balances(Ledger *ledger, View *view);
+void view_add_up(View *view);
+bool view_is_balanced(const View *view);
+/* Makes them what the entries add up to, where nothing has moved since the first look. */
+void view_balance(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift);
+
 /* Whether the books differ from the kernel in anything. */
 bool view_differs(const View *view);
-/* Mends what differs in both; the second is the later one. */
-void view_mend(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift);
+/* Mends what differs in both; the second is the later one, and is told what was taken out of the
+ * books. */
+void view_mend(Ledger *ledger, const View *first, View *second, LedgerDrift *drift);

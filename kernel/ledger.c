@@ -20,7 +20,7 @@ const char *const ledger_map_names[N_MAPS] = {
     [MAP_PLACES] = "places",     [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",
     [MAP_BOOKS] = "books",       [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
     [MAP_CGROUPS] = "cgroups",   [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",
-    [MAP_ROWS] = "rows",
+    [MAP_ROWS] = "rows",         [MAP_FENCE] = "fence",
 };
 
 const char *const ledger_program_names[N_PROGRAMS] = {
@@ -30,8 +30,8 @@ const char *const ledger_program_names[N_PROGRAMS] = {
     [CONTROL_SEED] = "control_seed",         [CONTROL_DROP] = "control_drop",
     [CONTROL_FREE] = "control_free",         [CONTROL_CLOSE] = "control_close",
     [CONTROL_BURY] = "control_bury",         [CONTROL_RECOUNT] = "control_recount",
-    [CONTROL_SETTLE] = "control_settle",     [WALK_CONTEXT] = "walk_context",
-    [WALK_CONTAINER] = "walk_container",
+    [CONTROL_BALANCE] = "control_balance",   [CONTROL_SETTLE] = "control_settle",
+    [WALK_CONTEXT] = "walk_context",         [WALK_CONTAINER] = "walk_container",
 };
 
 Ledger *ledger_alloc(void)
@@ -113,6 +113,13 @@ int ledger_drop(const Ledger *ledger, enum ledger_map_id map, const void *key)
     if (ledger->maps[map].fd < 0)
         return -EOPNOTSUPP;
     return bpf_map_delete_elem(ledger->maps[map].fd, key) ? -errno : 0;
+}
+
+int ledger_fence(const Ledger *ledger)
+{
+    const uint32_t zero = 0;
+
+    return ledger_put(ledger, MAP_FENCE, &zero, &ledger->maps[MAP_CONFIG].fd);
 }
 
 int ledger_map_open(int fd, LedgerMap *ret_map)

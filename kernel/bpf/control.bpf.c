@@ -14,20 +14,22 @@ struct move {
 static long move_range(void *map, const __u64 *key, struct ledger_pages *range, struct move *move)
 {
     struct ledger_tenant *account;
-    __u64 charged = *(volatile __u64 *)&range->charged;
+    __u64 charge = *(volatile __u64 *)&range->charge, charged = LEDGER_CHARGED(charge);
     __u32 from = range->tenant;
 
-    if (charged == LEDGER_CHARGE_TAKEN || range->context != move->context || from == move->tenant)
+    if (LEDGER_IS_TAKEN(charge) || range->context != move->context || from == move->tenant)
         return 0;
     leave_place(range);
     range->tenant = move->tenant;
     account = bpf_map_lookup_elem(&tenants, &from);
     if (account) {
+        __sync_fetch_and_add(&account->moves, 1);
         __sync_fetch_and_add(&account->mapped, -(__s64)range->bytes);
         __sync_fetch_and_add(&account->pinned, -(__s64)charged);
     }
     account = bpf_map_lookup_elem(&tenants, &move->tenant);
     if (account) {
+        __sync_fetch_and_add(&account->moves, 1);
         __sync_fetch_and_add(&account->mapped, (__s64)range->bytes);
         __sync_fetch_and_add(&account->pinned, (__s64)charged);
     }
@@ -326,6 +328,32 @@ static __always_inline bool is_alive(__u64 address, __u64 bytes)
            BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT == bytes;
 }
 
+/* A range that the ledger has missed. */
+static __always_inline int add_range(struct ledger_mend *args, struct ledger_state *counters)
+{
+    struct ledger_pages new = {
+        .bytes = args->bytes,
+        .context = args->context,
+        .tenant = args->tenant,
+    };
+    struct ledger_owner *owner;
+    __u64 key = args->pages;
+
+    if (!is_alive(key, new.bytes))
+        return -ESTALE;
+    new.charge = new_charge(counters, args->is);
+    new.owner = owner_of(args->tgid, args->start);
+    if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST))
+        return -ENOMEM;
+    __sync_fetch_and_add(&counters->pages, 1);
+    owner = get_owner(new.owner);
+    if (owner)
+        __sync_fetch_and_add(&owner->pages, 1);
+    tenant_find(new.tenant, (__s64) new.bytes);
+    book_bytes(new.context, new.owner, (__s64) new.bytes);
+    return book_pages(new.context, new.owner, new.tenant, (__s64)args->is);
+}
+
 /*
  * Corrects one range's entry, or adds it. Done only if the entry still is what the walk compared
  * with; a charge that comes in between is then not counted twice.
@@ -334,39 +362,23 @@ SEC("syscall")
 int control_mend(struct ledger_mend *args)
 {
     struct ledger_state *counters = get_state();
-    struct ledger_pages new = {.bytes = args->bytes, .charged = args->is}, *entry;
-    struct ledger_owner *owner;
-    struct ledger_book *book;
+    struct ledger_pages *entry, was;
     __u64 key = args->pages;
 
-    if (!counters)
-        return -ENOMEM;
-    if (args->was == LEDGER_CHARGE_TAKEN)
-        return -ESTALE;
+    if (!counters || args->is >= LEDGER_CHARGE_TAKEN)
+        return -EINVAL;
+    if (!args->known)
+        return add_range(args, counters);
     entry = bpf_map_lookup_elem(&pages, &key);
-    if (entry) {
-        if (COMPARE_AND_SWAP(&entry->charged, args->was, args->is) != args->was)
-            return -ESTALE;
-        new = *entry;
-    } else if (!is_alive(key, new.bytes)) {
+    if (!entry || LEDGER_IS_TAKEN(args->was))
         return -ESTALE;
-    } else {
-        new.context = args->context;
-        new.tenant = args->tenant;
-        new.owner = owner_of(args->tgid, args->start);
-        args->was = 0;
-        if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST))
-            return -ENOMEM;
-        __sync_fetch_and_add(&counters->pages, 1);
-        owner = get_owner(new.owner);
-        if (owner)
-            __sync_fetch_and_add(&owner->pages, 1);
-        tenant_find(new.tenant, (__s64) new.bytes);
-    }
-    book = get_book(new.context, new.owner);
-    if (book && !entry)
-        __sync_fetch_and_add(&book->mapped, (__s64) new.bytes);
-    return book_pages(new.context, new.owner, new.tenant, (__s64)args->is - (__s64)args->was);
+    /* Read before: once it has been exchanged, the entry may end at any time. */
+    was = *entry;
+    if (COMPARE_AND_SWAP(&entry->charge, args->was, LEDGER_CHARGE(args->was, args->is)) !=
+        args->was)
+        return -ESTALE;
+    return book_pages(was.context, was.owner, was.tenant,
+                      (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
 }
 
 /* An object that is older than the ledger. tgid 0: nobody knows whose it is. */
@@ -405,11 +417,32 @@ int control_drop(struct ledger_drop *args)
 
     if (!entry)
         return -ENOENT;
-    if (entry->charged != args->was)
-        return -ESTALE;
     if (is_alive(key, entry->bytes))
         return -EBUSY;
-    return forget_pages(key);
+    return take_range(entry, args->was) ? 0 : -ESTALE;
+}
+
+/* Makes a sum what the entries say, unless it has moved since they were looked at. */
+SEC("syscall")
+int control_balance(struct ledger_balance *args)
+{
+    __u32 tenant = args->tenant;
+    struct ledger_tenant *account;
+    struct ledger_book *book;
+
+    if (!tenant) {
+        book = get_book(args->context, args->owner);
+        if (!book || *(volatile __u64 *)&book->moves != args->moves)
+            return -ESTALE;
+        COMPARE_AND_SWAP(&book->mapped, args->mapped_was, args->mapped_is);
+        COMPARE_AND_SWAP(&book->pinned, args->pinned_was, args->pinned_is);
+        return 0;
+    }
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (!account || *(volatile __u64 *)&account->moves != args->moves)
+        return -ESTALE;
+    COMPARE_AND_SWAP(&account->pinned, args->pinned_was, args->pinned_is);
+    return 0;
 }
 
 SEC("syscall")

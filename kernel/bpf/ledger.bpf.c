@@ -310,11 +310,11 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     struct call *call = get_call(false);
     struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
     struct ledger_owner *owner;
-    struct ledger_book *book;
     __u64 key = (__u64)range;
 
     if (!counters)
         return 0;
+    new.charge = new_charge(counters, 0);
     call = call ? identify_inside(call->mapping) : NULL;
     if (call) {
         new.context = call->serial;
@@ -339,9 +339,7 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     owner = get_owner(new.owner);
     if (owner)
         __sync_fetch_and_add(&owner->pages, 1);
-    book = get_book(new.context, new.owner);
-    if (book)
-        __sync_fetch_and_add(&book->mapped, (__s64) new.bytes);
+    book_bytes(new.context, new.owner, (__s64) new.bytes);
     return 0;
 }
 
@@ -411,6 +409,7 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
 {
     __u64 key = (__u64)range, is, was;
     struct ledger_pages *entry;
+    bool stored = false;
     struct call *call;
     __u32 owner;
 
@@ -422,9 +421,15 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     /* What there is now, not what has changed: a walk may have seen it, and mended the entry, since
      * the kernel has changed its own count. */
     is = range->npinned;
-    was = __sync_lock_test_and_set(&entry->charged, is);
-    if (was == LEDGER_CHARGE_TAKEN)
+    for (int i = 0; i < TRIES && !stored; i++) {
+        was = *(volatile __u64 *)&entry->charge;
+        if (LEDGER_IS_TAKEN(was))
+            return 0;
+        stored = COMPARE_AND_SWAP(&entry->charge, was, LEDGER_CHARGE(was, is)) == was;
+    }
+    if (!stored)
         return 0;
+    was = LEDGER_CHARGED(was);
     if (is != was)
         return book_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
     call = get_call(false);

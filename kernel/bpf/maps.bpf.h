@@ -19,12 +19,20 @@
 /* How often an exchange that another processor may spoil is tried. */
 #define TRIES 16
 
-struct {
+struct config_map {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
     __type(key, __u32);
     __type(value, struct ledger_config);
 } config SEC(".maps");
+
+/* No program reads it: who changes a map of maps is kept waiting for all that run. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __array(values, struct config_map);
+} fence SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

@@ -4,35 +4,50 @@
 
 #include "caller.bpf.h"
 
+/* That it moves is said first: who balances the book must not take the old sum for the new. */
 __noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)
 {
     struct ledger_book *book = get_book(context, owner);
     struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);
 
-    if (book)
+    if (book) {
+        __sync_fetch_and_add(&book->moves, 1);
         raise_to(&book->peak, __sync_fetch_and_add(&book->pinned, npages) + npages);
-    if (account)
+    }
+    if (account) {
+        __sync_fetch_and_add(&account->moves, 1);
         raise_to(&account->peak, __sync_fetch_and_add(&account->pinned, npages) + npages);
+    }
     return 0;
+}
+
+static __always_inline void book_bytes(__u32 context, __u32 owner, __s64 bytes)
+{
+    struct ledger_book *book = get_book(context, owner);
+
+    if (!book)
+        return;
+    __sync_fetch_and_add(&book->moves, 1);
+    __sync_fetch_and_add(&book->mapped, bytes);
+}
+
+static __always_inline __u64 new_charge(struct ledger_state *counters, __u64 npages)
+{
+    return (__u64)__sync_fetch_and_add(&counters->ranges, 1) << LEDGER_CHARGE_BITS | npages;
 }
 
 /* Another owner maps this range from now on, as far as the kernel is concerned. */
 static __noinline int move_pages(struct ledger_pages *entry, __u32 to)
 {
-    struct ledger_book *book;
     struct ledger_owner *owner;
 
     if (!entry || entry->owner == to)
         return 0;
-    book = get_book(entry->context, entry->owner);
-    if (book)
-        __sync_fetch_and_add(&book->mapped, -(__s64)entry->bytes);
+    book_bytes(entry->context, entry->owner, -(__s64)entry->bytes);
     owner = get_owner(entry->owner);
     if (owner)
         __sync_fetch_and_add(&owner->pages, -1);
-    book = get_book(entry->context, to);
-    if (book)
-        __sync_fetch_and_add(&book->mapped, (__s64)entry->bytes);
+    book_bytes(entry->context, to, (__s64)entry->bytes);
     owner = get_owner(to);
     if (owner)
         __sync_fetch_and_add(&owner->pages, 1);
@@ -73,45 +88,58 @@ static __always_inline __u64 take_bytes(struct ledger_pages *range)
 /* From now on the range counts for itself. */
 static __always_inline void leave_place(struct ledger_pages *range)
 {
-    __u32 place = *(volatile __u32 *)&range->place;
+    struct ledger_pages was = *range;
 
-    if (!place || place == LEDGER_PLACE_TAKEN || COMPARE_AND_SWAP(&range->place, place, 0) != place)
+    if (!was.place || was.place == LEDGER_PLACE_TAKEN ||
+        COMPARE_AND_SWAP(&range->place, was.place, 0) != was.place)
         return;
-    tenant_add(range->tenant, (__s64)range->bytes);
-    tenant_release(range->tenant, drop_place(place));
+    tenant_add(was.tenant, (__s64)was.bytes);
+    tenant_release(was.tenant, drop_place(was.place));
 }
 
 /*
  * Takes a range out of the books, with what it was still charged: that is nothing when its end was
- * seen, and what was left over when it was missed. The charge is taken first, in one step: it may
- * be mended at the same time, and what comes later finds it taken.
+ * seen, and what was left over when it was missed. The charge goes first, in one step, so that
+ * nobody mends it any more. false: it was another's by now, or taken already.
  */
-static __noinline int forget_pages(__u64 key)
+static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 {
-    struct ledger_pages *range = bpf_map_lookup_elem(&pages, &key), was;
     struct ledger_state *counters = get_state();
     struct ledger_owner *owner;
-    struct ledger_book *book;
+    struct ledger_pages was;
 
-    if (!range || !counters)
-        return 0;
+    if (!range || !counters || LEDGER_IS_TAKEN(charge))
+        return false;
     was = *range;
-    was.charged = __sync_lock_test_and_set(&range->charged, LEDGER_CHARGE_TAKEN);
-    if (was.charged == LEDGER_CHARGE_TAKEN)
-        return 0;
+    if (COMPARE_AND_SWAP(&range->charge, charge, charge | LEDGER_CHARGE_TAKEN) != charge)
+        return false;
     tenant_release(was.tenant, take_bytes(range));
-    if (bpf_map_delete_elem(&pages, &key))
-        return 0;
     __sync_fetch_and_add(&counters->pages, -1);
-    if (was.charged)
-        book_pages(was.context, was.owner, was.tenant, -(__s64)was.charged);
-    book = get_book(was.context, was.owner);
-    if (book)
-        __sync_fetch_and_add(&book->mapped, -(__s64)was.bytes);
+    if (LEDGER_CHARGED(charge))
+        book_pages(was.context, was.owner, was.tenant, -(__s64)LEDGER_CHARGED(charge));
+    book_bytes(was.context, was.owner, -(__s64)was.bytes);
     owner = get_owner(was.owner);
     if (owner) {
         __sync_fetch_and_add(&owner->pages, -1);
         drop_owner_if_idle(was.owner);
+    }
+    return true;
+}
+
+/* The range is at its end, or was, for another one begins at its address: nobody else but a look is
+ * about it. What a look has taken, the look removes. */
+static __noinline int forget_pages(__u64 key)
+{
+    struct ledger_pages *range = bpf_map_lookup_elem(&pages, &key);
+
+    for (int i = 0; range && i < TRIES; i++) {
+        __u64 charge = *(volatile __u64 *)&range->charge;
+
+        if (LEDGER_IS_TAKEN(charge))
+            return 0;
+        if (take_range(range, charge))
+            /* If it can't be removed, a look finds it taken, and does. */
+            return bpf_map_delete_elem(&pages, &key);
     }
     return 0;
 }

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 4
+#define LEDGER_LAYOUT 5
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -87,7 +87,8 @@ struct ledger_report {
     char guard_reason[256];
 };
 
-/* Map "config", one element. Written by user space only. */
+/* Map "config", one element. Written by user space only. It is also what is put into the map
+ * "fence": the kernel then waits until no program is in the middle of anything. */
 struct ledger_config {
     __u32 guard;      /* enum ledger_guard_mode */
     __u32 flags;      /* enum ledger_config_flags */
@@ -104,9 +105,9 @@ struct ledger_state {
     __u32 contexts; /* serial numbers given out */
     __u32 owners;   /* owners given out, less LEDGER_OWNER_FIRST */
     __u32 changes;  /* in who is who: what threads know about themselves is old then */
-    __u32 pad;
-    __s64 pages;   /* entries in "pages" */
-    __s64 objects; /* entries in "objects" */
+    __u32 ranges;   /* entries of "pages" that there have ever been */
+    __s64 pages;    /* entries in "pages" */
+    __s64 objects;  /* entries in "objects" */
     __u64 lost_contexts;
     __u64 lost_objects;
     __u64 lost_pages;
@@ -139,13 +140,25 @@ struct ledger_object {
     __u32 pad;
 };
 
-/* What a range has for its charge while it is being taken out of the books: nobody mends it. */
-#define LEDGER_CHARGE_TAKEN (~0ull)
+/*
+ * A range's charge: the pages that the kernel has charged for it, and above them the number of this
+ * entry. Ranges come and go at the same addresses, and entries at the same places in memory: who
+ * exchanges a charge for another knows by its number that it was the same range's all the time.
+ *
+ * In place of the pages, "taken" is the mark of a range that is out of the books already, by
+ * whoever has set it. Nobody then touches the entry but to remove it. A range's own end removes it
+ * at once; what was taken by a look stays until no program can be in the middle of it.
+ */
+#define LEDGER_CHARGE_BITS 36
+#define LEDGER_CHARGE_TAKEN ((1ull << LEDGER_CHARGE_BITS) - 1)
+#define LEDGER_CHARGED(charge) ((charge)&LEDGER_CHARGE_TAKEN)
+#define LEDGER_CHARGE(charge, pages) (((charge) & ~LEDGER_CHARGE_TAKEN) | (pages))
+#define LEDGER_IS_TAKEN(charge) (LEDGER_CHARGED(charge) == LEDGER_CHARGE_TAKEN)
 
 /* Map "pages": address of a struct iopt_pages -> one memory range that was mapped. */
 struct ledger_pages {
-    __u64 bytes;   /* its length in whole pages: what it counts against the limit */
-    __u64 charged; /* pages that the kernel has charged for it */
+    __u64 bytes;  /* its length in whole pages: what it counts against the limit */
+    __u64 charge; /* its number, and the pages that the kernel has charged for it */
     __u32 context;
     __u32 owner;
     __u32 tenant;
@@ -197,6 +210,7 @@ struct ledger_book {
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
     __s64 mapped; /* bytes */
+    __u64 moves;  /* how often something was added or taken away */
     __u64 maps;
     __u64 unmaps;
     __u64 refused;
@@ -209,6 +223,7 @@ struct ledger_tenant {
     __s64 credit; /* bytes of "mapped" that are known to be the same memory twice */
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
+    __u64 moves;  /* how often "pinned" has changed */
     __u64 refused;
     __u64 releases; /* how often memory was given back */
     /* Bytes of "mapped" for which no range was seen, since a hook was skipped or a map full: they
@@ -300,18 +315,30 @@ struct ledger_forget {
 struct ledger_mend {
     __u64 pages;
     __u64 bytes;
-    __u64 was; /* pages charged, as the ledger had them */
-    __u64 is;  /* and as the kernel has them */
+    __u64 was; /* its charge, as the ledger has it */
+    __u64 is;  /* pages that the kernel has charged */
     __u64 start;
     __u32 tgid;
     __u32 context;
     __u32 tenant;
-    __u32 pad;
+    __u32 known; /* the ledger has it */
 };
-/* Removes a range's entry whose end was missed. */
+/* Takes a range out of the books whose end was missed. Its entry stays, as taken. */
 struct ledger_drop {
     __u64 pages;
-    __u64 was; /* pages charged, as the ledger had them */
+    __u64 was; /* its charge, as the ledger has it */
+};
+/* What a book, or a tenant's account, is by the entries of the map "pages". */
+struct ledger_balance {
+    __u64 moves; /* as they were before the entries were looked at */
+    __s64 pinned_was;
+    __s64 pinned_is;
+    __s64 mapped_was; /* of a book only */
+    __s64 mapped_is;
+    __u32 context;
+    __u32 owner;
+    __u32 tenant; /* 0: it is a book, and no account */
+    __u32 pad;
 };
 struct ledger_seed {
     __u64 object;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The ledger's life: programs that are replaced by another version while a machine attacks another,
- * a service that is killed again and again, one that has no privileges. Run by guard.sh in the lab:
+ * a service that is killed again and again, one that has no privileges, one that looks all the
+ * time. Run by guard.sh in the lab:
  *
- *   guard-life CDEV CDEV
+ *   guard-life [--seconds=N] CDEV CDEV
  *   guard-life --reason [--unprivileged]      says what there is, or why not
  */
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "kernel/process.h"
 #include "tests/lab/guest.h"
 
+static unsigned seconds = 10; /* of looking all the time */
 static LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
 
 static void drop_privileges(void)
@@ -106,6 +108,29 @@ static void test_replace(Guest *guests)
     tenant_limit(LEDGER_NO_LIMIT);
 }
 
+/* One page, mapped and unmapped over and over beside all else that the machine has: its range is at
+ * the same address time and again. */
+static void begin_mapping(Guest *guest, unsigned for_seconds)
+{
+    struct iommu_ioas_map map = {
+        .size = sizeof(map),
+        .flags = MACHINE_MAP_FIXED,
+        .ioas_id = guest->ioas,
+        .user_va = guest->memory,
+        .length = 4096,
+        .iova = 1ull << 30,
+    };
+    struct iommu_ioas_unmap unmap = {
+        .size = sizeof(unmap), .ioas_id = guest->ioas, .iova = map.iova, .length = map.length};
+    const MachineRaceOptions race = {.tries = UINT64_MAX,
+                                     .seconds = for_seconds,
+                                     .undo = IOMMU_IOAS_UNMAP,
+                                     .undo_argument = &unmap,
+                                     .undo_size = sizeof(unmap)};
+
+    machine_race_begin(&guest->process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &race);
+}
+
 /* A service, in a process of its own, until it is killed. */
 static pid_t start_service(const Guest *guests, int channel)
 {
@@ -125,20 +150,6 @@ static pid_t start_service(const Guest *guests, int channel)
 
 static void test_kill(Guest *guests)
 {
-    struct iommu_ioas_map map = {
-        .size = sizeof(map),
-        .flags = MACHINE_MAP_FLAGS,
-        .ioas_id = guests[0].ioas,
-        .user_va = guests[0].memory,
-        .length = 4096,
-    };
-    struct iommu_ioas_unmap unmap = {
-        .size = sizeof(unmap), .ioas_id = guests[0].ioas, .length = EVERYTHING};
-    const MachineRaceOptions race = {.tries = UINT64_MAX,
-                                     .seconds = 20,
-                                     .undo = IOMMU_IOAS_UNMAP,
-                                     .undo_argument = &unmap,
-                                     .undo_size = sizeof(unmap)};
     unsigned started = 0;
     MachineRace result;
     int channel[2];
@@ -146,7 +157,7 @@ static void test_kill(Guest *guests)
     if (pipe(channel))
         g_error("pipe: %s", g_strerror(errno));
     ledger_free(ledger);
-    machine_race_begin(&guests[0].process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &race);
+    begin_mapping(&guests[0], 20);
     for (unsigned i = 0; i < 8; i++) {
         pid_t pid = start_service(guests, channel[1]);
         char fine = 0;
@@ -169,6 +180,44 @@ static void test_kill(Guest *guests)
     check_truth("after the last one");
     close(channel[0]);
     close(channel[1]);
+}
+
+/* Looks that never end do no harm to what is right. */
+static void test_looks(Guest *guests)
+{
+    gint64 end = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
+    uint64_t looks = 0, drift = 0, before = 0, missed = 0;
+    MachineRace result[2];
+
+    ledger_missed(ledger, &before);
+    begin_mapping(&guests[0], seconds);
+    begin_mapping(&guests[1], seconds);
+    for (; g_get_monotonic_time() < end; looks++) {
+        LedgerDrift found = {0};
+
+        if (ledger_reconcile(ledger, &found, NULL, NULL))
+            g_error("The books can't be compared.");
+        drift += found.drift;
+    }
+    for (int i = 0; i < 2; i++) {
+        machine_race_end(&guests[i].process, &result[i]);
+        check(result[i].granted && result[i].granted == result[i].tries,
+              "machine %u mapped all the time (%" G_GUINT64_FORMAT " times)", guests[i].token,
+              result[i].granted);
+    }
+    ledger_missed(ledger, &missed);
+    printf("# %" G_GUINT64_FORMAT " looks found a drift of %" G_GUINT64_FORMAT
+           " pages, %" G_GUINT64_FORMAT " hooks were skipped\n",
+           looks, drift, missed - before);
+    /* What was skipped is found by a look. (A look also finds what a hook is about to book, where
+     * its processor was taken away: the hook then finds it booked.) */
+    if (missed != before)
+        ledger_reconcile(ledger, NULL, NULL, NULL);
+    check_books(&guests[0], "after all these looks");
+    check_books(&guests[1], "after all these looks");
+    check(tenant().pinned == pinned_by(guests[0].token) + pinned_by(guests[1].token),
+          "and the tenant has what its machines have (%lld)", tenant().pinned);
+    check_truth("after all these looks");
 }
 
 /* The service needs no privilege, when what it needs is there. */
@@ -223,12 +272,15 @@ int main(int argc, char **argv)
 
     if (argc > 1 && !strcmp(argv[1], "--reason"))
         return say_reason(argc > 2);
+    if (argc == 4 && sscanf(argv[1], "--seconds=%u", &seconds) == 1)
+        argv++, argc--;
     if (argc != 3)
-        g_error("Usage: guard-life CDEV CDEV | --reason [--unprivileged]");
+        g_error("Usage: guard-life [--seconds=N] CDEV CDEV | --reason [--unprivileged]");
     tenant_open(&options);
     guest_start(&guests[0], argv[1], 4 * MIB);
     guest_start(&guests[1], argv[2], 4 * MIB);
     test_unprivileged(guests);
+    test_looks(guests);
     test_kill(guests);
     test_replace(guests);
     guest_end(&guests[0]);

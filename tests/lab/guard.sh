@@ -4,7 +4,7 @@
 # guard.sh: one machine of a tenant against another, on real devices, and the ledger against the kernel. Runs in the
 # lab, after `modprobe`s only: iommud itself is stopped if it is there.
 #
-#   tests/lab/lab run tests/lab/guard.sh [--tries=N] [--operations=N] [--points=no] [--only=PROGRAM]
+#   tests/lab/lab run tests/lab/guard.sh [--tries=N] [--operations=N] [--looks=SECONDS] [--points=no] [--only=PROGRAM]
 #   tests/lab/lab run --append lsm=landlock,lockdown,yama,apparmor tests/lab/guard.sh
 #
 # --points=no: with an iommufd as distributions have it, which BPF can only watch. The other line: without the BPF LSM.
@@ -15,11 +15,12 @@ set -u
 
 programs=/usr/libexec/iommud/tests
 folder=/sys/fs/bpf/iommud-test
-tries=20000 operations=5000 points=yes only=
+tries=20000 operations=5000 looks=10 points=yes only=
 for option; do
 	case $option in
 	--tries=*) tries=${option#*=} ;;
 	--operations=*) operations=${option#*=} ;;
+	--looks=*) looks=${option#*=} ;;
 	--points=*) points=${option#*=} ;;
 	--only=*) only=${option#*=} ;;
 	*) echo "There is no option $option." && exit 2 ;;
@@ -116,7 +117,7 @@ check "there are two devices on one bus" test "${#together[@]}" = 2
 
 prove "no machine reaches another" guard-attack "${devices[@]}"
 prove "nor on a less trodden path" guard-corner "${devices[@]}" "${together[@]}"
-prove "nor while the programs are replaced, or the service is killed" guard-life "${devices[@]:0:2}"
+prove "nor while the programs are replaced, or the service is killed" guard-life --seconds="$looks" "${devices[@]:0:2}"
 prove "nor by changing an argument while the kernel reads it" guard-race --tries="$tries" "${devices[@]}"
 prove "the ledger, the iterator and VmPin agree" ledger-check --operations="$operations" "${devices[@]}"
 prove "memory that is mapped twice counts once where it is to" ledger-unique --tries="$tries" "${devices[0]}"

@@ -303,6 +303,18 @@ def test_configuration():
     equal("DirectOpen=no: so is /dev/iommu", errno_of(one.open_iommu), errno.EACCES)
     one.end()
 
+    title("Room for so many mappings, and no more")
+    configure("[Kernel]\nMaxMappings=64\n")
+    one = Machine("acme", "hungry", DEVICES[0]).start(SIZE)
+    mapped = 1
+    while mapped < 64 and not (number := errno_of(one.map, one.space, PAGE)):
+        mapped += 1
+    equal("who has half of them gets no more", (mapped, number), (32, errno.ENOMEM))
+    check("the journal says what to do", wait_for(5, lambda: "Raise MaxMappings=" in run(
+        "journalctl", "--unit=iommud.service", "--output=cat", "--lines=20").stdout))
+    is_counted(one)
+    one.end()
+
     title("No guard, no sharing")
     configure("[Kernel]\nGuard=off\nRequireGuard=yes\n")
     equal("the guard is off", manager("GuardState"), "off")

@@ -282,7 +282,7 @@ static void test_damage(Worker *workers)
     bpf_map_lookup_elem(books, &place, &book);
     book.pinned += 7;
     ghost = range;
-    ghost.charged = 5;
+    ghost.charge = 5;
     book.pinned += 5;
     book.mapped += ghost.bytes;
     bpf_map_update_elem(books, &place, &book, BPF_EXIST);
@@ -290,7 +290,7 @@ static void test_damage(Worker *workers)
     account.pinned += 12;
     account.mapped += ghost.bytes;
     bpf_map_update_elem(tenants, &range.tenant, &account, BPF_EXIST);
-    range.charged += 7;
+    range.charge += 7;
     bpf_map_update_elem(fd, &key, &range, BPF_EXIST);
     bpf_map_update_elem(fd, &other, &ghost, BPF_ANY);
     ledger_reconcile(ledger, &drift, NULL, NULL);
@@ -302,6 +302,47 @@ static void test_damage(Worker *workers)
           "damage: the books are right again");
     ledger_reconcile(ledger, &drift, NULL, NULL);
     check(!drift.drift && !drift.mended, "damage: and stay so");
+    close(fd);
+    close(books);
+    close(tenants);
+}
+
+/* Sums that are not those of their entries, and an entry that is out of the books and still there.
+ */
+static void test_damaged_sums(Worker *workers)
+{
+    const uint32_t number = TENANT;
+    uint64_t key, other = 0x1234567890;
+    int fd = pinned_map("pages"), books = pinned_map("books"), tenants = pinned_map("tenants");
+    struct ledger_pages range, taken;
+    struct ledger_tenant account;
+    struct ledger_book_key place;
+    struct ledger_book book;
+    LedgerDrift drift = {0};
+
+    check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
+              !bpf_map_lookup_elem(fd, &key, &range),
+          "sums: there is a range");
+    place = (struct ledger_book_key){range.context, range.owner};
+    bpf_map_lookup_elem(books, &place, &book);
+    book.pinned -= 1;
+    book.mapped += 4096;
+    bpf_map_update_elem(books, &place, &book, BPF_EXIST);
+    bpf_map_lookup_elem(tenants, &number, &account);
+    account.pinned -= 1;
+    bpf_map_update_elem(tenants, &number, &account, BPF_EXIST);
+    taken = range;
+    taken.charge = LEDGER_CHARGE_TAKEN;
+    bpf_map_update_elem(fd, &other, &taken, BPF_NOEXIST);
+    ledger_reconcile(ledger, &drift, NULL, NULL);
+    check(drift.drift == 1 && drift.mended == 2 && !drift.unstable,
+          "sums: found and mended (drift %" G_GUINT64_FORMAT " pages in %" G_GUINT64_FORMAT
+          " sums)",
+          drift.drift, drift.mended);
+    check(bpf_map_lookup_elem(fd, &other, &taken), "sums: what is out of the books is removed");
+    check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
+          "sums: the books are right again");
+    check_truth("sums");
     close(fd);
     close(books);
     close(tenants);
@@ -431,6 +472,7 @@ int main(int argc, char **argv)
     test_random(workers, operations / 2, seed + 1, LEDGER_COUNT_CHARGED);
     test_late(workers, &options);
     test_damage(workers);
+    test_damaged_sums(workers);
     test_many();
     test_legacy(argv[3]);
     worker_end(&workers[0]);

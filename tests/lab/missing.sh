@@ -39,10 +39,16 @@ says() {
 }
 
 pinned_equals_vmpin() {
-	local machine=$1 vmpin
+	local machine=$1 pinned vmpin
+	pinned=$(machine_number "$machine" pinned_bytes)
 	vmpin=$(($(status_kb "$(domain_pid "$machine")" VmPin) * 1024))
-	echo "pinned $(machine_number "$machine" pinned_bytes), VmPin $vmpin"
-	[[ $(machine_number "$machine" pinned_bytes) == "$vmpin" && $vmpin -ge $memory ]]
+	echo "pinned $pinned, VmPin $vmpin"
+	[[ $pinned == "$vmpin" && $vmpin -ge $memory ]]
+}
+
+# books_right DESCRIPTION MACHINE: its firmware maps and unmaps while it runs, also between two reads.
+books_right() {
+	check "$1" wait_for 5 pinned_equals_vmpin "$2" || pinned_equals_vmpin "$2"
 }
 
 # main_job: two machines start on the tenant's one IOMMUFD, a third is above the limit, one dies and leaves nothing.
@@ -57,15 +63,15 @@ main_job() {
 	virsh start acme-2 >/dev/null &
 	two=$!
 	joined "two machines of a tenant start at once" $one $two
-	check "the books equal VmPin of the one" pinned_equals_vmpin acme-1
-	check "and of the other" pinned_equals_vmpin acme-2
+	books_right "the books equal VmPin of the one" acme-1
+	books_right "and of the other" acme-2
 	check "a third is refused by the limit" refused_with limit virsh start acme-3
 	held=$(pinned_pages)
 	kill -KILL "$(domain_pid acme-1)"
 	check "one is killed: within two seconds its memory is back" \
 		wait_for 2 eval "[[ \$(pinned_pages) -le $((held - memory / 4096)) ]]"
 	check "its sibling runs on" is_running acme-2
-	check "and its books are as they were" pinned_equals_vmpin acme-2
+	books_right "and its books are as they were" acme-2
 	wait_for 20 is_off acme-1
 	check "the other stops" virsh destroy acme-2
 	check "nothing is left" wait_for 2 nothing_left acme
