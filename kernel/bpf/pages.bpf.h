@@ -106,8 +106,10 @@ static __noinline int forget_pages(__u64 key)
     if (was.charged)
         book_pages(was.context, was.owner, was.tenant, -(__s64)was.charged);
     book = get_book(was.context, was.owner);
-    if (book)
+    if (book) {
         __sync_fetch_and_add(&book->mapped, -(__s64)was.bytes);
+        __sync_fetch_and_add(&book->unmaps, 1);
+    }
     owner = get_owner(was.owner);
     if (owner) {
         __sync_fetch_and_add(&owner->pages, -1);
