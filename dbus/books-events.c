@@ -153,9 +153,12 @@ static void tell_tampered(const Story *story)
 static void tell_full(const Story *story)
 {
     JournalAbout fields = about(story);
+    bool object = story->event->asked == 0;
     journal_write(LOG_ERR, MESSAGE_REFUSED, &fields,
-                  "%s was refused %s: the ledger has no room for more mappings on this host.",
-                  story->who, story->what);
+                  "%s was refused %s: what is left of the ledger's room for %s is kept for others. "
+                  "Raise %s= in iommud.conf and restart iommud.",
+                  story->who, story->what, object ? "objects" : "mappings",
+                  object ? "MaxObjects" : "MaxMappings");
 }
 
 static void on_event(const struct ledger_event *event, void *data)

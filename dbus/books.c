@@ -24,6 +24,10 @@ static LedgerOptions options_of(const Config *config)
         .folder = BPF_DIR,
         .guard = modes[config->guard],
         .flags = config->direct_open ? 0 : LEDGER_CONFIG_NO_OPEN,
+        .max_contexts = config->max_iommufds,
+        .max_objects = config->max_objects,
+        .max_pages = config->max_mappings,
+        .max_owners = config->max_processes,
     };
 }
 

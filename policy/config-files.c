@@ -31,6 +31,9 @@ Config *config_new(void)
     config->admission_timeout = 600;
     config->guard = GUARD_KNOWN;
     config->direct_open = true;
+    config->max_iommufds = 4096;
+    config->max_objects = config->max_mappings = 65536;
+    config->max_processes = 8192;
     config->carriers = g_strdupv((char **)default_carriers);
     config->tenants = g_ptr_array_new_with_free_func((GDestroyNotify)tenant_config_free);
     return config;

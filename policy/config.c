@@ -8,6 +8,8 @@
 
 #define SUFFIX ".conf"
 #define TIMEOUT_MAX (24 * 60 * 60)
+#define ROOM_MIN 64
+#define ROOM_MAX (4 * 1024 * 1024)
 
 static const char *const guards[_GUARD_MAX] = {
     [GUARD_OFF] = "off",
@@ -136,6 +138,33 @@ static gboolean parse_carriers(const char *value, void *target, GError **error)
     return TRUE;
 }
 
+static gboolean parse_room(const char *value, unsigned *target, GError **error)
+{
+    if (!parse_number(value, ROOM_MIN, ROOM_MAX, target))
+        return refuse_value(value, "a size: write 64 to 4194304 entries", error);
+    return TRUE;
+}
+
+static gboolean parse_max_iommufds(const char *value, void *target, GError **error)
+{
+    return parse_room(value, &((Config *)target)->max_iommufds, error);
+}
+
+static gboolean parse_max_objects(const char *value, void *target, GError **error)
+{
+    return parse_room(value, &((Config *)target)->max_objects, error);
+}
+
+static gboolean parse_max_mappings(const char *value, void *target, GError **error)
+{
+    return parse_room(value, &((Config *)target)->max_mappings, error);
+}
+
+static gboolean parse_max_processes(const char *value, void *target, GError **error)
+{
+    return parse_room(value, &((Config *)target)->max_processes, error);
+}
+
 static gboolean parse_id(const char *value, void *target, GError **error)
 {
     TenantConfig *config = target;
@@ -214,6 +243,10 @@ static const Rule config_rules[] = {
     {"Kernel", "RequireGuard", parse_require_guard},
     {"Kernel", "DirectOpen", parse_direct_open},
     {"Kernel", "Carriers", parse_carriers},
+    {"Kernel", "MaxIommufds", parse_max_iommufds},
+    {"Kernel", "MaxObjects", parse_max_objects},
+    {"Kernel", "MaxMappings", parse_max_mappings},
+    {"Kernel", "MaxProcesses", parse_max_processes},
 };
 
 static const Rule tenant_rules[] = {

@@ -148,7 +148,7 @@ static __noinline int reserve_object(struct call *call)
     if (has_room(*(volatile __s64 *)&counters->objects, options->max_objects,
                  owner ? owner->objects : 0))
         return 0;
-    return say_full(call);
+    return say_full(call, 0);
 }
 
 /*

@@ -202,7 +202,8 @@ static __always_inline bool has_room(__s64 entries, __u32 max, __s64 own)
     return own < (__s64)max - entries;
 }
 
-static __noinline int say_full(const struct call *call)
+/* bytes: of a mapping; 0: it was an object that found no room. */
+static __noinline int say_full(const struct call *call, __u64 bytes)
 {
     struct report report = {
         .kind = LEDGER_EVENT_FULL,
@@ -211,6 +212,7 @@ static __noinline int say_full(const struct call *call)
 
     if (!call)
         return -ENOMEM;
+    report.asked = bytes;
     report.context = call->serial;
     report.command = call->command;
     report.tenant = call->tenant;
@@ -302,7 +304,7 @@ static __noinline int reserve(struct call *call, __u64 bytes, struct iopt_pages 
     owner = get_owner(call->owner);
     if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
                   owner ? owner->pages : 0))
-        return say_full(call);
+        return say_full(call, bytes);
     if (!take_memory(call, bytes, range, asked, &left))
         return 0;
     report.context = call->serial;

@@ -93,6 +93,10 @@ static void test_defaults(Fixture *fixture, gconstpointer data)
     g_assert_false(config->require_guard);
     g_assert_true(config->direct_open);
     g_assert_true(g_strv_contains((const char *const *)config->carriers, "libvirtd.service"));
+    g_assert_cmpuint(config->max_iommufds, ==, 4096);
+    g_assert_cmpuint(config->max_objects, ==, 65536);
+    g_assert_cmpuint(config->max_mappings, ==, 65536);
+    g_assert_cmpuint(config->max_processes, ==, 8192);
     g_assert_cmpuint(config->tenants->len, ==, 0);
     g_assert_cmpuint(config_host_budget(config, 64 * GIB), ==, 64 * GIB);
     config_free(NULL);
@@ -104,7 +108,8 @@ static void test_all(Fixture *fixture, gconstpointer data)
                "# the host\n[Host]\nBudget = 90% \n\n[Tenants]\nDefault=acme\n"
                "[Machines]\nAdmissionTimeout=60\n"
                "[Kernel]\nGuard=strict\nRequireGuard=yes\nDirectOpen=no\n"
-               "Carriers=mine.service; other@1.service;\n");
+               "Carriers=mine.service; other@1.service;\n"
+               "MaxIommufds=64\nMaxObjects=1000\nMaxMappings=4194304\nMaxProcesses=65\n");
     write_file(fixture->etc, "tenants.d/acme.conf",
                "[Tenant]\nLimit=64G\nCount=unique\nIsolation=machine\nAccounting=user\n"
                "Devices=0000:81:00.*; 10de:*;\n");
@@ -120,6 +125,10 @@ static void test_all(Fixture *fixture, gconstpointer data)
     g_assert_false(config->direct_open);
     g_assert_cmpuint(g_strv_length(config->carriers), ==, 2);
     g_assert_cmpstr(config->carriers[1], ==, "other@1.service");
+    g_assert_cmpuint(config->max_iommufds, ==, 64);
+    g_assert_cmpuint(config->max_objects, ==, 1000);
+    g_assert_cmpuint(config->max_mappings, ==, 4194304);
+    g_assert_cmpuint(config->max_processes, ==, 65);
     g_assert_cmpuint(config->tenants->len, ==, 3);
 
     const TenantConfig *zeta = config->tenants->pdata[0];
@@ -225,6 +234,12 @@ static void test_values(Fixture *fixture, gconstpointer data)
          "File TOP/etc/iommud.conf, group [Kernel], key Carriers: \"../x.service\" is not the name "
          "of a systemd unit, such as libvirtd.service."},
         {"[Kernel]\nCarriers=a/b.service\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nMaxMappings=63\n", "File TOP/etc/iommud.conf, group [Kernel], key MaxMappings: "
+                                       "\"63\" is not a size: write 64 "
+                                       "to 4194304 entries."},
+        {"[Kernel]\nMaxObjects=4194305\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nMaxIommufds=none\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nMaxProcesses=\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"[Kernel]\nCarriers=libvirtd\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"Budget=1G\n", "File TOP/etc/iommud.conf can't be read: ..."},
         {"[Host]\nnonsense\n", "File TOP/etc/iommud.conf can't be read: ..."},
