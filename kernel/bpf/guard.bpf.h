@@ -298,13 +298,17 @@ static __noinline int reserve(struct call *call, __u64 bytes, struct iopt_pages 
     struct ledger_state *counters = get_state();
     __u64 left = LEDGER_NO_LIMIT;
     struct ledger_owner *owner;
+    __s64 entries;
 
     if (!call || !counters || !options)
         return -ENOMEM;
-    owner = get_owner(call->owner);
-    if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
-                  owner ? owner->pages : 0))
-        return say_full(call, bytes);
+    entries = *(volatile __s64 *)&counters->pages;
+    /* In most cases there is room even if all that there are were its own. */
+    if (!has_room(entries, options->max_pages, entries)) {
+        owner = get_owner(call->owner);
+        if (!has_room(entries, options->max_pages, owner ? owner->pages : 0))
+            return say_full(call, bytes);
+    }
     if (!take_memory(call, bytes, range, asked, &left))
         return 0;
     report.context = call->serial;
