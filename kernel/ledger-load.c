@@ -24,6 +24,19 @@ static int keep_quiet(enum libbpf_print_level level, const char *format, va_list
     return 0;
 }
 
+/* What iommud's own iommufd is asked about, before it happens, need not be looked for afterwards.
+ */
+static bool is_done_by_points(const char *name)
+{
+    static const char *const names[] = {"guard_capable", "ledger_ioctl_done", "ledger_user_pages",
+                                        "ledger_file_pages", "ledger_pages_6_12"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (g_str_has_prefix(name, names[i]))
+            return true;
+    return false;
+}
+
 /* Whether a program fits: by the presence of what it attaches to, never by the kernel's version. */
 static bool fits(const struct bpf_program *program, const Types *types, const LedgerReport *report,
                  bool lsm)
@@ -33,8 +46,7 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
 
     if (g_str_has_prefix(name, "ledger_alone_") && report->guarding)
         return false;
-    /* Asked about every capability on the host, and of no use where a point refuses before. */
-    if (g_str_has_prefix(name, "guard_capable") && report->exact)
+    if (report->exact && is_done_by_points(name))
         return false;
     if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
         return types_have(types, target + 1);
@@ -68,7 +80,7 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
     struct bpf_program *program;
 
     report->guarding = true;
-    report->exact = types_may_refuse(types, "iommud_guard_call");
+    report->exact = types_may_refuse(types, "iommud_guard_pages");
     if (!guard)
         no_guard(report, "The guard is switched off by configuration (Guard=off).");
     else if (!lsm && !types_have(types, "security_file_ioctl"))

@@ -158,25 +158,39 @@ static bool is_pending(const View *view, const struct ledger_pages *known)
     return g_hash_table_contains(view->pending, GUINT_TO_POINTER(known->context));
 }
 
+/* Whether both looks have missed the range that the entry is about. */
+static bool was_missed(const View *first, const View *second, gconstpointer key,
+                       const struct ledger_pages *known)
+{
+    const struct ledger_pages *before = g_hash_table_lookup(first->known_pages, key);
+
+    /* What is being mapped is counted before the walk can reach it. */
+    return before && !g_hash_table_contains(first->ranges, key) && !is_pending(first, known) &&
+           !is_pending(second, known) && before->charge == known->charge;
+}
+
+/* A range whose end both looks have just been in time for goes out of the books by itself, and is
+ * not there any more once all programs have run to their ends. */
 static void drop_ranges(Ledger *ledger, const View *first, View *second, LedgerDrift *drift)
 {
+    bool fenced = false;
     GHashTableIter iter;
     gpointer key, value;
 
     g_hash_table_iter_init(&iter, second->known_pages);
     while (g_hash_table_iter_next(&iter, &key, &value)) {
-        const struct ledger_pages *known = value,
-                                  *before = g_hash_table_lookup(first->known_pages, key);
+        const struct ledger_pages *known = value;
+        struct ledger_pages now;
 
         if (g_hash_table_contains(second->ranges, key))
             continue;
-        /* What is being mapped is counted before the walk can reach it. */
-        if (!before || g_hash_table_contains(first->ranges, key) || is_pending(first, known) ||
-            is_pending(second, known) || before->charge != known->charge) {
+        if (!was_missed(first, second, key, known) || (!fenced && ledger_fence(ledger))) {
             drift->unstable++;
             continue;
         }
-        drop_range(ledger, second, *(uint64_t *)key, known, drift);
+        fenced = true;
+        if (!ledger_get(ledger, MAP_PAGES, key, &now) && now.charge == known->charge)
+            drop_range(ledger, second, *(uint64_t *)key, known, drift);
     }
 }
 

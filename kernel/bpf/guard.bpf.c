@@ -4,8 +4,8 @@
  *
  * It hangs on the LSM hook of ioctl(2), where the caller's memory can be read but may still be
  * changed by another thread before the kernel copies it. What the kernel then really uses is
- * compared where it can't be changed any more (inside.bpf.h), and a difference kills the process.
- * Where the BPF LSM is not enabled the same checks hang on the security_*() functions themselves.
+ * checked where it can't be changed any more (inside.bpf.h). Where the BPF LSM is not enabled the
+ * same checks hang on the security_*() functions themselves.
  */
 #include "guard.bpf.h"
 
@@ -116,9 +116,7 @@ static __always_inline void begin_call(struct call *call, __u32 command, enum st
     call->stage = call->owner == LEDGER_OWNER_SERVICE ? STAGE_SERVICE : stage;
     call->command = command;
     call->tampered = 0;
-    call->id[0] = call->id[1] = call->id[2] = 0;
     call->mapping = 0;
-    call->changing = 0;
 }
 
 static __always_inline bool makes_object(__u32 nr)
@@ -154,13 +152,23 @@ static __noinline int reserve_object(struct call *call)
 }
 
 /*
- * Whether the second look alone may check what the ioctl names: it then refuses what is not the
- * caller's, before anything has come of it. These are the ones that come often.
+ * Whether the second look alone checks what the ioctl names and maps: where it can refuse, it does
+ * so before anything has come of it. These are the ones that come often.
  */
 static __always_inline bool is_left_to_points(__u32 nr, const struct ledger_config *options)
 {
     return options->flags & LEDGER_CONFIG_EXACT &&
            (nr == NR_MAP || nr == NR_MAP_FILE || nr == NR_UNMAP || nr == NR_COPY);
+}
+
+/* All that is left to do then: an event will want to say which ioctl it was. */
+static __always_inline int leave_to_points(__u32 cmd)
+{
+    struct call *call = get_call(true);
+
+    if (call)
+        call->command = cmd;
+    return 0;
 }
 
 static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cmd,
@@ -188,18 +196,16 @@ static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cm
         error = check_global(nr, &argument, call->flags, options->guard);
         if (error)
             return refuse(call->owner, ictx, cmd, 0, error);
-        for (int i = 0; i < 3; i++) {
-            if (is_left_to_points(nr, options))
-                call->id[i] = named.id[i];
-            else if (named.id[i] && may_name(ictx, call->serial, named.id[i], call->owner))
+        for (int i = 0; i < 3; i++)
+            if (named.id[i] && may_name(ictx, call->serial, named.id[i], call->owner))
                 return refuse(call->owner, ictx, cmd, named.id[i], -EACCES);
-        }
     }
-    if (named.maps)
-        return reserve(call, named.offset, named.length,
-                       call->stage != STAGE_CHECKED ? UNKNOWN_MEMORY
-                       : nr == NR_MAP_FILE          ? (__s64)argument.word[3]
-                                                    : OWN_MEMORY);
+    if (named.maps && !(options->flags & LEDGER_CONFIG_EXACT))
+        return reserve_argument(
+            call, named.offset, named.length,
+            call->stage != STAGE_CHECKED
+                ? 0
+                : source_of(nr == NR_MAP_FILE ? (__s64)argument.word[3] : OWN_MEMORY));
     return makes_object(nr) ? reserve_object(call) : 0;
 }
 
@@ -280,6 +286,8 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
 
     if (!options || !options->guard)
         return 0;
+    if (is_left_to_points(nr, options))
+        return leave_to_points(cmd);
     call = identify(ictx);
     if (call) {
         call->stage = STAGE_NONE;

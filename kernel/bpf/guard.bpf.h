@@ -76,11 +76,9 @@ static __noinline int may_name(__u64 ictx, __u32 serial, __u32 id, __u32 owner_i
     entry = bpf_map_lookup_elem(&objects, &key);
     if (!entry || entry->object != object)
         return -EACCES;
-    if (entry->owner == LEDGER_OWNER_SERVICE)
-        return 0;
     if (!owner_id || !entry->owner)
         return -EACCES;
-    if (entry->owner == owner_id)
+    if (entry->owner == LEDGER_OWNER_SERVICE || entry->owner == owner_id)
         return 0;
     owner = get_owner(owner_id);
     other = get_owner(entry->owner);
@@ -239,7 +237,6 @@ __noinline __u64 file_of(__u32 fd)
 
 /* In place of the number of the file that is mapped. */
 #define OWN_MEMORY (-1)
-#define UNKNOWN_MEMORY (-2) /* counts in full */
 
 /* What memory is of, its address space or a file's inode. 0: it is not known. */
 static __noinline __u64 source_of(__s64 fd)
@@ -247,20 +244,21 @@ static __noinline __u64 source_of(__s64 fd)
     struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
     struct file *file;
 
-    if (fd == UNKNOWN_MEMORY)
-        return 0;
     if (fd == OWN_MEMORY)
         return (__u64)BPF_CORE_READ(task, mm);
     file = (struct file *)file_of(fd);
     return file ? (__u64)BPF_CORE_READ(file, f_inode) : 0;
 }
 
-/* Takes the bytes from what the tenant has left, unless the same memory is held already: 0, or
- * -EDQUOT. */
-static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, __s64 fd,
-                                  __u64 *ret_left)
+/*
+ * Takes the bytes from what the tenant has left, unless the same memory is held already: 0, or
+ * -EDQUOT. Which memory it is tells the range, if the kernel has made one, or `asked`, whose source
+ * is 0 for what is to count in full.
+ */
+static __noinline int take_memory(struct call *call, __u64 bytes, struct iopt_pages *range,
+                                  const struct memory *asked, __u64 *ret_left)
 {
-    struct memory memory = {.start = start, .bytes = bytes};
+    struct memory memory = {};
     struct ledger_tenant *account;
     int error;
 
@@ -271,8 +269,11 @@ static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, _
     if (!account)
         return 0;
     if (account->count == LEDGER_COUNT_UNIQUE) {
+        if (range)
+            describe_memory(range, &memory);
+        else if (asked)
+            memory = *asked;
         memory.tenant = call->tenant;
-        memory.source = source_of(fd);
         if (memory.source && !tenant_is_over(account))
             call->place = take_place(&memory);
         if (call->place)
@@ -288,25 +289,27 @@ static __noinline int take_memory(struct call *call, __u64 start, __u64 bytes, _
     return 0;
 }
 
-/* Takes the mapping's pages from the tenant before anything is pinned. fd: of the file. */
-static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s64 fd)
+/* Takes the mapping's pages from the tenant before anything is pinned; see take_memory(). */
+static __noinline int reserve(struct call *call, __u64 bytes, struct iopt_pages *range,
+                              const struct memory *asked)
 {
     struct report report = {.kind = LEDGER_EVENT_LIMIT, .error = -EDQUOT};
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
-    __u64 bytes, left = LEDGER_NO_LIMIT;
+    __u64 left = LEDGER_NO_LIMIT;
     struct ledger_owner *owner;
+    __s64 entries;
 
     if (!call || !counters || !options)
         return -ENOMEM;
-    if (!length || length > LONGEST)
-        return 0;
-    bytes = whole_pages(start, length);
-    owner = get_owner(call->owner);
-    if (!has_room(*(volatile __s64 *)&counters->pages, options->max_pages,
-                  owner ? owner->pages : 0))
-        return say_full(call, bytes);
-    if (!take_memory(call, start & ~(LEDGER_PAGE_SIZE - 1), bytes, fd, &left))
+    entries = *(volatile __s64 *)&counters->pages;
+    /* In most cases there is room even if all that there are were its own. */
+    if (!has_room(entries, options->max_pages, entries)) {
+        owner = get_owner(call->owner);
+        if (!has_room(entries, options->max_pages, owner ? owner->pages : 0))
+            return say_full(call, bytes);
+    }
+    if (!take_memory(call, bytes, range, asked, &left))
         return 0;
     report.context = call->serial;
     report.asked = bytes;
@@ -316,4 +319,15 @@ static __noinline int reserve(struct call *call, __u64 start, __u64 length, __s6
     report.owner = call->owner;
     send_event(&report);
     return -EDQUOT;
+}
+
+/* The same by what an argument says, before there is a range. source 0: it counts in full. */
+static __noinline int reserve_argument(struct call *call, __u64 start, __u64 length, __u64 source)
+{
+    struct memory asked = {.source = source, .start = start & ~(LEDGER_PAGE_SIZE - 1)};
+
+    if (!length || length > LONGEST)
+        return 0;
+    asked.bytes = whole_pages(start, length);
+    return reserve(call, asked.bytes, NULL, &asked);
 }

@@ -9,9 +9,9 @@
 #include "guard.bpf.h"
 
 /*
- * The kernel has copied something else than the guard has seen. The process dies before it returns
- * to its own code, and the event tells iommud to clean up. Whether the call itself still takes
- * effect depends on the kernel (see points.bpf.c, probes.bpf.c and guard_capability()).
+ * The kernel has copied something else than the guard has seen, and nobody can refuse it any more
+ * (probes.bpf.c). The process dies before it returns to its own code, and the event tells iommud to
+ * clean up what the call has done.
  */
 static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, __u64 checked)
 {
@@ -39,30 +39,27 @@ static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, _
     return -EACCES;
 }
 
-/* Whether the first look has seen the same id, and left it to the second. */
-static __always_inline bool was_named(const struct call *call, __u32 id)
-{
-    return id && (id == call->id[0] || id == call->id[1] || id == call->id[2]);
-}
-
-/*
- * What is not to be. Who had another argument checked is killed; and so is everybody where the
- * kernel does not let it be refused. Else it is refused, as the first look would have done.
- */
+/* What is not to be: it is refused, or its caller killed where the kernel does not let it be
+ * refused any more. */
 static __noinline int stop(__u64 ictx, __u32 id, __u32 owner, bool exact)
 {
     struct call *call = get_call(true);
 
     if (!call)
         return -ENOMEM;
-    if (exact && (!call->stage || was_named(call, id)))
-        return refuse(owner, ictx, call->command, id, -EACCES);
-    return tampered(ictx, id, owner, 0, 0);
+    return exact ? refuse(owner, ictx, call->command, id, -EACCES)
+                 : tampered(ictx, id, owner, 0, 0);
+}
+
+/* Who it is now where it can be refused; else who the first look has let through. */
+static __always_inline struct call *identify_again(__u64 ictx, bool exact)
+{
+    return exact ? identify(ictx) : identify_inside(ictx);
 }
 
 static __noinline int check_object(__u64 ictx, __u32 id, bool exact)
 {
-    struct call *call = identify_inside(ictx);
+    struct call *call = identify_again(ictx, exact);
 
     if (!call)
         return is_guarded(ictx) ? -ENOMEM : 0;
@@ -81,44 +78,26 @@ static __always_inline bool is_held(const struct call *call, __u64 start, __u64 
                       place->bytes == whole_pages(start, length));
 }
 
-/* What is mapped has to have been reserved, and is now, if the first look was skipped. Where to is
- * noted, which the range itself does not say when it comes. */
-static __noinline int check_length(__u64 ictx, __u64 start, __u64 length, bool exact)
+/* Where it can't be refused, what is mapped has to have been reserved, and is now if the first look
+ * was skipped. Where to is noted, which the range itself does not say when it comes. */
+static __noinline int check_length(__u64 ictx, __u64 start, __u64 length)
 {
     __u64 bytes = (start & (LEDGER_PAGE_SIZE - 1)) + length;
     struct call *call = identify_inside(ictx);
-    int error;
 
     if (!call)
-        return is_guarded(ictx) ? -ENOMEM : 0;
+        return 0;
     call->mapping = ictx;
     if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
         (bytes <= call->may_map && is_held(call, start, length)))
         return 0;
     /* Nothing at all was let through when the first look was skipped, even if an earlier call's
      * mark is still there: then it is no difference to be killed for. */
-    if (call->stage == STAGE_CHECKED && call->may_map) {
-        tampered(ictx, 0, call->owner, bytes, call->may_map);
-        return -EDQUOT;
-    }
-    if (call->owner == LEDGER_OWNER_SERVICE)
-        return 0;
-    error = reserve(call, start, length, UNKNOWN_MEMORY);
-    if (error && !exact)
+    if (call->stage == STAGE_CHECKED && call->may_map)
+        return tampered(ictx, 0, call->owner, bytes, call->may_map);
+    if (call->owner != LEDGER_OWNER_SERVICE && reserve_argument(call, start, length, 0))
         tampered(ictx, 0, call->owner, bytes, 0);
-    return error;
-}
-
-/* The file that is mapped, for memory that counts once: whichever number it had. */
-static __noinline int check_file(struct file *file)
-{
-    struct call *call = get_call(false);
-    struct ledger_place *place = call ? get_place(call->place) : NULL;
-
-    if (!place || !file || place->source == (__u64)BPF_CORE_READ(file, f_inode))
-        return 0;
-    tampered(call->mapping, 0, call->owner, call->may_map, 0);
-    return -EDQUOT;
+    return 0;
 }
 
 /* Which device is bound to which context, whichever number its file had. A device that was admitted
@@ -135,7 +114,7 @@ static __noinline int check_bind(__u64 ictx, __u64 device, bool exact)
             return 0;
         owner = current_owner(true);
     } else {
-        call = identify_inside(ictx);
+        call = identify_again(ictx, exact);
         if (!call)
             return -ENOMEM;
         owner = call->owner;
@@ -165,7 +144,7 @@ static __noinline int check_call(__u64 ictx, __u32 command, const void *argument
     default:
         return 0;
     }
-    call = identify_inside(ictx);
+    call = identify_again(ictx, exact);
     if (!call)
         return is_guarded(ictx) ? -ENOMEM : 0;
     if (!(call->flags & LEDGER_CONTEXT_GUARDED))
@@ -173,8 +152,7 @@ static __noinline int check_call(__u64 ictx, __u32 command, const void *argument
     error = check_global(command & 0xff, &copy, call->flags, LEDGER_GUARD_KNOWN);
     if (!error || call->owner == LEDGER_OWNER_SERVICE)
         return 0;
-    if (!call->stage)
-        call->command = command;
+    call->command = command;
     stop(ictx, 0, call->owner, exact);
     return error;
 }

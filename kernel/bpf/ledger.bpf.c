@@ -103,32 +103,22 @@ int BPF_PROG(ledger_release, struct inode *inode, struct file *filp)
     return 0;
 }
 
-/* The end of every ioctl. */
+/* The end of every ioctl, which may have reserved something. */
 SEC("fexit/iommufd_fops_ioctl")
 int BPF_PROG(ledger_ioctl_done, struct file *filp, unsigned int cmd, unsigned long arg, long ret)
 {
-    __u64 ictx = (__u64)filp->private_data;
-    __u32 nr = cmd & 0xff;
-    bool maps = nr == NR_MAP || nr == NR_MAP_FILE || nr == NR_COPY;
-    struct call *call = get_call(false), *known = NULL;
-    struct ledger_book *book;
+    struct call *call = get_call(false);
 
-    if (call && ret)
-        refund(call);
-    else if (call)
-        lose(call); /* nothing is left to lose, unless a hook was skipped */
-    if (!ret && (maps || nr == NR_UNMAP))
-        known = identify_inside(ictx);
-    book = known ? get_book(known->serial, known->maker) : NULL;
-    if (book)
-        __sync_fetch_and_add(maps ? &book->maps : &book->unmaps, 1);
     if (!call)
         return 0;
+    if (ret)
+        refund(call);
+    else
+        lose(call); /* nothing is left to lose, unless a hook was skipped */
     call->stage = STAGE_NONE;
     call->command = 0;
     call->tampered = 0;
     call->mapping = 0;
-    call->changing = 0;
     return 0;
 }
 
@@ -140,6 +130,16 @@ int BPF_PROG(ledger_change_process, struct iommufd_ucmd *ucmd)
 
     if (call)
         call->changing = 1;
+    return 0;
+}
+
+SEC("fexit/iommufd_ioas_change_process")
+int BPF_PROG(ledger_process_changed)
+{
+    struct call *call = get_call(false);
+
+    if (call)
+        call->changing = 0;
     return 0;
 }
 
@@ -310,6 +310,7 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     struct call *call = get_call(false);
     struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
     struct ledger_owner *owner;
+    struct ledger_book *book;
     __u64 key = (__u64)range;
 
     if (!counters)
@@ -332,14 +333,17 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
                 tenant_add(new.tenant, (__s64) new.bytes);
             tenant_lose(new.tenant, new.bytes);
             __sync_fetch_and_add(&counters->lost_pages, 1);
-            return 0;
+            /* One that a look is about to remove is in the way: the next look finds the range. */
+            return bpf_map_lookup_elem(&pages, &key) ? 0 : -ENOMEM;
         }
     }
     __sync_fetch_and_add(&counters->pages, 1);
     owner = get_owner(new.owner);
     if (owner)
         __sync_fetch_and_add(&owner->pages, 1);
-    book_bytes(new.context, new.owner, (__s64) new.bytes);
+    book = book_bytes(new.context, new.owner, (__s64) new.bytes);
+    if (book)
+        __sync_fetch_and_add(&book->maps, 1);
     return 0;
 }
 
@@ -347,7 +351,9 @@ SEC("fexit/iopt_alloc_user_pages")
 int BPF_PROG(ledger_user_pages, void *uptr, unsigned long length, bool writable,
              struct iopt_pages *range)
 {
-    return is_error(range) ? 0 : add_pages(range, range->npages);
+    if (!is_error(range))
+        add_pages(range, range->npages);
+    return 0;
 }
 
 /* It has four arguments, or five since 7.2; what it returns is asked for, not counted to. */
@@ -360,7 +366,9 @@ int BPF_PROG(ledger_file_pages)
     if (bpf_get_func_ret(ctx, &returned))
         return 0;
     range = (struct iopt_pages *)returned;
-    return is_error(range) ? 0 : add_pages(range, BPF_CORE_READ(range, npages));
+    if (!is_error(range))
+        add_pages(range, BPF_CORE_READ(range, npages));
+    return 0;
 }
 
 /* Until 6.12 there was no other kind than of user memory. */
@@ -368,7 +376,9 @@ SEC("fexit/iopt_alloc_pages")
 int BPF_PROG(ledger_pages_6_12, void *uptr, unsigned long length, bool writable,
              struct iopt_pages *range)
 {
-    return is_error(range) ? 0 : add_pages(range, range->npages);
+    if (!is_error(range))
+        add_pages(range, range->npages);
+    return 0;
 }
 
 /* kref is the first member of struct iopt_pages. */

@@ -156,7 +156,6 @@ struct call {
     __u32 stage; /* enum stage */
     __u32 command;
     __u32 tampered;
-    __u32 id[3];    /* that the argument names, and that only the second look checks */
     __u64 mapping;  /* address of the IOMMUFD that is being mapped into */
     __u64 may_map;  /* bytes that were let through */
     __u64 reserved; /* of these, what was taken from the tenant and no range has yet */

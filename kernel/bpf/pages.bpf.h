@@ -21,14 +21,15 @@ __noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages
     return 0;
 }
 
-static __always_inline void book_bytes(__u32 context, __u32 owner, __s64 bytes)
+static __always_inline struct ledger_book *book_bytes(__u32 context, __u32 owner, __s64 bytes)
 {
     struct ledger_book *book = get_book(context, owner);
 
-    if (!book)
-        return;
-    __sync_fetch_and_add(&book->moves, 1);
-    __sync_fetch_and_add(&book->mapped, bytes);
+    if (book) {
+        __sync_fetch_and_add(&book->moves, 1);
+        __sync_fetch_and_add(&book->mapped, bytes);
+    }
+    return book;
 }
 
 static __always_inline __u64 new_charge(struct ledger_state *counters, __u64 npages)
@@ -106,6 +107,7 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 {
     struct ledger_state *counters = get_state();
     struct ledger_owner *owner;
+    struct ledger_book *book;
     struct ledger_pages was;
 
     if (!range || !counters || LEDGER_IS_TAKEN(charge))
@@ -117,7 +119,9 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
     __sync_fetch_and_add(&counters->pages, -1);
     if (LEDGER_CHARGED(charge))
         book_pages(was.context, was.owner, was.tenant, -(__s64)LEDGER_CHARGED(charge));
-    book_bytes(was.context, was.owner, -(__s64)was.bytes);
+    book = book_bytes(was.context, was.owner, -(__s64)was.bytes);
+    if (book)
+        __sync_fetch_and_add(&book->unmaps, 1);
     owner = get_owner(was.owner);
     if (owner) {
         __sync_fetch_and_add(&owner->pages, -1);

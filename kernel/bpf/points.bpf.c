@@ -3,6 +3,9 @@
  * The second look where it can refuse: functions of a module that allows it, and that sees to it
  * that these programs are never skipped (kernel/modules/guard-points.c). With any other iommufd
  * these are not loaded, but those of probes.bpf.c.
+ *
+ * What is refused here has done nothing yet, and what it was is the kernel's own copy: whoever
+ * changes an argument changes what is checked, and no more.
  */
 #include "inside.bpf.h"
 
@@ -24,14 +27,32 @@ int BPF_PROG(point_bind, struct iommufd_ctx *ictx, struct device *dev)
     return check_bind((__u64)ictx, (__u64)dev, true);
 }
 
-SEC("fmod_ret/iommud_guard_map")
-int BPF_PROG(point_map, struct iommufd_ctx *ictx, unsigned long start, unsigned long length)
+/*
+ * A range that the kernel has just made, of memory that it will pin: counted, and in the books,
+ * before anything else happens to it, or let go of at once.
+ */
+SEC("fmod_ret/iommud_guard_pages")
+int BPF_PROG(point_pages, struct iommufd_ctx *ictx, struct iopt_pages *range)
 {
-    return check_length((__u64)ictx, start, length, true);
-}
+    struct call *call = identify((__u64)ictx);
+    bool guarded = call ? call->flags & LEDGER_CONTEXT_GUARDED : is_guarded((__u64)ictx);
+    int error = 0;
 
-SEC("fmod_ret/iommud_guard_file")
-int BPF_PROG(point_file, struct file *file)
-{
-    return check_file(file);
+    if (guarded && !call)
+        return -ENOMEM;
+    if (guarded && !call->owner)
+        return stop((__u64)ictx, 0, 0, true);
+    if (call)
+        call->mapping = (__u64)ictx;
+    if (guarded) {
+        call->stage = STAGE_CHECKED;
+        error = reserve(call, range->npages << LEDGER_PAGE_SHIFT, range, NULL);
+    }
+    if (!error)
+        error = add_pages(range, range->npages);
+    if (call) {
+        call->stage = STAGE_NONE;
+        call->mapping = 0;
+    }
+    return guarded ? error : 0;
 }

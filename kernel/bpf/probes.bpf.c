@@ -36,7 +36,7 @@ SEC("kprobe/iopt_map_user_pages")
 int BPF_KPROBE(probe_map_user, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova,
                void *uptr, unsigned long length)
 {
-    check_length((__u64)ictx, (__u64)uptr, length, false);
+    check_length((__u64)ictx, (__u64)uptr, length);
     return 0;
 }
 
@@ -46,7 +46,7 @@ int BPF_KPROBE(probe_map_file, struct iommufd_ucmd *ucmd)
     union argument copy = {};
 
     bpf_probe_read_kernel(&copy, 32, BPF_CORE_READ(ucmd, cmd));
-    check_length((__u64)BPF_CORE_READ(ucmd, ictx), copy.quad[2], copy.quad[3], false);
+    check_length((__u64)BPF_CORE_READ(ucmd, ictx), copy.quad[2], copy.quad[3]);
     return 0;
 }
 

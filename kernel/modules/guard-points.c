@@ -11,7 +11,7 @@
  * Preemption is off while they run. The kernel skips a BPF program that another task on the same
  * processor is in the middle of; a task could be kept there to have the next one's check skipped.
  *
- * Calls get here through the linker (--wrap), and one through `prepare`.
+ * Calls get here through the linker (--wrap), through macros (guard-points.h), and one through `prepare`.
  */
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
@@ -23,6 +23,7 @@
 #include <uapi/linux/iommufd.h>
 
 #include "guard-points.h"
+#include "io_pagetable.h"
 #include "iommufd_private.h"
 
 static bool guard_points = true;
@@ -36,10 +37,7 @@ MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch t
 int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
-int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start, unsigned long length);
-#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
-int iommud_guard_file(struct file *file);
-#endif
+int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages);
 
 /* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
  * and of the one that names an object by another way. An address: of pointers, BPF programs take
@@ -64,9 +62,8 @@ __weak noinline int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *d
 	return 0;
 }
 
-/* Memory that is about to be mapped, from that address or place in a file on. */
-__weak noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long start,
-				     unsigned long length)
+/* A range of memory that nothing has been done with yet. */
+__weak noinline int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages)
 {
 	barrier();
 	return 0;
@@ -81,7 +78,7 @@ __weak noinline int iommud_guard_map(struct iommufd_ctx *ictx, unsigned long sta
 		error;                                                         \
 	})
 
-/* What the others do passes one of the points below, and each question costs something. */
+/* What the others do passes one of the other points, and each question costs something. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
 	switch (cmd) {
@@ -116,71 +113,22 @@ int __wrap_iommu_device_claim_dma_owner(struct device *dev, void *owner)
 	return ASK(iommud_guard_bind, owner, dev) ?: __real_iommu_device_claim_dma_owner(dev, owner);
 }
 
-int __real_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, void __user *uptr, unsigned long length,
-			       int iommu_prot, unsigned int flags);
-int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, void __user *uptr, unsigned long length,
-			       int iommu_prot, unsigned int flags);
-int __wrap_iopt_map_user_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, void __user *uptr, unsigned long length,
-			       int iommu_prot, unsigned int flags)
+/* Instead of a range that may not be, its error. Nothing is pinned for one that has just been made. */
+struct iopt_pages *iommud_guard_ask_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages)
 {
-	return ASK(iommud_guard_map, ictx, (unsigned long)uptr, length) ?:
-		       __real_iopt_map_user_pages(ictx, iopt, iova, uptr, length, iommu_prot, flags);
-}
+	int rc = IS_ERR(pages) ? 0 : ASK(iommud_guard_pages, ictx, pages);
 
-#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
-/* The file that is about to be mapped. */
-__weak noinline int iommud_guard_file(struct file *file)
-{
-	barrier();
-	return 0;
+	if (!rc)
+		return pages;
+	iopt_put_pages(pages);
+	return ERR_PTR(rc);
 }
-
-struct iopt_pages *__real_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
-						unsigned long start, unsigned long length,
-						bool writable);
-struct iopt_pages *__wrap_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
-						unsigned long start, unsigned long length,
-						bool writable);
-struct iopt_pages *__wrap_iopt_alloc_file_pages(struct file *file, unsigned long start_byte,
-						unsigned long start, unsigned long length,
-						bool writable)
-{
-	int rc = ASK(iommud_guard_file, file);
-
-	return rc ? ERR_PTR(rc) :
-		    __real_iopt_alloc_file_pages(file, start_byte, start, length, writable);
-}
-#endif
-
-#ifdef HAVE_IOPT_MAP_FILE_PAGES
-/* The file is its descriptor's number, or a pointer in some versions: passed on as it is. */
-int __real_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, unsigned long file, unsigned long start,
-			       unsigned long length, int iommu_prot, unsigned int flags);
-int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, unsigned long file, unsigned long start,
-			       unsigned long length, int iommu_prot, unsigned int flags);
-int __wrap_iopt_map_file_pages(struct iommufd_ctx *ictx, struct io_pagetable *iopt,
-			       unsigned long *iova, unsigned long file, unsigned long start,
-			       unsigned long length, int iommu_prot, unsigned int flags)
-{
-	return ASK(iommud_guard_map, ictx, start, length) ?:
-		       __real_iopt_map_file_pages(ictx, iopt, iova, file, start, length, iommu_prot,
-						  flags);
-}
-#endif
 
 BTF_KFUNCS_START(iommud_guard_points)
 BTF_ID_FLAGS(func, iommud_guard_call)
 BTF_ID_FLAGS(func, iommud_guard_object)
 BTF_ID_FLAGS(func, iommud_guard_bind)
-BTF_ID_FLAGS(func, iommud_guard_map)
-#ifdef HAVE_IOPT_ALLOC_FILE_PAGES
-BTF_ID_FLAGS(func, iommud_guard_file)
-#endif
+BTF_ID_FLAGS(func, iommud_guard_pages)
 BTF_KFUNCS_END(iommud_guard_points)
 
 static const struct btf_kfunc_id_set iommud_guard_point_set = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Included before iommufd's main.c: what ties guard-points.c to it. */
+/* Included before iommufd's main.c and io_pagetable.c: what ties guard-points.c to them. */
 #ifndef IOMMUD_GUARD_POINTS_H
 #define IOMMUD_GUARD_POINTS_H
 
@@ -24,10 +24,22 @@
 	___ADDRESSABLE(init_module, __initdata)
 #endif
 
+#ifdef IOMMUD_IO_PAGETABLE
+#include "io_pagetable.h"
+
+/* What is mapped is first made a range, by one of these, in functions that have the context as `ictx`. */
+#define iopt_alloc_pages(...) iommud_guard_ask_pages(ictx, (iopt_alloc_pages)(__VA_ARGS__))
+#define iopt_alloc_user_pages(...) iommud_guard_ask_pages(ictx, (iopt_alloc_user_pages)(__VA_ARGS__))
+#define iopt_alloc_file_pages(...) iommud_guard_ask_pages(ictx, (iopt_alloc_file_pages)(__VA_ARGS__))
+#endif
+
 struct iommufd_ctx;
+struct iopt_pages;
 
 void iommud_guard_points_init(void);
 /* Before an ioctl is carried out: 0, or the error that it ends with. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
+/* The range, or the error that its mapping ends with. */
+struct iopt_pages *iommud_guard_ask_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages);
 
 #endif

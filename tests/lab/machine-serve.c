@@ -236,14 +236,11 @@ static int64_t serve_time(Request *request)
     return (to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec;
 }
 
-static int64_t serve_memory(uint64_t size, enum machine_pages pages)
+static int64_t serve_memory(uint64_t size)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (pages == MACHINE_PAGES_HUGE ? MAP_HUGETLB : 0);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (memory == MAP_FAILED ||
-        (pages == MACHINE_PAGES_SMALL && madvise(memory, size, MADV_NOHUGEPAGE)) ||
-        madvise(memory, size, MADV_POPULATE_WRITE))
+    if (memory == MAP_FAILED || madvise(memory, size, MADV_POPULATE_WRITE))
         return -errno;
     return (int64_t)memory;
 }
@@ -268,7 +265,7 @@ void machine_serve(int channel)
             reply.result = serve_fork(&request, &reply);
             break;
         case VERB_MEMORY:
-            reply.result = serve_memory(request.number, request.other);
+            reply.result = serve_memory(request.number);
             break;
         case VERB_MEMFD:
             reply.result = answer(memfd_create("machine", 0));

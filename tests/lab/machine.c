@@ -105,19 +105,14 @@ int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *
     return ioctl_by(machine, VERB_COMPAT_IOCTL, fd, command, argument, size);
 }
 
-uint64_t machine_memory_of(Machine *machine, uint64_t size, enum machine_pages pages)
+uint64_t machine_memory(Machine *machine, uint64_t size)
 {
-    Request request = {.verb = VERB_MEMORY, .number = size, .other = pages};
+    Request request = {.verb = VERB_MEMORY, .number = size};
     Reply reply;
     int64_t address = ask(machine, &request, &reply);
 
     g_assert_cmpint(address, >, 0);
     return address;
-}
-
-uint64_t machine_memory(Machine *machine, uint64_t size)
-{
-    return machine_memory_of(machine, size, MACHINE_PAGES_ANY);
 }
 
 int machine_memfd(Machine *machine, uint64_t size)

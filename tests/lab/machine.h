@@ -76,10 +76,7 @@ int machine_fork_ioctl(Machine *machine, int fd, unsigned long command, void *ar
 /* The same by the system call of 32-bit programs. -ENOSYS: there is none. */
 int machine_compat_ioctl(Machine *machine, int fd, unsigned long command, void *argument,
                          size_t size);
-/* Memory of its own, present: as it comes, of the smallest pages, or from the pool of huge pages.
- */
-enum machine_pages { MACHINE_PAGES_ANY, MACHINE_PAGES_SMALL, MACHINE_PAGES_HUGE };
-uint64_t machine_memory_of(Machine *machine, uint64_t size, enum machine_pages pages);
+/* Memory of its own, present. */
 uint64_t machine_memory(Machine *machine, uint64_t size);
 int machine_memfd(Machine *machine, uint64_t size);
 int machine_open(Machine *machine, const char *path);
