@@ -107,7 +107,8 @@ static __always_inline struct call *identify_inside(__u64 ictx)
     struct call *call = get_call(false);
 
     if (call && call->context == ictx && ictx &&
-        (call->stage == STAGE_CHECKED || call->stage == STAGE_SERVICE))
+        (call->stage == STAGE_CHECKED || call->stage == STAGE_SERVICE ||
+         call->stage == STAGE_UNKNOWN))
         return call;
     return identify(ictx);
 }

@@ -183,8 +183,8 @@ static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cm
             return -EFAULT;
         named.id[2] = fault;
     }
-    begin_call(call, cmd, STAGE_CHECKED);
-    if (call->stage == STAGE_CHECKED) {
+    begin_call(call, cmd, is_known(nr) ? STAGE_CHECKED : STAGE_UNKNOWN);
+    if (call->stage != STAGE_SERVICE) {
         error = check_global(nr, &argument, call->flags, options->guard);
         if (error)
             return refuse(call->owner, ictx, cmd, 0, error);

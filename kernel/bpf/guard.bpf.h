@@ -137,6 +137,14 @@ static __noinline int claim_device(const struct ledger_device_key *key, __u32 te
     return 0;
 }
 
+/* Ioctls of an IOMMUFD that the guard has heard of. */
+static __always_inline bool is_known(__u32 nr)
+{
+    return (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC) ||
+           (nr >= NR_VFIO_API_VERSION && nr <= NR_VFIO_SET_IOMMU) ||
+           (nr >= NR_VFIO_GET_INFO && nr <= NR_VFIO_UNMAP);
+}
+
 /* What no single machine may do to an IOMMUFD that others use as well. */
 static __always_inline int check_global(__u32 nr, const union argument *a, __u32 flags, __u32 guard)
 {
@@ -156,11 +164,8 @@ static __always_inline int check_global(__u32 nr, const union argument *a, __u32
     case NR_VFIO_UNMAP:
         /* VFIO's old interface has one address space for the whole context. */
         return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
-    case NR_VFIO_API_VERSION:
-    case NR_VFIO_CHECK_EXTENSION:
-        return 0;
     }
-    if (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC)
+    if (is_known(nr))
         return 0;
     COUNT(unknown_ioctls);
     return guard == LEDGER_GUARD_STRICT ? -EPERM : 0;

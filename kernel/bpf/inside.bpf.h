@@ -39,10 +39,11 @@ static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, _
     return -EACCES;
 }
 
-/* Whether the first look has seen the same id, and left it to the second. */
-static __always_inline bool was_named(const struct call *call, __u32 id)
+/* Whether the first look has left it to the second: all of it, or this id, which it has seen. */
+static __always_inline bool was_left(const struct call *call, __u32 id)
 {
-    return id && (id == call->id[0] || id == call->id[1] || id == call->id[2]);
+    return call->stage == STAGE_NONE || call->stage == STAGE_UNKNOWN ||
+           (id && (id == call->id[0] || id == call->id[1] || id == call->id[2]));
 }
 
 /*
@@ -55,7 +56,7 @@ static __noinline int stop(__u64 ictx, __u32 id, __u32 owner, bool exact)
 
     if (!call)
         return -ENOMEM;
-    if (exact && (!call->stage || was_named(call, id)))
+    if (exact && was_left(call, id))
         return refuse(owner, ictx, call->command, id, -EACCES);
     return tampered(ictx, id, owner, 0, 0);
 }

@@ -129,6 +129,7 @@ enum stage {
     STAGE_SERVICE, /* an ioctl of iommud's own */
     STAGE_CHECKED, /* an ioctl whose argument was looked at */
     STAGE_DEVICE,  /* the same of a device: its end will not be seen */
+    STAGE_UNKNOWN, /* an ioctl whose argument nobody can read, since nobody knows it */
 };
 
 /*
