@@ -23,6 +23,7 @@ enum {
     NR_VFIO_CHECK_EXTENSION = 0x65,
     NR_VFIO_SET_IOMMU = 0x66,
     NR_GROUP_SET_CONTAINER = 0x68,
+    NR_GROUP_GET_DEVICE = 0x6a,
     NR_VFIO_GET_INFO = 0x70,
     NR_VFIO_MAP_OR_HOT_RESET = 0x71, /* on an IOMMUFD the one, on a device the other */
     NR_VFIO_UNMAP = 0x72,
