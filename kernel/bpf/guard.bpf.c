@@ -261,18 +261,29 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     return call->stage == STAGE_DEVICE && makes_object(nr) ? reserve_object(call) : 0;
 }
 
-/* VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. */
+/*
+ * VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. Which devices
+ * then follow only the second look sees, so it must be able to refuse them.
+ */
 static __noinline int guard_group(__u32 cmd, __u32 fd)
 {
+    struct ledger_config *options = get_config();
     __u64 ictx = context_of_fd(fd);
     struct call *call;
 
-    if (!is_guarded(ictx))
+    if (!options || !is_guarded(ictx))
         return 0;
     call = identify(ictx);
     if (!call)
         return -ENOMEM;
-    return call->owner == LEDGER_OWNER_SERVICE ? 0 : refuse(call->owner, ictx, cmd, 0, -EPERM);
+    if (call->owner == LEDGER_OWNER_SERVICE)
+        return 0;
+    if (!call->owner)
+        return refuse(call->owner, ictx, cmd, 0, -EACCES);
+    if (call->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_EXACT))
+        return refuse(call->owner, ictx, cmd, 0, -EPERM);
+    begin_call(call, cmd, STAGE_DEVICE);
+    return reserve_object(call);
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
@@ -300,6 +311,8 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsi
     if (nr == NR_GROUP_SET_CONTAINER)
         return read_argument(&argument, 4, arg, may_sleep) ? -EFAULT
                                                            : guard_group(cmd, argument.word[0]);
+    if (nr == NR_GROUP_GET_DEVICE)
+        return leave_to_points(cmd);
     if (nr != NR_BIND && nr != NR_ATTACH && nr != NR_DETACH && nr != NR_VFIO_MAP_OR_HOT_RESET)
         return 0;
     rdev = file->f_inode->i_rdev;

@@ -23,6 +23,7 @@ enum {
     NR_VFIO_CHECK_EXTENSION = 0x65,
     NR_VFIO_SET_IOMMU = 0x66,
     NR_GROUP_SET_CONTAINER = 0x68,
+    NR_GROUP_GET_DEVICE = 0x6a,
     NR_VFIO_GET_INFO = 0x70,
     NR_VFIO_MAP_OR_HOT_RESET = 0x71, /* on an IOMMUFD the one, on a device the other */
     NR_VFIO_UNMAP = 0x72,
@@ -135,6 +136,14 @@ static __noinline int claim_device(const struct ledger_device_key *key, __u32 te
     return 0;
 }
 
+/* Ioctls of an IOMMUFD that the guard has heard of. */
+static __always_inline bool is_known(__u32 nr)
+{
+    return (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC) ||
+           (nr >= NR_VFIO_API_VERSION && nr <= NR_VFIO_SET_IOMMU) ||
+           (nr >= NR_VFIO_GET_INFO && nr <= NR_VFIO_UNMAP);
+}
+
 /* What no single machine may do to an IOMMUFD that others use as well. */
 static __always_inline int check_global(__u32 nr, const union argument *a, __u32 flags, __u32 guard)
 {
@@ -154,11 +163,8 @@ static __always_inline int check_global(__u32 nr, const union argument *a, __u32
     case NR_VFIO_UNMAP:
         /* VFIO's old interface has one address space for the whole context. */
         return flags & LEDGER_CONTEXT_SHARED ? -EPERM : 0;
-    case NR_VFIO_API_VERSION:
-    case NR_VFIO_CHECK_EXTENSION:
-        return 0;
     }
-    if (nr >= NR_DESTROY && nr <= NR_HW_QUEUE_ALLOC)
+    if (is_known(nr))
         return 0;
     COUNT(unknown_ioctls);
     return guard == LEDGER_GUARD_STRICT ? -EPERM : 0;

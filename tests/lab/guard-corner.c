@@ -54,27 +54,77 @@ static void test_compat(Guest *a, const Guest *b, const char *others)
           g_strerror(-r));
 }
 
-/* /dev/vfio/N, the older way to a device, leads into an IOMMUFD as well. */
-static void test_group(Guest *a, const char *others)
+/* /dev/vfio/N, the older way to a device, which leads into an IOMMUFD as well. */
+static int open_group(Machine *machine, const char *device)
 {
-    g_autofree char *address = device_address(others);
+    g_autofree char *address = device_address(device);
     g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s/iommu_group", address);
     g_autofree char *target = g_file_read_link(link, NULL);
     g_autofree char *group = g_path_get_basename(target);
     g_autofree char *path = g_strdup_printf("/dev/vfio/%s", group);
-    char name[64] = "";
-    int fd, container = iommufd, r;
 
     chmod(path, 0666);
-    fd = machine_open(&a->process, path);
-    if (!check(fd >= 0, "the attacker holds the group of a device that is not its own"))
-        return;
-    check_error(
-        machine_ioctl(&a->process, fd, VFIO_GROUP_SET_CONTAINER, &container, sizeof(container)),
-        -EPERM, "putting it into the tenant's IOMMUFD");
+    return machine_open(machine, path);
+}
+
+static int set_container(Machine *machine, int group, int container)
+{
+    return machine_ioctl(machine, group, VFIO_GROUP_SET_CONTAINER, &container, sizeof(container));
+}
+
+/* The device's descriptor. */
+static int take_device(Machine *machine, int group, const char *device)
+{
+    g_autofree char *address = device_address(device);
+    char name[64] = "";
+
     g_strlcpy(name, address, sizeof(name));
-    r = machine_ioctl(&a->process, fd, VFIO_GROUP_GET_DEVICE_FD, name, sizeof(name));
+    return machine_ioctl(machine, group, VFIO_GROUP_GET_DEVICE_FD, name, sizeof(name));
+}
+
+static void test_group(Guest *a, const char *others)
+{
+    int group = open_group(&a->process, others), r;
+
+    if (!check(group >= 0, "the attacker holds the group of a device that is not its own"))
+        return;
+    check_error(set_container(&a->process, group, iommufd), -EPERM,
+                "putting it into the tenant's IOMMUFD");
+    r = take_device(&a->process, group, others);
     check(r < 0, "so that the device can't be had: %s", r < 0 ? g_strerror(-r) : "but it was");
+}
+
+/* In an IOMMUFD of its own a machine may use its devices by their groups, and no others. */
+static void test_own_group(const char *device, const char *others)
+{
+    uint32_t token = admit_machine(device), own;
+    int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC), group, foreign, r;
+    uint64_t map[4] = {sizeof(map) | 3ull << 32, 0, 0, 4096};
+    Machine machine;
+
+    r = ledger_register(ledger, fd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_CLOSED_CIRCLE,
+                        &own);
+    check_error(r, 0, "registering an IOMMUFD for one machine");
+    machine_start(&machine, fd, NULL, USER);
+    close(fd);
+    map[1] = machine_memory(&machine, 4096);
+    group = open_group(&machine, device);
+    foreign = open_group(&machine, others);
+    check(group >= 0 && foreign >= 0, "it holds its device's group, and another's");
+    r = set_container(&machine, foreign, machine.iommufd);
+    if (!ledger_guard_is_exact(ledger)) {
+        check_error(r, -EPERM, "groups, where a device can't be refused");
+    } else {
+        check_error(r, 0, "putting the other's into its own IOMMUFD");
+        check_error(set_container(&machine, group, machine.iommufd), 0, "and its own");
+        check_error(take_device(&machine, foreign, others), -EACCES, "taking the other's device");
+        check(take_device(&machine, group, device) >= 0, "taking its own");
+        r = machine_ioctl(&machine, machine.iommufd, VFIO_IOMMU_MAP_DMA, map, sizeof(map));
+        check_error(r, 0, "mapping by VFIO's old interface");
+        check(pinned_by(token) == 1, "which is counted");
+    }
+    machine_kill(&machine);
+    ledger_remove_machine(ledger, token);
 }
 
 static void test_open(Guest *a)
@@ -407,6 +457,7 @@ int main(int argc, char **argv)
     test_crowd(&a, &b, 3);
     test_group(&a, argv[3]);
     guest_end(&a);
+    test_own_group(argv[3], argv[1]);
     check_books(&b, "after all that");
     guest_end(&b);
     tenant_close(host);
