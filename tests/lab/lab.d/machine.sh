@@ -10,9 +10,13 @@ make_scratch() {
 			rm -rf --one-file-system "$folder"
 		fi
 	done
-	scratch=$(mktemp -d "${TMPDIR:-/tmp}/iommud-lab.XXXXXXXX")
+	# It gets its name when it is locked, so that no other lab takes it for one of a dead lab.
+	scratch=$(mktemp -d "${TMPDIR:-/tmp}/new-iommud-lab.XXXXXXXX")
 	exec {scratch_lock}>"$scratch/lock"
 	flock "$scratch_lock"
+	folder=${scratch/new-iommud-lab/iommud-lab}
+	mv -T "$scratch" "$folder"
+	scratch=$folder
 }
 
 # What the guest gets as its disk "lab-run": guest/run, its parameters, and the checkout's tests and examples. A script
