@@ -14,10 +14,11 @@ uuids=('' 11111111-1111-4111-8111-111111111111 22222222-2222-4222-8222-222222222
 	33333333-3333-4333-8333-333333333333)
 memory=$((256 * 1024 * 1024))
 
+confine_by none
 iommuctl tenant create acme --limit 4G
 for i in 1 2 3; do
 	define_domain "acme-$i" "${uuids[i]}" 256 acme "${nvme[i]}"
-	iommuctl libvirt associate "${uuids[i]}"
+	wait_for 20 iommuctl libvirt associate "${uuids[i]}"
 done
 
 answers() {
@@ -132,6 +133,7 @@ echo "# $(iommud_property MissedEvents) events were missed, the books were off b
 for i in 1 2 3; do
 	virsh undefine "acme-$i" >/dev/null
 done
+confine_by apparmor
 check "the tenant can be deleted" iommuctl tenant delete acme
 check "the kernel did not complain" fails grep -E 'WARNING:|BUG:|refcount' <(dmesg)
 echo "# $SECONDS s"

@@ -156,6 +156,14 @@ status_kb() {
 	awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"
 }
 
+# confine_by DRIVER: what libvirt confines machines by from now on, while none runs: apparmor, as on any Debian host, or
+# none. Under TCG most of a start is the making of its AppArmor profile, so tests with many starts do without after some.
+confine_by() {
+	sed -i '/^security_driver/d' /etc/libvirt/qemu.conf
+	echo "security_driver = \"$1\"" >>/etc/libvirt/qemu.conf
+	systemctl restart libvirtd.service
+}
+
 # ---- with iommud ----
 
 # Every start of a test begins from here.

@@ -119,7 +119,8 @@ attack() {
 }
 without_iommud attack
 
-part "modules without BTF"
+part "modules without BTF (and the rest without AppArmor)"
+confine_by none
 strip_btf() {
 	local module
 	unload_modules
