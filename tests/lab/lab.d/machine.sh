@@ -128,7 +128,7 @@ show_console() {
 
 # run_machine MODE LIMIT: boots it, streams what comes out of it, and puts the script's exit status into $status.
 run_machine() {
-	local mode=$1 limit=$2 since=$SECONDS reader readers=() port control word='' rest started='' output
+	local mode=$1 limit=$2 since=$SECONDS reader readers=() port control line='' piece='' word='' rest started='' gone='' ended=0 output
 	local qemu_stdout=/dev/null
 	# no_timer_check: on a busy host the kernel's test of its timer interrupt would give up, and panic.
 	local boot=(
@@ -159,7 +159,10 @@ run_machine() {
 
 	status=
 	while [[ ! $status ]]; do
-		if read -r -t 1 -u "$control" word rest; then
+		# A read whose second is over has what came until then.
+		if IFS= read -r -t 1 -u "$control" piece; then
+			read -r word rest <<<"$line$piece"
+			line=
 			case $word in
 			starting)
 				started=$((SECONDS - since))
@@ -168,9 +171,16 @@ run_machine() {
 			failed) status=$LAB_FAILED ;;
 			exit) status=$rest ;;
 			esac
-		elif ! kill -0 "$child" 2>/dev/null; then
-			status=$LAB_FAILED rest="the machine went down before the script had ended."
+			continue
+		fi
+		line+=$piece
+		if [[ $gone ]]; then
+			wait "$child" || ended=$? # 0: the guest has stopped, as in a panic; above 128: a signal to QEMU
+			status=$LAB_FAILED
+			rest="the machine went down before the script had ended; QEMU's exit status was $ended."
 			show_console
+		elif ! kill -0 "$child" 2>/dev/null; then
+			gone=1 # its last word may have come since: read once more
 		elif [[ ! $started ]] && ((SECONDS - since >= boot_limit)); then
 			status=$LAB_FAILED rest="the machine was not ready within $boot_limit s."
 			show_console
