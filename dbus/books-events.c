@@ -135,9 +135,9 @@ static void tell_limit(const Story *story)
     if (!story->tenant)
         return;
     bus_limit_exceeded(story->tenant->manager, &refusal, event->asked, event->left);
-    /* What it has mapped twice may have become known to count once. */
+    /* What it has mapped twice may have become known to count once. A machine can ask for this. */
     if (story->tenant->tenant->config->count == COUNT_UNIQUE)
-        books_reconcile(story->tenant->manager->books);
+        books_look(story->tenant->manager->books, G_USEC_PER_SEC);
 }
 
 static void tell_tampered(const Story *story)

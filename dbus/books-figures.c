@@ -13,14 +13,18 @@
 #define LOOK_SHARE 50
 #define LEGACY_USEC G_USEC_PER_SEC
 
-void books_refresh(Books *books)
+void books_look(Books *books, int64_t age)
 {
     if (!books_count(books))
         return;
-    int64_t age = g_get_monotonic_time() - books->looked;
-    if (age >= MAX(LOOK_USEC, LOOK_SHARE * books->look_cost) ||
+    if (g_get_monotonic_time() - books->looked >= MAX(age, LOOK_SHARE * books->look_cost) ||
         books_missed(books) != books->missed)
         books_reconcile(books);
+}
+
+void books_refresh(Books *books)
+{
+    books_look(books, LOOK_USEC);
 }
 
 /* One look serves all that is asked in one turn of the event loop. */

@@ -80,8 +80,10 @@ typedef struct {
  * there is no ledger, or it can't look into them. */
 bool books_legacy(Books *books, pid_t pid, Figures *ret_figures);
 
-/* Compares the books with the kernel's own structures and mends them, if that was not done a moment
- * ago, or if something was missed since. */
+/* Compares the books with the kernel's own structures and mends them, if the last time is that many
+ * microseconds ago (longer where a look costs much), or if something was missed since. */
+void books_look(Books *books, int64_t age);
+/* The same, if the last time is ten seconds ago. */
 void books_refresh(Books *books);
 /* All in one look per turn of the event loop. False, and zeros: there is no ledger. */
 bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures);

@@ -21,75 +21,88 @@ static const enum ledger_map_id copied[] = {
 typedef struct {
     const Ledger *to;
     enum ledger_map_id map;
-    int64_t n;
-    GHashTable *places; /* that ranges had in common */
-    GHashTable *more;   /* tenant -> bytes that count, now that each counts for itself */
+    GHashTable *mapped; /* tenant -> bytes of its ranges */
 } Copy;
 
-/* Who holds a place may change before the copy is at work: none is taken along, until the next walk
- * finds anew what is the same memory. */
-static void leave_place(Copy *copy, struct ledger_pages *range)
+static uint64_t *mapped_by(GHashTable *mapped, uint32_t tenant)
 {
-    uint64_t *more;
+    uint64_t *bytes = g_hash_table_lookup(mapped, GUINT_TO_POINTER(tenant));
 
-    if (range->place && !g_hash_table_add(copy->places, GUINT_TO_POINTER(range->place))) {
-        more = g_hash_table_lookup(copy->more, GUINT_TO_POINTER(range->tenant));
-        if (!more) {
-            more = g_new0(uint64_t, 1);
-            g_hash_table_insert(copy->more, GUINT_TO_POINTER(range->tenant), more);
-        }
-        *more += range->bytes;
+    if (!bytes) {
+        bytes = g_new0(uint64_t, 1);
+        g_hash_table_insert(mapped, GUINT_TO_POINTER(tenant), bytes);
     }
-    range->place = 0;
+    return bytes;
 }
 
+/*
+ * Who holds a place may change before the copy is at work: each range counts for itself, until the
+ * next walk finds anew what is the same memory. A tenant has what the copied ranges count, not what
+ * was added up while they were copied: what came or went in between the reconciliation adds, or
+ * takes away.
+ */
 static int copy_entry(const void *key, const void *value, void *data)
 {
     Copy *copy = data;
     struct ledger_tenant tenant;
     struct ledger_pages range;
-    const uint64_t *more;
 
     if (copy->map == MAP_PAGES) {
         range = *(const struct ledger_pages *)value;
         if (LEDGER_IS_TAKEN(range.charge))
             return 0;
-        leave_place(copy, &range);
+        range.place = 0;
         value = &range;
     } else if (copy->map == MAP_TENANTS) {
         tenant = *(const struct ledger_tenant *)value;
-        more = g_hash_table_lookup(copy->more, GUINT_TO_POINTER(*(const uint32_t *)key));
-        tenant.mapped += more ? *more : 0;
+        tenant.mapped =
+            (int64_t)*mapped_by(copy->mapped, *(const uint32_t *)key) + tenant.unsettled;
         value = &tenant;
     }
     /* What finds no room is as if it had been missed. */
-    if (!ledger_put(copy->to, copy->map, key, value))
-        copy->n++;
+    ledger_put(copy->to, copy->map, key, value);
+    return 0;
+}
+
+static int count_range(const void *key, const void *value, void *data)
+{
+    const struct ledger_pages *range = value;
+    Copy *copy = data;
+
+    *mapped_by(copy->mapped, range->tenant) += range->bytes;
+    return 0;
+}
+
+static int count_one(const void *key, const void *value, void *data)
+{
+    (*(int64_t *)data)++;
     return 0;
 }
 
 static int copy_books(const Ledger *from, const Ledger *to)
 {
-    g_autoptr(GHashTable) places = g_hash_table_new(NULL, NULL);
-    g_autoptr(GHashTable) more = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    g_autoptr(GHashTable) mapped = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     const uint32_t zero = 0;
     struct ledger_state state;
-    int64_t ranges = 0, objects = 0;
     int r = 0;
 
     for (size_t i = 0; !r && i < G_N_ELEMENTS(copied); i++) {
-        Copy copy = {.to = to, .map = copied[i], .places = places, .more = more};
+        Copy copy = {.to = to, .map = copied[i], .mapped = mapped};
 
         r = ledger_each(from, copied[i], copy_entry, &copy);
-        if (copied[i] == MAP_PAGES)
-            ranges = copy.n;
-        if (copied[i] == MAP_OBJECTS)
-            objects = copy.n;
+        /* The earlier version's map changes all the time, and shows some entries twice; not so the
+         * copy. */
+        if (!r && copied[i] == MAP_PAGES)
+            r = ledger_each(to, MAP_PAGES, count_range, &copy);
     }
     if (!r)
         r = ledger_get(to, MAP_STATE, &zero, &state);
-    state.pages = ranges;
-    state.objects = objects;
+    if (r)
+        return r;
+    state.pages = state.objects = 0;
+    r = ledger_each(to, MAP_PAGES, count_one, &state.pages);
+    if (!r)
+        r = ledger_each(to, MAP_OBJECTS, count_one, &state.objects);
     return r ? r : ledger_put(to, MAP_STATE, &zero, &state);
 }
 

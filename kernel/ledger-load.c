@@ -28,13 +28,19 @@ static int keep_quiet(enum libbpf_print_level level, const char *format, va_list
  */
 static bool is_done_by_points(const char *name)
 {
-    static const char *const names[] = {"guard_capable", "ledger_ioctl_done", "ledger_user_pages",
+    static const char *const names[] = {"guard_capable",     "ledger_ioctl_done",
+                                        "ledger_object",     "ledger_user_pages",
                                         "ledger_file_pages", "ledger_pages_6_12"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
         if (g_str_has_prefix(name, names[i]))
             return true;
     return false;
+}
+
+static bool is_kprobe(const char *section)
+{
+    return g_str_has_prefix(section, "kprobe/") || g_str_has_prefix(section, "kretprobe/");
 }
 
 /* Whether a program fits: by the presence of what it attaches to, never by the kernel's version. */
@@ -52,10 +58,10 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
         return types_have(types, target + 1);
     if (g_str_has_prefix(section, "lsm"))
         return report->guarding && lsm;
-    if (g_str_has_prefix(section, "kprobe/"))
+    if (is_kprobe(section))
         return report->guarding && !report->exact && types_have(types, target + 1);
     if (g_str_has_prefix(name, "point_"))
-        return report->exact && types_have(types, target + 1);
+        return report->exact;
     if (g_str_has_prefix(section, "fmod_ret/"))
         return report->guarding && !lsm && types_have(types, target + 1);
     return true;
@@ -72,6 +78,22 @@ static void no_guard(LedgerReport *report, const char *format, ...)
     va_end(args);
 }
 
+/* Whether iommufd has all points: with some of them the rest would go unchecked. */
+static bool have_points(struct iommud_bpf *skeleton, const Types *types)
+{
+    struct bpf_program *program;
+
+    bpf_object__for_each_program(program, skeleton->obj)
+    {
+        const char *target = strchr(bpf_program__section_name(program), '/');
+
+        if (g_str_has_prefix(bpf_program__name(program), "point_") &&
+            !types_may_refuse(types, target + 1))
+            return false;
+    }
+    return true;
+}
+
 static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
                             enum ledger_guard_mode guard, LedgerReport *report)
 {
@@ -80,7 +102,7 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
     struct bpf_program *program;
 
     report->guarding = true;
-    report->exact = types_may_refuse(types, "iommud_guard_pages");
+    report->exact = have_points(skeleton, types);
     if (!guard)
         no_guard(report, "The guard is switched off by configuration (Guard=off).");
     else if (!lsm && !types_have(types, "security_file_ioctl"))
@@ -195,7 +217,8 @@ static int take_parts(Ledger *ledger, struct iommud_bpf *skeleton)
     return ledger->walk_files < 0 ? ledger->walk_files : 0;
 }
 
-/* libbpf's own link of a kprobe stops it when it is freed, whoever else holds it. */
+/* libbpf's own link of a kprobe stops it when it is freed, whoever else holds it. Bit 0 of config
+ * is the kernel's for one at the function's return. */
 static int attach_kprobe(const struct bpf_program *program)
 {
     struct perf_event_attr attr = {.size = sizeof(attr)};
@@ -207,6 +230,7 @@ static int attach_kprobe(const struct bpf_program *program)
     if (!g_file_get_contents("/sys/bus/event_source/devices/kprobe/type", &type, NULL, NULL))
         return -ENOENT;
     attr.type = g_ascii_strtoull(type, NULL, 10);
+    attr.config = g_str_has_prefix(bpf_program__section_name(program), "kretprobe/");
     attr.kprobe_func = (uintptr_t)function;
     event = syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
     if (event < 0)
@@ -221,7 +245,7 @@ static int attach_one(const struct bpf_program *program)
     struct bpf_link *link;
     int fd;
 
-    if (g_str_has_prefix(bpf_program__section_name(program), "kprobe/"))
+    if (is_kprobe(bpf_program__section_name(program)))
         return attach_kprobe(program);
     link = bpf_program__attach(program);
     if (!link)
@@ -404,6 +428,11 @@ static int load(Ledger *ledger, const LedgerOptions *options, GPtrArray *names)
     const uint32_t zero = 0;
     int r;
 
+    if (sysconf(_SC_PAGESIZE) != LEDGER_PAGE_SIZE)
+        return ledger_unavailable(
+            &ledger->report,
+            "The kernel's pages are of %ld bytes, and the ledger knows only such of %llu.",
+            sysconf(_SC_PAGESIZE), LEDGER_PAGE_SIZE);
     libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
     libbpf_set_print(keep_quiet);
     if (is_locked_down())

@@ -35,13 +35,59 @@ static const struct ledger_object *known_object(const View *view, const Row *row
     return g_hash_table_lookup(view->known_objects, &key);
 }
 
-/* Whether the ledger has another object under the id than the kernel, or none. An id that the
- * kernel has only reserved is that of an object in the making, or in its last moments. */
+/* 0: it is not among those that were found. */
+static uint64_t context_address(const View *view, uint32_t serial)
+{
+    for (guint i = 0; i < view->contexts->len; i++)
+        if (g_array_index(view->contexts, Context, i).context.serial == serial)
+            return g_array_index(view->contexts, Context, i).address;
+    return 0;
+}
+
+/*
+ * Whose an object is that the ledger did not see being made: an address space is whose memory is
+ * mapped there, a page table goes with its address space, a device is whose file it is.
+ */
+static void guess_owner(const View *view, const Row *object, struct ledger_seed *seed)
+{
+    uint32_t ioas =
+        object->row.type == LEDGER_OBJECT_HWPT_PAGING ? object->row.under : object->row.id;
+
+    for (guint i = 0; i < view->areas->len && !seed->tgid; i++) {
+        const Row *area = &g_array_index(view->areas, Row, i);
+
+        if (area->context != object->context || area->row.id != ioas ||
+            object->row.type == LEDGER_OBJECT_DEVICE)
+            continue;
+        seed->tgid = area->row.tgid;
+        seed->start = area->row.start;
+    }
+    for (guint i = 0; i < view->opened->len && !seed->tgid; i++) {
+        const struct ledger_opened *opened = &g_array_index(view->opened, struct ledger_opened, i);
+
+        if (opened->context != context_address(view, object->context) ||
+            object->row.type != LEDGER_OBJECT_DEVICE || opened->device != object->row.id)
+            continue;
+        seed->tgid = opened->tgid;
+        seed->start = opened->start;
+    }
+}
+
+/* Whether the ledger has another object under the id than the kernel, or none, or does not know
+ * whose it is and could. An id that the kernel has only reserved is that of an object in the
+ * making, or in its last moments. */
 static bool object_differs(const View *view, const Row *row)
 {
     const struct ledger_object *known = known_object(view, row);
+    struct ledger_seed guess = {};
 
-    return row->row.kind == LEDGER_ROW_OBJECT && (!known || known->object != row->row.address);
+    if (row->row.kind != LEDGER_ROW_OBJECT)
+        return false;
+    if (!known || known->object != row->row.address)
+        return true;
+    if (!known->owner)
+        guess_owner(view, row, &guess);
+    return guess.tgid;
 }
 
 /* Whether the kernel has nothing where the ledger has an object. */
@@ -219,47 +265,16 @@ static void remove_taken(Ledger *ledger, View *view, LedgerDrift *drift)
     }
 }
 
-/*
- * Whose an object is that is older than the ledger: an address space is whose memory is mapped
- * there, a page table goes with its address space, a device is whose file it is.
- */
-static void guess_owner(const View *view, const Row *object, struct ledger_seed *seed)
-{
-    uint32_t ioas =
-        object->row.type == LEDGER_OBJECT_HWPT_PAGING ? object->row.under : object->row.id;
-
-    for (guint i = 0; i < view->areas->len && !seed->tgid; i++) {
-        const Row *area = &g_array_index(view->areas, Row, i);
-
-        if (area->context != object->context || area->row.id != ioas ||
-            object->row.type == LEDGER_OBJECT_DEVICE)
-            continue;
-        seed->tgid = area->row.tgid;
-        seed->start = area->row.start;
-    }
-    for (guint i = 0; i < view->opened->len && !seed->tgid; i++) {
-        const struct ledger_opened *opened = &g_array_index(view->opened, struct ledger_opened, i);
-        const Context *context = NULL;
-
-        for (guint j = 0; j < view->contexts->len; j++)
-            if (g_array_index(view->contexts, Context, j).address == opened->context)
-                context = &g_array_index(view->contexts, Context, j);
-        if (!context || context->context.serial != object->context ||
-            object->row.type != LEDGER_OBJECT_DEVICE || opened->device != object->row.id)
-            continue;
-        seed->tgid = opened->tgid;
-        seed->start = opened->start;
-    }
-}
-
 static void free_object(Ledger *ledger, const View *view, const struct ledger_object_key *key,
                         uint64_t object, LedgerDrift *drift)
 {
-    struct ledger_free args = {.context = key->context, .id = key->id, .object = object};
+    struct ledger_free args = {
+        .context = key->context,
+        .ictx = context_address(view, key->context),
+        .id = key->id,
+        .object = object,
+    };
 
-    for (guint i = 0; i < view->contexts->len; i++)
-        if (g_array_index(view->contexts, Context, i).context.serial == key->context)
-            args.ictx = g_array_index(view->contexts, Context, i).address;
     count(ledger_run(ledger, CONTROL_FREE, &args, sizeof(args)), 0, drift);
 }
 
@@ -271,6 +286,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
         const struct ledger_object_key key = {.context = row->context, .id = row->row.id};
         struct ledger_seed seed = {
             .object = row->row.address,
+            .ictx = context_address(second, row->context),
             .context = row->context,
             .id = row->row.id,
             .type = row->row.type,
@@ -283,7 +299,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
             drift->unstable++;
             continue;
         }
-        if (known)
+        if (known && known->object != row->row.address)
             free_object(ledger, second, &key, known->object, drift);
         guess_owner(second, row, &seed);
         if (!ledger_run(ledger, CONTROL_SEED, &seed, sizeof(seed)))

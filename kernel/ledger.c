@@ -79,7 +79,9 @@ int ledger_each(const Ledger *ledger, enum ledger_map_id which, LedgerVisitor vi
         memcpy(key, next, map->key_size);
         if (!bpf_map_lookup_elem(map->fd, key, value))
             r = visit(key, value, data);
-    } while (!r && steps-- && !bpf_map_get_next_key(map->fd, key, next));
+        if (!steps--)
+            return -EAGAIN;
+    } while (!r && !bpf_map_get_next_key(map->fd, key, next));
     return r;
 }
 

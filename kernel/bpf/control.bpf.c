@@ -40,19 +40,13 @@ static long move_range(void *map, const __u64 *key, struct ledger_pages *range, 
 SEC("syscall")
 int control_register(struct ledger_register *args)
 {
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
-    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+    struct file *file = args->fd < 0 ? NULL : (struct file *)file_of(args->fd);
     struct ledger_config *options = get_config();
-    struct file **slots, *file = NULL;
     struct ledger_context *context;
     struct move move;
     __u64 ictx;
 
-    if (!options || args->fd < 0 || (__u32)args->fd >= BPF_CORE_READ(table, max_fds))
-        return -EBADF;
-    slots = BPF_CORE_READ(table, fd);
-    bpf_probe_read_kernel(&file, sizeof(file), slots + args->fd);
-    if (!file)
+    if (!options || !file)
         return -EBADF;
     if (!options->iommu_rdev || BPF_CORE_READ(file, f_inode, i_rdev) != options->iommu_rdev)
         return -EINVAL;
@@ -110,7 +104,8 @@ static __always_inline int join_tenant(struct ledger_owner *owner, __u32 tenant)
 
 static __always_inline int name_role(struct ledger_name *args, struct ledger_process *process)
 {
-    __u32 id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE;
+    __u32 id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE, was;
+    struct ledger_owner *owner;
 
     if (!process) {
         add_process(args->tgid, args->start, id, args->role);
@@ -118,9 +113,29 @@ static __always_inline int name_role(struct ledger_name *args, struct ledger_pro
     }
     if (!process)
         return -ENOMEM;
+    was = process->owner;
     process->owner = id;
     process->role = args->role;
+    owner = was != id ? get_owner(was) : NULL;
+    if (owner) {
+        __sync_fetch_and_add(&owner->processes, -1);
+        drop_owner_if_idle(was);
+    }
     return 0;
+}
+
+/* A process that nobody knows gets an owner of its own. Another's, when another thread was faster.
+ */
+static __always_inline __u32 make_process(__u32 tgid, __u64 start)
+{
+    __u32 id = make_owner(tgid, start, 0), added;
+
+    if (!id)
+        return LEDGER_OWNER_NONE;
+    added = add_process(tgid, start, id, LEDGER_ROLE_USER);
+    if (added != id)
+        drop_owner_if_idle(id);
+    return added;
 }
 
 /* A process of the tenant that is no machine, or is not known to be one yet. */
@@ -129,14 +144,11 @@ static __always_inline int name_client(struct ledger_name *args, struct ledger_p
     __u32 id = process ? process->owner : LEDGER_OWNER_NONE;
     struct ledger_owner *owner;
 
-    if (!id) {
-        id = make_owner(args->tgid, args->start, 0);
-        if (!id || add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) != id)
-            return -ENOMEM;
-    }
+    if (!id)
+        id = make_process(args->tgid, args->start);
     owner = get_owner(id);
     if (!owner)
-        return -ESRCH;
+        return process ? -ESRCH : -ENOMEM;
     args->ret_owner = id;
     return join_tenant(owner, args->tenant);
 }
@@ -289,14 +301,10 @@ int control_forget(struct ledger_forget *args)
 __noinline __u32 owner_of(__u32 tgid, __u64 start)
 {
     struct ledger_process *process = get_process(tgid, start);
-    __u32 id;
 
     if (process)
         return process->owner;
-    if (!tgid)
-        return LEDGER_OWNER_NONE;
-    id = make_owner(tgid, start, 0);
-    return id ? add_process(tgid, start, id, LEDGER_ROLE_USER) : LEDGER_OWNER_NONE;
+    return tgid ? make_process(tgid, start) : LEDGER_OWNER_NONE;
 }
 
 /* A range that was missed: what it counts may be counted already, as lost. */
@@ -381,7 +389,19 @@ int control_mend(struct ledger_mend *args)
                       (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
 }
 
-/* An object that is older than the ledger. tgid 0: nobody knows whose it is. */
+/* The object was nobody's, and somebody's it is. */
+static __always_inline int name_object(struct ledger_object *entry, struct ledger_seed *args)
+{
+    __u32 id = owner_of(args->tgid, args->start);
+    struct ledger_owner *owner = get_owner(id);
+
+    if (!owner || COMPARE_AND_SWAP(&entry->owner, LEDGER_OWNER_NONE, id))
+        return -EEXIST;
+    __sync_fetch_and_add(&owner->objects, 1);
+    return 0;
+}
+
+/* An object that the ledger did not see being made. tgid 0: nobody knows whose it is. */
 SEC("syscall")
 int control_seed(struct ledger_seed *args)
 {
@@ -394,9 +414,13 @@ int control_seed(struct ledger_seed *args)
     };
     struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
     struct ledger_owner *owner;
+    __u64 span;
 
     if (entry && entry->object)
-        return -EEXIST;
+        return entry->object == args->object && !entry->owner ? name_object(entry, args) : -EEXIST;
+    /* Another may have come to the id since it was looked for. */
+    if (object_at(table_of(args->ictx), args->id, &span) != args->object)
+        return -ESTALE;
     new.owner = owner_of(args->tgid, args->start);
     if (entry)
         remove_object_entry(&key);

@@ -117,6 +117,7 @@ static __always_inline void begin_call(struct call *call, __u32 command, enum st
     call->command = command;
     call->tampered = 0;
     call->mapping = 0;
+    call->changing = 0;
 }
 
 static __always_inline bool makes_object(__u32 nr)
@@ -135,20 +136,10 @@ static __always_inline bool makes_object(__u32 nr)
     return false;
 }
 
-/* An object of which the ledger could not know whose it is had better not be made. */
-static __noinline int reserve_object(struct call *call)
+/* Where the object itself can't be refused once there is one, its ioctl is. */
+static __always_inline int expect_object(struct call *call, const struct ledger_config *options)
 {
-    struct ledger_config *options = get_config();
-    struct ledger_state *counters = get_state();
-    struct ledger_owner *owner;
-
-    if (!call || !options || !counters)
-        return -ENOMEM;
-    owner = get_owner(call->owner);
-    if (has_room(*(volatile __s64 *)&counters->objects, options->max_objects,
-                 owner ? owner->objects : 0))
-        return 0;
-    return say_full(call, 0);
+    return options->flags & LEDGER_CONFIG_EXACT ? 0 : reserve_object(call);
 }
 
 /*
@@ -206,7 +197,7 @@ static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cm
             call->stage != STAGE_CHECKED
                 ? 0
                 : source_of(nr == NR_MAP_FILE ? (__s64)argument.word[3] : OWN_MEMORY));
-    return makes_object(nr) ? reserve_object(call) : 0;
+    return makes_object(nr) ? expect_object(call, options) : 0;
 }
 
 /* The context behind one of the caller's file descriptors. 0: not one that the ledger knows. */
@@ -223,12 +214,15 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
 {
     __u32 nr = cmd & 0xff, owner, size;
     struct vfio_device_file *opened = file->private_data;
+    struct ledger_config *options = get_config();
     struct ledger_device_key key = {};
     struct ledger_device *device;
     union argument argument = {};
     struct call *call;
     __u64 ictx;
 
+    if (!options)
+        return 0;
     size = nr == NR_BIND ? 12 : argument_size(nr);
     if ((nr == NR_BIND || nr == NR_ATTACH) && read_argument(&argument, size, arg, may_sleep))
         return -EFAULT;
@@ -239,8 +233,10 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
     else
         ictx = (__u64)BPF_CORE_READ(opened, iommufd);
     if (!is_guarded(ictx))
-        /* A device that was admitted for a machine goes nowhere but into its tenant's IOMMUFD. */
-        return device && nr == NR_BIND && current_role() != LEDGER_ROLE_SERVICE
+        /* A device that was admitted for a machine goes nowhere but into its tenant's IOMMUFD, and
+         * nobody resets it, and its neighbours, while another thread binds it. */
+        return device && (nr == NR_BIND || nr == NR_VFIO_MAP_OR_HOT_RESET) &&
+                       current_role() != LEDGER_ROLE_SERVICE
                    ? refuse(current_owner(true), 0, cmd, 0, -EACCES)
                    : 0;
     call = identify(ictx);
@@ -258,7 +254,7 @@ static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned l
             return refuse(owner, ictx, cmd, argument.word[2], -EACCES);
     }
     begin_call(call, cmd, STAGE_DEVICE);
-    return call->stage == STAGE_DEVICE && makes_object(nr) ? reserve_object(call) : 0;
+    return call->stage == STAGE_DEVICE && makes_object(nr) ? expect_object(call, options) : 0;
 }
 
 /*
@@ -283,7 +279,7 @@ static __noinline int guard_group(__u32 cmd, __u32 fd)
     if (call->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_EXACT))
         return refuse(call->owner, ictx, cmd, 0, -EPERM);
     begin_call(call, cmd, STAGE_DEVICE);
-    return reserve_object(call);
+    return 0;
 }
 
 static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
@@ -332,6 +328,14 @@ int BPF_PROG(guard_file_ioctl, struct file *file, unsigned int cmd, unsigned lon
     return guard_ioctl(file, cmd, arg, true);
 }
 
+/* An IOMMUFD has no ioctls for 32-bit programs: nothing is to be reserved for one. VFIO's files
+ * have. */
+static __always_inline int guard_compat(struct file *file, unsigned int cmd, unsigned long arg)
+{
+    return is_guarded((__u64)file->private_data) ? -ENOTTY
+                                                 : guard_ioctl(file, cmd, (__u32)arg, false);
+}
+
 /* 32-bit programs; this hook can't sleep, so that memory that is not there is -EFAULT. */
 SEC("lsm/file_ioctl_compat")
 int BPF_PROG(guard_file_ioctl_compat, struct file *file, unsigned int cmd, unsigned long arg,
@@ -339,7 +343,7 @@ int BPF_PROG(guard_file_ioctl_compat, struct file *file, unsigned int cmd, unsig
 {
     if (NOT_OURS(cmd) || ret)
         return ret;
-    return guard_ioctl(file, cmd, (__u32)arg, false);
+    return guard_compat(file, cmd, arg);
 }
 
 SEC("fmod_ret/security_file_ioctl")
@@ -356,7 +360,7 @@ int BPF_PROG(guard_ioctl_compat_no_lsm, struct file *file, unsigned int cmd, uns
 {
     if (NOT_OURS(cmd) || ret)
         return ret;
-    return guard_ioctl(file, cmd, (__u32)arg, false);
+    return guard_compat(file, cmd, arg);
 }
 
 /* Who may be handed a tenant's IOMMUFD: those who pass it on, and the tenant's own. */
@@ -442,7 +446,7 @@ static __always_inline int guard_open(struct file *file)
     struct ledger_owner *owner;
 
     if (!options || !options->guard || !(options->flags & LEDGER_CONFIG_NO_OPEN) ||
-        !options->iommu_rdev || file->f_inode->i_rdev != options->iommu_rdev)
+        !is_iommufd(options, file->f_inode->i_rdev))
         return 0;
     process = current_process();
     if (process && process->role != LEDGER_ROLE_USER)

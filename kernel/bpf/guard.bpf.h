@@ -59,33 +59,41 @@ union argument {
     __u64 quad[5];
 };
 
-/*
- * Whether the owner may name the object. What iommud made is for all machines of the context. What
- * the id stands for is read from the kernel's table: an id that is free is left to the kernel to
- * answer, and an object that the ledger has missed is nobody's until a walk has found its owner.
- */
-static __noinline int may_name(__u64 ictx, __u32 serial, __u32 id, __u32 owner_id)
+/* Whether the owner may name what iommud made, which is for all machines of the context, or what
+ * itself or another process of its machine made. */
+static __always_inline bool is_for(const struct ledger_object *entry, __u32 owner_id)
 {
-    struct ledger_object_key key = {.context = serial, .id = id};
     struct ledger_owner *owner, *other;
-    struct ledger_object *entry;
-    __u64 object, span;
 
-    object = object_at(table_of(ictx), id, &span);
-    if (!object || object == XARRAY_RESERVED)
-        return 0;
-    entry = bpf_map_lookup_elem(&objects, &key);
-    if (!entry || entry->object != object)
-        return -EACCES;
     if (!owner_id || !entry->owner)
-        return -EACCES;
+        return false;
     if (entry->owner == LEDGER_OWNER_SERVICE || entry->owner == owner_id)
-        return 0;
+        return true;
     owner = get_owner(owner_id);
     other = get_owner(entry->owner);
-    if (owner && other && owner->machine && owner->machine == other->machine)
-        return 0;
-    return -EACCES;
+    return owner && other && owner->machine && owner->machine == other->machine;
+}
+
+/*
+ * Whether the owner may have the object that the kernel's table has under the id, or that is in the
+ * making there. One that the ledger has missed is nobody's until a walk has found its owner.
+ */
+static __noinline int may_have(__u32 serial, __u32 id, __u64 object, __u32 owner_id)
+{
+    struct ledger_object_key key = {.context = serial, .id = id};
+    struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
+
+    if (object == XARRAY_RESERVED)
+        return entry && entry->object && !is_for(entry, owner_id) ? -EACCES : 0;
+    return entry && entry->object == object && is_for(entry, owner_id) ? 0 : -EACCES;
+}
+
+/* The same of whatever is there now. An id that is free is left to the kernel to answer. */
+static __noinline int may_name(__u64 ictx, __u32 serial, __u32 id, __u32 owner_id)
+{
+    __u64 span, object = object_at(table_of(ictx), id, &span);
+
+    return object ? may_have(serial, id, object, owner_id) : 0;
 }
 
 /* A device's name; one that does not fit is cut off, and then nobody's. */
@@ -227,6 +235,22 @@ static __noinline int say_full(const struct call *call, __u64 bytes)
     return -ENOMEM;
 }
 
+/* An object of which the ledger could not know whose it is had better not be made. */
+static __noinline int reserve_object(struct call *call)
+{
+    struct ledger_config *options = get_config();
+    struct ledger_state *counters = get_state();
+    struct ledger_owner *owner;
+
+    if (!call || !options || !counters)
+        return -ENOMEM;
+    owner = get_owner(call->owner);
+    if (has_room(*(volatile __s64 *)&counters->objects, options->max_objects,
+                 owner ? owner->objects : 0))
+        return 0;
+    return say_full(call, 0);
+}
+
 /* The file behind one of the caller's file descriptors, an address. 0: there is none. */
 __noinline __u64 file_of(__u32 fd)
 {
@@ -271,9 +295,13 @@ static __noinline int take_memory(struct call *call, __u64 bytes, struct iopt_pa
     if (!call || !ret_left)
         return -EDQUOT;
     call->may_map = bytes;
-    account = call->tenant ? bpf_map_lookup_elem(&tenants, &call->tenant) : NULL;
-    if (!account)
+    if (!call->tenant)
         return 0;
+    /* A tenant that is not known any more, or for whom there was no room, may map nothing. */
+    *ret_left = 0;
+    account = bpf_map_lookup_elem(&tenants, &call->tenant);
+    if (!account)
+        return -EDQUOT;
     if (account->count == LEDGER_COUNT_UNIQUE) {
         if (range)
             describe_memory(range, &memory);

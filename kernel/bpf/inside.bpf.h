@@ -57,14 +57,17 @@ static __always_inline struct call *identify_again(__u64 ictx, bool exact)
     return exact ? identify(ictx) : identify_inside(ictx);
 }
 
-static __noinline int check_object(__u64 ictx, __u32 id, bool exact)
+/* object 0: whatever there is under the id. */
+static __noinline int check_object(__u64 ictx, __u32 id, __u64 object, bool exact)
 {
     struct call *call = identify_again(ictx, exact);
 
     if (!call)
         return is_guarded(ictx) ? -ENOMEM : 0;
-    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || call->owner == LEDGER_OWNER_SERVICE ||
-        !may_name(ictx, call->serial, id, call->owner))
+    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || call->owner == LEDGER_OWNER_SERVICE)
+        return 0;
+    if (!(object ? may_have(call->serial, id, object, call->owner)
+                 : may_name(ictx, call->serial, id, call->owner)))
         return 0;
     return stop(ictx, id, call->owner, exact);
 }
@@ -124,7 +127,7 @@ static __noinline int check_bind(__u64 ictx, __u64 device, bool exact)
     return stop(ictx, 0, owner, exact);
 }
 
-/* An ioctl as a whole: those that name what no other point sees, or nothing at all. */
+/* An ioctl as a whole: those that name nothing, but do it to the whole IOMMUFD. */
 static __noinline int check_call(__u64 ictx, __u32 command, const void *argument, bool exact)
 {
     union argument copy = {};
@@ -132,9 +135,6 @@ static __noinline int check_call(__u64 ictx, __u32 command, const void *argument
     int error;
 
     switch (command & 0xff) {
-    case NR_DESTROY:
-        bpf_probe_read_kernel(&copy, 8, argument);
-        return check_object(ictx, copy.word[1], exact);
     case NR_OPTION:
     case NR_VFIO_IOAS:
         bpf_probe_read_kernel(&copy, 12, argument);
@@ -149,6 +149,8 @@ static __noinline int check_call(__u64 ictx, __u32 command, const void *argument
         return is_guarded(ictx) ? -ENOMEM : 0;
     if (!(call->flags & LEDGER_CONTEXT_GUARDED))
         return 0;
+    if (!call->owner)
+        return stop(ictx, 0, 0, exact);
     error = check_global(command & 0xff, &copy, call->flags, LEDGER_GUARD_KNOWN);
     if (!error || call->owner == LEDGER_OWNER_SERVICE)
         return 0;

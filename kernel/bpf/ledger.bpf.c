@@ -165,23 +165,18 @@ int BPF_PROG(ledger_alone_map_file, struct iommufd_ctx *ictx)
     return note_mapping(ictx);
 }
 
-SEC("fexit/_iommufd_object_alloc")
-int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsigned int type,
-             struct iommufd_object *object)
+/* 0, or -ENOMEM: it is not known whose it is. */
+static __noinline int add_object(__u64 ictx, __u32 id, __u32 type, __u64 object)
 {
-    struct ledger_object_key key = {};
+    struct ledger_context *context = make_context(ictx);
+    struct ledger_object_key key = {.id = id};
     struct ledger_object new = {}, *entry;
-    struct ledger_context *context;
     struct ledger_owner *owner;
     __u32 seen, was;
 
-    if (is_error(object))
-        return 0;
-    context = make_context((__u64)ictx);
     if (!context)
-        return 0;
+        return -ENOMEM;
     key.context = context->serial;
-    key.id = BPF_CORE_READ(object, id);
     new.owner = current_owner(true);
     new.type = own_type(type);
     new.tgid = bpf_get_current_pid_tgid() >> 32;
@@ -193,7 +188,7 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     }
     if (!entry) {
         COUNT(lost_objects);
-        return 0;
+        return -ENOMEM;
     }
     /* In place, the address last: an older object's removal can't take the new entry with it. */
     was = entry->owner;
@@ -201,7 +196,7 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
     entry->type = new.type;
     entry->tgid = new.tgid;
     entry->start = new.start;
-    owner = __sync_lock_test_and_set(&entry->object, (__u64)object) ? get_owner(was) : NULL;
+    owner = __sync_lock_test_and_set(&entry->object, object) ? get_owner(was) : NULL;
     if (owner)
         __sync_fetch_and_add(&owner->objects, -1);
     owner = get_owner(new.owner);
@@ -210,12 +205,20 @@ int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsign
 
     seen = *(volatile __u32 *)&context->max_id;
     for (int i = 0; i < TRIES && seen < key.id; i++) {
-        __u32 was = COMPARE_AND_SWAP(&context->max_id, seen, key.id);
-
+        was = COMPARE_AND_SWAP(&context->max_id, seen, key.id);
         if (was == seen)
             break;
         seen = was;
     }
+    return 0;
+}
+
+SEC("fexit/_iommufd_object_alloc")
+int BPF_PROG(ledger_object, struct iommufd_ctx *ictx, unsigned long size, unsigned int type,
+             struct iommufd_object *object)
+{
+    if (!is_error(object))
+        add_object((__u64)ictx, BPF_CORE_READ(object, id), type, (__u64)object);
     return 0;
 }
 
@@ -482,33 +485,6 @@ int BPF_PROG(ledger_fork, struct task_struct *parent, struct task_struct *child)
     owner = get_owner(process->owner);
     if (owner && owner->processes < PROCESSES_PER_OWNER)
         add_process(tgid, start_ticks(child), process->owner, LEDGER_ROLE_USER);
-    return 0;
-}
-
-__noinline int end_process(__u32 tgid)
-{
-    struct report report = {.kind = LEDGER_EVENT_EXIT};
-    struct ledger_process *process;
-    struct ledger_owner *owner;
-    __u32 id;
-
-    process = bpf_map_lookup_elem(&processes, &tgid);
-    if (!process)
-        return 0;
-    id = process->owner;
-    if (bpf_map_delete_elem(&processes, &tgid))
-        return 0;
-    owner = get_owner(id);
-    if (!owner)
-        return 0;
-    if (__sync_fetch_and_add(&owner->processes, -1) > 1)
-        return 0;
-    if (owner->machine || owner->objects > 0 || owner->pages > 0) {
-        report.owner = id;
-        report.tenant = owner->tenant;
-        send_event(&report);
-    }
-    drop_owner_if_idle(id);
     return 0;
 }
 

@@ -208,6 +208,19 @@ static __always_inline struct ledger_config *get_config(void)
     return bpf_map_lookup_elem(&config, &zero);
 }
 
+/* Whether VFIO's containers are its own, and not served by iommufd. */
+static __always_inline bool have_containers(void)
+{
+    return bpf_core_type_exists(struct vfio_container);
+}
+
+/* Whether what is opened by that number is an IOMMUFD. */
+static __always_inline bool is_iommufd(const struct ledger_config *options, __u32 rdev)
+{
+    return options->iommu_rdev &&
+           (rdev == options->iommu_rdev || (rdev == LEDGER_CONTAINER_RDEV && !have_containers()));
+}
+
 #define COUNT(counter)                                                                             \
     ({                                                                                             \
         struct ledger_state *counted = get_state();                                                \

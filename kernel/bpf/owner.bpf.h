@@ -8,7 +8,7 @@
 #include "maps.bpf.h"
 
 #define EVENTS_PER_SECOND 32
-/* Of more that one forks it is not known that they are its own, lest it take all room. */
+/* Of more it is not known that they are its own, lest it take all room. */
 #define PROCESSES_PER_OWNER 1024
 #define CGROUP_LEVELS 16
 
@@ -75,6 +75,9 @@ static __always_inline void drop_owner_if_idle(__u32 id)
         bpf_map_delete_elem(&owners, &id);
 }
 
+/* The process has ended, or had when another got its pid. */
+__noinline int end_process(__u32 tgid);
+
 /*
  * Makes a process known as the owner's. The owner that it then has: another one when another
  * thread was faster, 0 when the map is full.
@@ -86,7 +89,7 @@ __noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u32 role
     struct ledger_owner *owner;
 
     if (process && process->start != start)
-        bpf_map_delete_elem(&processes, &tgid);
+        end_process(tgid);
     if (bpf_map_update_elem(&processes, &tgid, &new, BPF_NOEXIST)) {
         process = get_process(tgid, start);
         if (!process)
@@ -156,6 +159,7 @@ __noinline __u32 current_owner(bool create)
     __u64 start = current_start();
     struct ledger_process *process = get_process(tgid, start);
     __u32 machine, added, id = LEDGER_OWNER_NONE;
+    struct ledger_owner *owner;
 
     if (process)
         return process->owner;
@@ -166,8 +170,13 @@ __noinline __u32 current_owner(bool create)
         id = owner_of_machine(machine, tgid, start);
     if (!id)
         id = make_owner(tgid, start, 0);
-    if (!id)
+    owner = get_owner(id);
+    if (!owner)
         return LEDGER_OWNER_NONE;
+    if (owner->processes >= PROCESSES_PER_OWNER) {
+        COUNT(lost_owners);
+        return LEDGER_OWNER_NONE;
+    }
     added = add_process(tgid, start, id, LEDGER_ROLE_USER);
     if (added != id)
         drop_owner_if_idle(id);
@@ -195,36 +204,42 @@ struct report {
     __u32 owner;
 };
 
-/* An owner that causes many events is counted but not heard, lest it drown the others. */
-static __always_inline bool may_speak(struct ledger_owner *owner, __u32 kind)
+/* An owner that causes many events is counted but not heard, lest it drown the others. So are all
+ * together of whom no owner is known. */
+static __always_inline bool may_speak(__u64 window[2], __u32 events[2], __u32 kind)
 {
     __u64 now = bpf_ktime_get_boot_ns();
     __u32 which = kind != LEDGER_EVENT_REFUSED;
 
     if (kind == LEDGER_EVENT_TAMPERED || kind == LEDGER_EVENT_EXIT)
         return true;
-    if (now - owner->window[which] > 1000000000ull) {
-        owner->window[which] = now;
-        owner->events[which] = 0;
+    if (now - window[which] > 1000000000ull) {
+        window[which] = now;
+        events[which] = 0;
     }
-    return __sync_fetch_and_add(&owner->events[which], 1) < EVENTS_PER_SECOND;
+    return __sync_fetch_and_add(&events[which], 1) < EVENTS_PER_SECOND;
 }
 
 static __noinline int send_event(const struct report *report)
 {
+    struct ledger_state *counters = get_state();
     struct ledger_owner *owner;
     struct ledger_event *event;
     __u32 machine = 0;
+    bool heard;
 
-    if (!report)
+    if (!report || !counters)
         return 0;
     owner = get_owner(report->owner);
     if (owner) {
         machine = owner->machine;
-        if (!may_speak(owner, report->kind)) {
-            COUNT(lost_events);
-            return 0;
-        }
+        heard = may_speak(owner->window, owner->events, report->kind);
+    } else {
+        heard = may_speak(counters->window, counters->events, report->kind);
+    }
+    if (!heard) {
+        COUNT(lost_events);
+        return 0;
     }
     event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
     if (!event) {
@@ -246,5 +261,32 @@ static __noinline int send_event(const struct report *report)
     event->object_owner = report->object_owner;
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     bpf_ringbuf_submit(event, 0);
+    return 0;
+}
+
+__noinline int end_process(__u32 tgid)
+{
+    struct report report = {.kind = LEDGER_EVENT_EXIT};
+    struct ledger_process *process;
+    struct ledger_owner *owner;
+    __u32 id;
+
+    process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    id = process->owner;
+    if (bpf_map_delete_elem(&processes, &tgid))
+        return 0;
+    owner = get_owner(id);
+    if (!owner)
+        return 0;
+    if (__sync_fetch_and_add(&owner->processes, -1) > 1)
+        return 0;
+    if (owner->machine || owner->objects > 0 || owner->pages > 0) {
+        report.owner = id;
+        report.tenant = owner->tenant;
+        send_event(&report);
+    }
+    drop_owner_if_idle(id);
     return 0;
 }

@@ -16,9 +16,37 @@ int BPF_PROG(point_call, struct iommufd_ctx *ictx, unsigned int cmd, unsigned lo
 }
 
 SEC("fmod_ret/iommud_guard_object")
-int BPF_PROG(point_object, struct iommufd_ctx *ictx, unsigned int id)
+int BPF_PROG(point_object, struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
-    return check_object((__u64)ictx, id, true);
+    return check_object((__u64)ictx, object->id, (__u64)object, true);
+}
+
+/* Whose an object is, and whether there is room to know that, is certain before anybody can name
+ * it. */
+SEC("fmod_ret/iommud_guard_made")
+int BPF_PROG(point_made, struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+    struct call *call = identify((__u64)ictx);
+    bool guarded = call ? call->flags & LEDGER_CONTEXT_GUARDED : is_guarded((__u64)ictx);
+    int error = 0;
+
+    if (guarded && !call)
+        return -ENOMEM;
+    if (guarded && !call->owner)
+        return stop((__u64)ictx, 0, 0, true);
+    if (guarded)
+        error = reserve_object(call);
+    if (!error)
+        error = add_object((__u64)ictx, object->id, object->type, (__u64)object);
+    return guarded ? error : 0;
+}
+
+SEC("fmod_ret/iommud_guard_gone")
+int BPF_PROG(point_gone, struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+    struct ledger_context *context = get_context(ictx);
+
+    return context ? free_object(context->serial, object->id, (__u64)object) : 0;
 }
 
 SEC("fmod_ret/iommud_guard_bind")

@@ -11,7 +11,18 @@
 SEC("kprobe/iommufd_get_object")
 int BPF_KPROBE(probe_get_object, struct iommufd_ctx *ictx, unsigned int id)
 {
-    check_object((__u64)ictx, id, false);
+    check_object((__u64)ictx, id, 0, false);
+    return 0;
+}
+
+/* What it got, which may have come to the id since. */
+SEC("kretprobe/iommufd_get_object")
+int BPF_KRETPROBE(probe_got_object, struct iommufd_object *object)
+{
+    struct call *call = get_call(false);
+
+    if (call && call->context && !is_error(object))
+        check_object(call->context, BPF_CORE_READ(object, id), (__u64)object, false);
     return 0;
 }
 
@@ -21,7 +32,7 @@ int BPF_KPROBE(probe_object_remove, struct iommufd_ctx *ictx, struct iommufd_obj
                unsigned int id)
 {
     if (!to_destroy)
-        check_object((__u64)ictx, id, false);
+        check_object((__u64)ictx, id, 0, false);
     return 0;
 }
 

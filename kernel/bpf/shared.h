@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 5
+#define LEDGER_LAYOUT 6
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -116,6 +116,8 @@ struct ledger_state {
     __u64 lost_events;
     __u64 unknown_ioctls;
     __u64 tampered;
+    __u64 window[2]; /* of events of nobody known: refusals, and limit hits */
+    __u32 events[2];
 };
 
 /* Map "contexts": address of the struct iommufd_ctx -> the IOMMUFD. */
@@ -342,6 +344,7 @@ struct ledger_balance {
 };
 struct ledger_seed {
     __u64 object;
+    __u64 ictx;
     __u64 start;
     __u32 tgid;
     __u32 context;

@@ -29,6 +29,7 @@
 #define EBUSY 16
 #define EEXIST 17
 #define EINVAL 22
+#define ENOTTY 25
 #define EOPNOTSUPP 95
 #define ESTALE 116
 #define EDQUOT 122

@@ -239,12 +239,6 @@ int walk_context(struct ledger_walk *args)
     return 0;
 }
 
-/* Whether VFIO's containers are its own, and not served by iommufd. */
-static __always_inline bool have_containers(void)
-{
-    return bpf_core_type_exists(struct vfio_container);
-}
-
 /* Whether the container maps by type1: others keep other books. */
 static __always_inline bool is_type1(struct vfio_container *container)
 {
@@ -360,7 +354,7 @@ int walk_files(struct bpf_iter__task_file *ctx)
     if (!task || !file || !options || !options->iommu_rdev)
         return 0;
     rdev = BPF_CORE_READ(file, f_inode, i_rdev);
-    if (rdev == options->iommu_rdev || (rdev == LEDGER_CONTAINER_RDEV && !have_containers())) {
+    if (is_iommufd(options, rdev)) {
         opened.context = (__u64)BPF_CORE_READ(file, private_data);
         if (opened.context)
             make_context(opened.context);

@@ -11,7 +11,8 @@
  * Preemption is off while they run. The kernel skips a BPF program that another task on the same
  * processor is in the middle of; a task could be kept there to have the next one's check skipped.
  *
- * Calls get here through the linker (--wrap), through macros (guard-points.h), and one through `prepare`.
+ * Calls get here through the linker (--wrap), through macros (guard-points.h), and through what
+ * `prepare` puts into main.c.
  */
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
@@ -35,13 +36,14 @@ MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch t
  * compiler that sees them return 0 does not conclude that their callers need not look.
  */
 int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
-int iommud_guard_object(struct iommufd_ctx *ictx, u32 id);
+int iommud_guard_object(struct iommufd_ctx *ictx, struct iommufd_object *object);
+int iommud_guard_made(struct iommufd_ctx *ictx, struct iommufd_object *object);
+int iommud_guard_gone(struct iommufd_ctx *ictx, struct iommufd_object *object);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages);
 
-/* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD,
- * and of the one that names an object by another way. An address: of pointers, BPF programs take
- * not all types on all kernels. */
+/* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD.
+ * An address: of pointers, BPF programs take not all types on all kernels. */
 __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd,
 				      unsigned long argument)
 {
@@ -49,8 +51,23 @@ __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd
 	return 0;
 }
 
-/* An object that the ioctl names. */
-__weak noinline int iommud_guard_object(struct iommufd_ctx *ictx, u32 id)
+/* What stands under the id that the caller has named. The table is locked: it is this object that
+ * the caller gets, and not one that comes to the same id a moment later. */
+__weak noinline int iommud_guard_object(struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+	barrier();
+	return 0;
+}
+
+/* One that has just got its id, and that nobody else can reach yet. */
+__weak noinline int iommud_guard_made(struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+	barrier();
+	return 0;
+}
+
+/* One that is about to lose its id, which nobody can get before. What is returned is of no account. */
+__weak noinline int iommud_guard_gone(struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
 	barrier();
 	return 0;
@@ -82,7 +99,6 @@ __weak noinline int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pag
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
 	switch (cmd) {
-	case IOMMU_DESTROY:
 	case IOMMU_OPTION:
 	case IOMMU_VFIO_IOAS:
 #ifdef IOMMU_IOAS_CHANGE_PROCESS
@@ -93,16 +109,19 @@ int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void
 	return 0;
 }
 
-struct iommufd_object *__real_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
-						 enum iommufd_object_type type);
-struct iommufd_object *__wrap_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
-						 enum iommufd_object_type type);
-struct iommufd_object *__wrap_iommufd_get_object(struct iommufd_ctx *ictx, u32 id,
-						 enum iommufd_object_type type)
+int iommud_guard_ask_object(struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
-	int rc = ASK(iommud_guard_object, ictx, id);
+	return object ? ASK(iommud_guard_object, ictx, object) : 0;
+}
 
-	return rc ? ERR_PTR(rc) : __real_iommufd_get_object(ictx, id, type);
+int iommud_guard_ask_made(struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+	return ASK(iommud_guard_made, ictx, object);
+}
+
+void iommud_guard_tell_gone(struct iommufd_ctx *ictx, struct iommufd_object *object)
+{
+	ASK(iommud_guard_gone, ictx, object);
 }
 
 /* What iommufd_device_bind() asks before it makes anything; the owner is the context. */
@@ -127,6 +146,8 @@ struct iopt_pages *iommud_guard_ask_pages(struct iommufd_ctx *ictx, struct iopt_
 BTF_KFUNCS_START(iommud_guard_points)
 BTF_ID_FLAGS(func, iommud_guard_call)
 BTF_ID_FLAGS(func, iommud_guard_object)
+BTF_ID_FLAGS(func, iommud_guard_made)
+BTF_ID_FLAGS(func, iommud_guard_gone)
 BTF_ID_FLAGS(func, iommud_guard_bind)
 BTF_ID_FLAGS(func, iommud_guard_pages)
 BTF_KFUNCS_END(iommud_guard_points)

@@ -34,11 +34,18 @@
 #endif
 
 struct iommufd_ctx;
+struct iommufd_object;
 struct iopt_pages;
 
 void iommud_guard_points_init(void);
 /* Before an ioctl is carried out: 0, or the error that it ends with. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
+/* With the table of objects locked: may the caller have this one (NULL: there is none)? 0, or its error. */
+int iommud_guard_ask_object(struct iommufd_ctx *ictx, struct iommufd_object *object);
+/* An object that has got its id: 0, or the error that its creation ends with. */
+int iommud_guard_ask_made(struct iommufd_ctx *ictx, struct iommufd_object *object);
+/* Before an object's id is free for others. */
+void iommud_guard_tell_gone(struct iommufd_ctx *ictx, struct iommufd_object *object);
 /* The range, or the error that its mapping ends with. */
 struct iopt_pages *iommud_guard_ask_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages);
 
