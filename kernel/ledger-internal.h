@@ -32,6 +32,7 @@ enum ledger_map_id {
 enum ledger_program_id {
     CONTROL_REGISTER,
     CONTROL_NAME,
+    CONTROL_ADMIT,
     CONTROL_LIMIT,
     CONTROL_CREDIT,
     CONTROL_FORGET,

@@ -121,17 +121,10 @@ static int name_device(const char *address, struct ledger_device_key *ret_key)
 int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
                         unsigned flags)
 {
-    struct ledger_device device = {.tenant = tenant, .machine = machine, .flags = flags}, was;
-    struct ledger_device_key key;
-    int r = name_device(address, &key);
+    struct ledger_admit args = {.tenant = tenant, .machine = machine, .flags = flags};
+    int r = name_device(address, &args.device);
 
-    if (r)
-        return r;
-    /* The same again: only the flags are new, and who has bound it is kept. */
-    if (!ledger_get(ledger, MAP_DEVICES, &key, &was) && was.machine == machine &&
-        was.tenant == tenant)
-        device.owner = was.owner;
-    return ledger_put(ledger, MAP_DEVICES, &key, &device);
+    return r ? r : ledger_run(ledger, CONTROL_ADMIT, &args, sizeof(args));
 }
 
 int ledger_dismiss_device(Ledger *ledger, const char *address)

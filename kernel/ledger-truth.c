@@ -31,15 +31,70 @@ static uint32_t machine_of(const Ledger *ledger, const View *view, uint64_t rang
     return owner.machine;
 }
 
-/* Sums ranges up, each page of an address space or file once for `unique`: the ranges come sorted,
- * so that what has been counted of one source is all that lies below a mark. */
+/* Sums in the making, from ranges that come sorted: what has been counted of one source is all that
+ * lies below a mark. */
+typedef struct {
+    GArray *truths;     /* LedgerTruth */
+    GHashTable *places; /* context and process -> 1 + its index there */
+    const Row *last;
+    uint64_t mapped_mark, pinned_mark; /* pages */
+} Sum;
+
+static uint64_t place_of(const Row *row)
+{
+    return (uint64_t)row->context << 32 | row->row.tgid;
+}
+
+/* The process's sum, which is the last one. */
+static LedgerTruth *truth_of(Sum *sum, const Row *row, const View *view, const Ledger *ledger)
+{
+    const Row *last = sum->last;
+    uint64_t place = place_of(row);
+
+    if (!last || last->context != row->context || last->row.tgid != row->row.tgid ||
+        last->row.start != row->row.start) {
+        const LedgerTruth new = {.context = row->context,
+                                 .tenant = row->tenant,
+                                 .machine = machine_of(ledger, view, row->row.address),
+                                 .pid = row->row.tgid,
+                                 .start = row->row.start};
+
+        g_array_append_val(sum->truths, new);
+        g_hash_table_insert(sum->places, g_memdup2(&place, sizeof(place)),
+                            GUINT_TO_POINTER(sum->truths->len));
+        sum->last = NULL;
+    }
+    return &g_array_index(sum->truths, LedgerTruth, sum->truths->len - 1);
+}
+
+static void sum_range(Sum *sum, const Row *row, LedgerTruth *truth)
+{
+    uint64_t begin = row->row.offset >> LEDGER_PAGE_SHIFT, end = begin + row->row.npages;
+
+    if (!sum->last || sum->last->row.source != row->row.source)
+        sum->mapped_mark = sum->pinned_mark = 0;
+    sum->last = row;
+    truth->pinned += row->row.pinned;
+    truth->charged += row->row.charged;
+    truth->mapped += row->row.npages << LEDGER_PAGE_SHIFT;
+    if (end > sum->mapped_mark)
+        truth->mapped_unique += (end - MAX(begin, sum->mapped_mark)) << LEDGER_PAGE_SHIFT;
+    sum->mapped_mark = MAX(sum->mapped_mark, end);
+    if (row->row.pinned != row->row.npages) {
+        /* Which of its pages are pinned is not known: none is taken for another's. */
+        truth->unique += row->row.pinned;
+        return;
+    }
+    if (end > sum->pinned_mark)
+        truth->unique += end - MAX(begin, sum->pinned_mark);
+    sum->pinned_mark = MAX(sum->pinned_mark, end);
+}
+
 GArray *view_sum_up(const View *view, const Ledger *ledger)
 {
     g_autoptr(GPtrArray) ranges = g_ptr_array_new();
     g_autoptr(GHashTable) places = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    GArray *truths = g_array_new(FALSE, TRUE, sizeof(LedgerTruth));
-    uint64_t mapped_mark = 0, pinned_mark = 0;
-    const Row *last = NULL;
+    Sum sum = {.truths = g_array_new(FALSE, TRUE, sizeof(LedgerTruth)), .places = places};
     GHashTableIter iter;
     gpointer value;
 
@@ -49,52 +104,17 @@ GArray *view_sum_up(const View *view, const Ledger *ledger)
     g_ptr_array_sort(ranges, compare_by_process);
     for (guint i = 0; i < ranges->len; i++) {
         const Row *row = ranges->pdata[i];
-        uint64_t begin = row->row.offset >> LEDGER_PAGE_SHIFT, end = begin + row->row.npages;
-        LedgerTruth *truth;
 
-        if (!last || last->context != row->context || last->row.tgid != row->row.tgid ||
-            last->row.start != row->row.start) {
-            LedgerTruth new = {.context = row->context,
-                               .tenant = row->tenant,
-                               .machine = machine_of(ledger, view, row->row.address),
-                               .pid = row->row.tgid,
-                               .start = row->row.start};
-
-            uint64_t place = (uint64_t)row->context << 32 | row->row.tgid;
-
-            g_array_append_val(truths, new);
-            g_hash_table_insert(places, g_memdup2(&place, sizeof(place)),
-                                GUINT_TO_POINTER(truths->len));
-            last = NULL;
-        }
-        truth = &g_array_index(truths, LedgerTruth, truths->len - 1);
-        if (!last || last->row.source != row->row.source)
-            mapped_mark = pinned_mark = 0;
-        truth->pinned += row->row.pinned;
-        truth->charged += row->row.charged;
-        truth->mapped += row->row.npages << LEDGER_PAGE_SHIFT;
-        if (end > mapped_mark)
-            truth->mapped_unique += (end - MAX(begin, mapped_mark)) << LEDGER_PAGE_SHIFT;
-        mapped_mark = MAX(mapped_mark, end);
-        if (row->row.pinned == row->row.npages) {
-            if (end > pinned_mark)
-                truth->unique += end - MAX(begin, pinned_mark);
-            pinned_mark = MAX(pinned_mark, end);
-        } else {
-            /* Which of its pages are pinned is not known: none is taken for another's. */
-            truth->unique += row->row.pinned;
-        }
-        last = row;
+        sum_range(&sum, row, truth_of(&sum, row, view, ledger));
     }
     for (guint i = 0; i < view->areas->len; i++) {
-        const Row *area = &g_array_index(view->areas, Row, i);
-        uint64_t place = (uint64_t)area->context << 32 | area->row.tgid;
+        uint64_t place = place_of(&g_array_index(view->areas, Row, i));
         guint index = GPOINTER_TO_UINT(g_hash_table_lookup(places, &place));
 
         if (index)
-            g_array_index(truths, LedgerTruth, index - 1).areas++;
+            g_array_index(sum.truths, LedgerTruth, index - 1).areas++;
     }
-    return truths;
+    return sum.truths;
 }
 
 static int compare_by_tenant(const void *a, const void *b)

@@ -219,10 +219,9 @@ static void count_entries(View *view)
     }
 }
 
-int view_take(Ledger *ledger, View **ret_view)
+static View *view_new(void)
 {
-    g_autoptr(View) view = g_new0(View, 1);
-    int r;
+    View *view = g_new0(View, 1);
 
     view->tenants = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     view->contexts = g_array_new(FALSE, FALSE, sizeof(Context));
@@ -237,6 +236,30 @@ int view_take(Ledger *ledger, View **ret_view)
     view->by_id = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     view->ended = g_array_new(FALSE, FALSE, sizeof(Ended));
     view->owners = g_array_new(FALSE, FALSE, sizeof(Count));
+    return view;
+}
+
+/* Once the rows don't move any more. */
+static void index_rows(View *view)
+{
+    for (guint i = 0; i < view->areas->len; i++) {
+        Row *row = &g_array_index(view->areas, Row, i);
+
+        g_hash_table_insert(view->ranges, &row->row.address, row);
+    }
+    for (guint i = 0; i < view->objects->len; i++) {
+        Row *row = &g_array_index(view->objects, Row, i);
+        const struct ledger_object_key key = {.context = row->context, .id = row->row.id};
+
+        g_hash_table_insert(view->by_id, g_memdup2(&key, sizeof(key)), row);
+    }
+}
+
+int view_take(Ledger *ledger, View **ret_view)
+{
+    g_autoptr(View) view = view_new();
+    int r;
+
     r = ledger_each(ledger, MAP_TENANTS, take_tenant, view->tenants);
     if (!r)
         r = view_read_balances(ledger, view);
@@ -258,17 +281,7 @@ int view_take(Ledger *ledger, View **ret_view)
         r = ledger_each(ledger, MAP_OWNERS, take_owner, view->owners);
     if (r)
         return r;
-    for (guint i = 0; i < view->areas->len; i++) {
-        Row *row = &g_array_index(view->areas, Row, i);
-
-        g_hash_table_insert(view->ranges, &row->row.address, row);
-    }
-    for (guint i = 0; i < view->objects->len; i++) {
-        Row *row = &g_array_index(view->objects, Row, i);
-        struct ledger_object_key key = {.context = row->context, .id = row->row.id};
-
-        g_hash_table_insert(view->by_id, g_memdup2(&key, sizeof(key)), row);
-    }
+    index_rows(view);
     count_entries(view);
     view_add_up(view);
     *ret_view = g_steal_pointer(&view);

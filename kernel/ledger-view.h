@@ -63,11 +63,14 @@ typedef struct {
 /* Every open file of an IOMMUFD, of a device that is bound to one, or of a container of VFIO's:
  * struct ledger_opened. Makes unknown contexts known. */
 int view_find_opened(Ledger *ledger, GArray *opened);
+/* Takes a look; the caller frees it. A negative errno: a map or the walk could not be read to its
+ * end (-EAGAIN: there is too much coming and going). */
 int view_take(Ledger *ledger, View **ret_view);
 void view_free(View *view);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(View, view_free)
 
-/* The sums of what was found: LedgerTruth, by context and process. */
+/* The sums of what was found: LedgerTruth, by context and process; each page of an address space or
+ * file once for `unique`. The caller frees it. */
 GArray *view_sum_up(const View *view, const Ledger *ledger);
 /* Tells the kernel, for every tenant that counts unique bytes, how much of what counts against its
  * limit is the same memory all the same: ranges that overlap without being equal. */

@@ -25,13 +25,14 @@ const char *const ledger_map_names[N_MAPS] = {
 
 const char *const ledger_program_names[N_PROGRAMS] = {
     [CONTROL_REGISTER] = "control_register", [CONTROL_NAME] = "control_name",
-    [CONTROL_LIMIT] = "control_limit",       [CONTROL_CREDIT] = "control_credit",
-    [CONTROL_FORGET] = "control_forget",     [CONTROL_MEND] = "control_mend",
-    [CONTROL_SEED] = "control_seed",         [CONTROL_DROP] = "control_drop",
-    [CONTROL_FREE] = "control_free",         [CONTROL_CLOSE] = "control_close",
-    [CONTROL_BURY] = "control_bury",         [CONTROL_RECOUNT] = "control_recount",
-    [CONTROL_BALANCE] = "control_balance",   [CONTROL_SETTLE] = "control_settle",
-    [WALK_CONTEXT] = "walk_context",         [WALK_CONTAINER] = "walk_container",
+    [CONTROL_ADMIT] = "control_admit",       [CONTROL_LIMIT] = "control_limit",
+    [CONTROL_CREDIT] = "control_credit",     [CONTROL_FORGET] = "control_forget",
+    [CONTROL_MEND] = "control_mend",         [CONTROL_SEED] = "control_seed",
+    [CONTROL_DROP] = "control_drop",         [CONTROL_FREE] = "control_free",
+    [CONTROL_CLOSE] = "control_close",       [CONTROL_BURY] = "control_bury",
+    [CONTROL_RECOUNT] = "control_recount",   [CONTROL_BALANCE] = "control_balance",
+    [CONTROL_SETTLE] = "control_settle",     [WALK_CONTEXT] = "walk_context",
+    [WALK_CONTAINER] = "walk_container",
 };
 
 Ledger *ledger_alloc(void)

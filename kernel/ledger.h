@@ -80,6 +80,7 @@ bool ledger_was_taken_over(const Ledger *ledger);
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
 /* The bytes that the tenant may have mapped (LEDGER_NO_LIMIT: any), and how they are counted. */
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, enum ledger_count count);
+/* The tenant is gone: nobody maps in its IOMMUFDs any more (EDQUOT). -ENOENT: it was not known. */
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
 
 /* A machine that may show itself from now on: by binding one of its devices, by a process in its
@@ -103,6 +104,7 @@ int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
  * address. */
 int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
                         unsigned flags);
+/* Nobody may bind it any more. -ENOENT: nobody might; -EINVAL: not a PCI address. */
 int ledger_dismiss_device(Ledger *ledger, const char *address);
 
 /* What a tenant has. -ENOENT. */

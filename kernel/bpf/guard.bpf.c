@@ -366,18 +366,19 @@ int BPF_PROG(guard_ioctl_compat_no_lsm, struct file *file, unsigned int cmd, uns
 /* Who may be handed a tenant's IOMMUFD: those who pass it on, and the tenant's own. */
 static __always_inline int guard_receive(struct file *file)
 {
-    __u64 ictx = (__u64)file->private_data;
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
+    struct ledger_config *options = get_config();
     struct ledger_process *process;
-    struct ledger_config *options;
+    struct ledger_context *context;
     struct ledger_machine *machine;
     struct ledger_owner *owner;
     __u32 holder;
+    __u64 ictx;
 
-    if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE))
+    if (!options || !options->guard || !is_iommufd(options, file->f_inode->i_rdev))
         return 0;
-    options = get_config();
-    if (!options || !options->guard)
+    ictx = (__u64)file->private_data;
+    context = bpf_map_lookup_elem(&contexts, &ictx);
+    if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE))
         return 0;
     process = current_process();
     if (process && process->role != LEDGER_ROLE_USER)
@@ -410,16 +411,15 @@ int BPF_PROG(guard_receive_no_lsm, struct file *file, int ret)
  */
 static __always_inline int guard_mmap(struct file *file)
 {
+    struct ledger_config *options = get_config();
     struct ledger_context *context;
-    struct ledger_config *options;
     __u64 ictx;
 
-    if (!file)
+    if (!file || !options || !options->guard || !is_iommufd(options, file->f_inode->i_rdev))
         return 0;
     ictx = (__u64)file->private_data;
     context = bpf_map_lookup_elem(&contexts, &ictx);
-    options = get_config();
-    if (!context || !options || !options->guard || !(context->flags & LEDGER_CONTEXT_GUARDED) ||
+    if (!context || !(context->flags & LEDGER_CONTEXT_GUARDED) ||
         !(context->flags & LEDGER_CONTEXT_SHARED) || current_role() == LEDGER_ROLE_SERVICE)
         return 0;
     return refuse(current_owner(true), ictx, 0, 0, -EACCES);

@@ -303,6 +303,13 @@ struct ledger_limit {
     __u32 tenant;
     __u32 count;
 };
+struct ledger_admit {
+    struct ledger_device_key device;
+    __u32 tenant;
+    __u32 machine;
+    __u32 flags;
+    __u32 pad;
+};
 struct ledger_credit {
     __s64 credit;
     __u64 releases; /* as they were when the walk began */

@@ -5,7 +5,8 @@
  *   guard-race [--tries=N] [--seconds=N] CDEV CDEV CDEV
  *
  * Beside the victim's object each attacker names one with which the kernel never does what is
- * asked: whatever is granted is a trespass. The third device is nobody's.
+ * asked: whatever is granted is a trespass. Or it names an id that is the victim's and free by
+ * turns. The third device is nobody's.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,86 @@ static void test_race(size_t which, const char *device, const char *nobodys)
           tenant().mapped, before, host_pinned(), host);
 }
 
+/* What is done to whatever stands under an id; it would succeed with any address space. */
+static const struct {
+    const char *name;
+    unsigned long command;
+} reuses[] = {
+    {"DESTROY", IOMMU_DESTROY},
+    {"IOAS_UNMAP", IOMMU_IOAS_UNMAP},
+    {"IOAS_MAP", IOMMU_IOAS_MAP},
+};
+
+/* Fills in the argument that names the id, and what undoes it. */
+static void name_reused(Attack *attack, unsigned long command, Guest *attacker, uint32_t id)
+{
+    attack->command = command;
+    if (command == IOMMU_DESTROY) {
+        BEGIN(attack, destroy, command, id);
+        attack->destroy = (struct iommu_destroy){.size = sizeof(attack->destroy), .id = id};
+    } else if (command == IOMMU_IOAS_UNMAP) {
+        BEGIN(attack, unmap, command, ioas_id);
+        attack->unmap = (struct iommu_ioas_unmap){
+            .size = sizeof(attack->unmap), .ioas_id = id, .length = EVERYTHING};
+    } else {
+        BEGIN(attack, map, command, ioas_id);
+        attack->map = (struct iommu_ioas_map){
+            .size = sizeof(attack->map),
+            .flags = MACHINE_MAP_FLAGS,
+            .ioas_id = id,
+            .user_va = machine_memory(&attacker->process, 4096),
+            .length = 4096,
+        };
+    }
+}
+
+/*
+ * An id that is free when the guard looks, and the victim's a moment later: the kernel gives out
+ * the lowest one, so that it is known beforehand. Nothing is changed in the argument.
+ */
+static void test_reuse(size_t which, const char *device)
+{
+    struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
+    struct iommu_destroy undo = {.size = sizeof(undo)};
+    MachineRaceOptions makes = {
+        .threads = 1,
+        .tries = tries,
+        .seconds = seconds,
+        .undo = IOMMU_DESTROY,
+        .undo_argument = &undo,
+        .undo_size = sizeof(undo),
+    };
+    Attack attack = {.options = {.threads = 16, .tries = 4 * tries, .seconds = seconds}};
+    MachineRace race, made;
+    Guest attacker;
+    uint32_t again;
+
+    guest_start(&attacker, device, 4 * MIB);
+    if (machine_ioas(&victim.process, &undo.id) || machine_destroy(&victim.process, undo.id))
+        g_error("The victim can't make an address space.");
+    name_reused(&attack, reuses[which].command, &attacker, undo.id);
+    machine_race_begin(&attacker.process, iommufd, attack.command, &attack.map, attack.size,
+                       &attack.options);
+    machine_race(&victim.process, iommufd, IOMMU_IOAS_ALLOC, &alloc, sizeof(alloc), &makes, &made);
+    machine_race_end(&attacker.process, &race);
+    printf("# %s of an id that comes and goes: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
+           " granted, %" G_GUINT64_FORMAT " refused, %" G_GUINT64_FORMAT
+           " otherwise, %" G_GUINT64_FORMAT " killed; it was made %" G_GUINT64_FORMAT " times\n",
+           reuses[which].name, race.tries, race.granted, race.refused, race.other, race.killed,
+           made.granted);
+    check(made.granted == made.tries, "who makes it does so each time");
+    if (ledger_guard_is_exact(ledger)) {
+        check(!race.granted && !race.killed, "%s of it is another's never, and nobody is killed",
+              reuses[which].name);
+        check(!machine_ioas(&victim.process, &again) && again == undo.id,
+              "and destroys it each time");
+        machine_destroy(&victim.process, again);
+    }
+    guest_end(&attacker);
+    ledger_reconcile(ledger, NULL, NULL, NULL);
+    check_truth("after the race");
+}
+
 int main(int argc, char **argv)
 {
     const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
@@ -263,6 +344,8 @@ int main(int argc, char **argv)
     guest_start(&victim, argv[2], 4 * MIB);
     for (size_t i = 0; i < G_N_ELEMENTS(races); i++)
         test_race(i, argv[1], argv[3]);
+    for (size_t i = 0; i < G_N_ELEMENTS(reuses); i++)
+        test_reuse(i, argv[1]);
     guest_end(&victim);
     tenant_close(host);
     return checks_end();
