@@ -16,8 +16,8 @@ static gboolean admit_settle(MachineLife *life, bool *ret_fresh, GError **error)
 {
     if (life->machine->iommufd && !manager_need_iommufd(life->manager, error))
         return FALSE;
-    if (machine_life_shares(life) && (!tenant_life_open(life->tenant, ret_fresh, error) ||
-                                      !tenant_life_enter(life->tenant, life, error)))
+    if (life->shares && (!tenant_life_open(life->tenant, ret_fresh, error) ||
+                         !tenant_life_enter(life->tenant, life, error)))
         return FALSE;
     if (life->machine->iommufd && !books_admit(life->manager->books, life, error))
         return FALSE;
@@ -70,6 +70,7 @@ static MachineLife *admit_new(Manager *manager, const AdmissionRequest *request,
     TenantLife *tenant = g_hash_table_lookup(manager->tenants, machine->tenant->config->id);
     machine->since = g_get_monotonic_time();
     MachineLife *life = machine_life_new(manager, tenant, machine);
+    life->shares = machine->iommufd && tenant_life_shares(tenant);
     g_hash_table_insert(manager->machines, life->uuid, life);
     bool fresh = false;
     if (!admit_settle(life, &fresh, error)) {

@@ -41,11 +41,6 @@ void machine_life_free(MachineLife *life)
     g_free(life);
 }
 
-bool machine_life_shares(const MachineLife *life)
-{
-    return life->machine->iommufd && tenant_life_shares(life->tenant);
-}
-
 char **machine_life_devices(const MachineLife *life)
 {
     GPtrArray *devices = life->machine->devices;
@@ -152,12 +147,12 @@ static gboolean check_holds(const MachineLife *life, pid_t pid, GError **error)
     if (!life->machine->iommufd)
         return TRUE;
     Host *host = life->manager->host;
-    bool shares = machine_life_shares(life);
-    int r = host->ops->process_holds(host, pid, shares ? life->tenant->tenant->iommufd : -1);
+    int fd = life->shares ? life->tenant->tenant->iommufd : -1;
+    int r = host->ops->process_holds(host, pid, fd);
     if (r == -ENXIO)
         refuse_leader(error, life, pid,
-                      shares ? "it does not hold the IOMMUFD of the machine's tenant"
-                             : "it holds no IOMMUFD");
+                      life->shares ? "it does not hold the IOMMUFD of the machine's tenant"
+                                   : "it holds no IOMMUFD");
     else if (r < 0)
         refuse_leader(error, life, pid, g_strerror(-r));
     return r >= 0;
@@ -219,7 +214,7 @@ static gboolean start_commit(MachineLife *life, GError **error)
     if (machine->iommufd &&
         !books_start(life->manager->books, life, machine->leader, life->leader_start, error))
         return FALSE;
-    life->known = machine_life_shares(life) && tenant_life_attribute(life->tenant, life);
+    life->known = life->shares && tenant_life_attribute(life->tenant, life);
     machine->state = MACHINE_RUNNING;
     machine->since = g_get_monotonic_time();
     (void)tenant_life_pinned(life->tenant);
@@ -311,7 +306,7 @@ void machine_life_reap(MachineLife *life)
     machine->since = g_get_monotonic_time();
     save_or_warn(life);
     bus_machine_changed(life->manager, life->uuid, "State");
-    if (!machine_life_shares(life)) {
+    if (!life->shares) {
         machine_life_finish(life);
         return;
     }
@@ -351,7 +346,7 @@ void machine_life_finish(MachineLife *life)
 /* A running machine that gets a device allocates as one that starts does. */
 static gboolean hotplug_begin(MachineLife *life, GError **error)
 {
-    if (life->machine->state != MACHINE_RUNNING || !machine_life_shares(life))
+    if (life->machine->state != MACHINE_RUNNING || !life->shares)
         return TRUE;
     if (!tenant_life_enter(life->tenant, life, error))
         return FALSE;
@@ -390,7 +385,7 @@ gboolean machine_life_remove_device(MachineLife *life, const char *address, GErr
     save_or_warn(life);
     bus_machine_changed(life->manager, life->uuid, "Devices");
     /* QEMU frees what the device had; soon another machine may get the same ids. */
-    if (machine_life_shares(life) && !books_count(life->manager->books)) {
+    if (life->shares && !books_count(life->manager->books)) {
         g_autofree HostObject *objects = NULL;
         size_t n;
         (void)tenant_life_objects(life->tenant, &objects, &n, NULL);
