@@ -7,41 +7,12 @@
 #include "dbus/machine-life.h"
 #include "dbus/state.h"
 #include "dbus/tenant-life.h"
-#include "kernel/cleanup.h"
+#include "kernel/cgroup.h"
 #include "kernel/process.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define CGROUP_DIR "/sys/fs/cgroup"
 #define CARRIER_SLICE "system.slice"
-/* Where systemd-machined puts each machine of libvirt, in a scope of its own. */
-#define MACHINE_SLICE "machine.slice"
-
-/* The first two folders of the process's cgroup: slice and unit; NULL when it has not so many. */
-static char **cgroup_of(pid_t pid)
-{
-    g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents(file, &text, NULL, NULL))
-        return NULL;
-    const char *line = g_str_has_prefix(text, "0::/") ? text : strstr(text, "\n0::/");
-    if (!line)
-        return NULL;
-    line = strchr(line, '/') + 1;
-    g_autofree char *path = g_strndup(line, strcspn(line, "\n"));
-    g_auto(GStrv) parts = g_strsplit(path, "/", 3);
-    return g_strv_length(parts) >= 2 ? g_steal_pointer(&parts) : NULL;
-}
-
-/* A cgroup's id is the inode number of its folder. 0: it is not there. */
-static uint64_t cgroup_id(const char *slice, const char *unit)
-{
-    g_autofree char *path = g_build_filename(CGROUP_DIR, slice, unit, NULL);
-    struct stat st;
-    return stat(path, &st) == 0 ? st.st_ino : 0;
-}
 
 /* ---- numbers ---- */
 
@@ -212,12 +183,14 @@ void books_dismiss(Books *books, MachineLife *life)
 /* Helpers that were not forked by the leader belong to the machine as well. */
 static void add_cgroup(Books *books, MachineLife *life, pid_t pid)
 {
-    g_auto(GStrv) cgroup = cgroup_of(pid);
-    if (!cgroup || !g_str_equal(cgroup[0], MACHINE_SLICE))
+    g_autofree char *path = NULL;
+    uint64_t cgroup;
+    if (cgroup_of(pid, &path) < 0)
         return;
-    life->cgroup = cgroup_id(cgroup[0], cgroup[1]);
-    if (life->cgroup && ledger_add_cgroup(books->ledger, life->cgroup, life->number) < 0)
-        life->cgroup = 0;
+    g_autofree char *scope = cgroup_machine(path);
+    if (scope && cgroup_id(scope, &cgroup) >= 0 &&
+        ledger_add_cgroup(books->ledger, cgroup, life->number) >= 0)
+        life->cgroup = cgroup;
 }
 
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error)
@@ -254,7 +227,9 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 static void trust_unit(Books *books, const char *unit)
 {
     const uint64_t *before = g_hash_table_lookup(books->units, unit);
-    uint64_t cgroup = cgroup_id(CARRIER_SLICE, unit);
+    g_autofree char *path = g_build_filename(CARRIER_SLICE, unit, NULL);
+    uint64_t cgroup = 0;
+    (void)cgroup_id(path, &cgroup);
     if (before && cgroup != *before) {
         (void)ledger_remove_cgroup(books->ledger, *before);
         g_hash_table_remove(books->units, unit);
@@ -274,9 +249,12 @@ static void trust_units(Books *books)
 
 static bool is_carrier(const Books *books, pid_t pid)
 {
-    g_auto(GStrv) cgroup = cgroup_of(pid);
-    return cgroup && g_str_equal(cgroup[0], CARRIER_SLICE) &&
-           g_strv_contains((const char *const *)books->carriers, cgroup[1]);
+    g_autofree char *path = NULL;
+    if (cgroup_of(pid, &path) < 0)
+        return false;
+    g_auto(GStrv) parts = g_strsplit(path, "/", 3);
+    return g_strv_length(parts) >= 2 && g_str_equal(parts[0], CARRIER_SLICE) &&
+           g_strv_contains((const char *const *)books->carriers, parts[1]);
 }
 
 void books_trust_bus(Books *books, pid_t pid)
