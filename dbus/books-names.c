@@ -61,12 +61,26 @@ void books_remove_tenant(Books *books, TenantLife *life)
         (void)ledger_remove_tenant(books->ledger, life->number);
 }
 
+/* Without a number it would be nobody's, who has no limit. */
+static gboolean need_number(const TenantLife *life, GError **error)
+{
+    if (life->number > 0)
+        return TRUE;
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
+                "The kernel's guard does not know tenant %s, for no number could be kept for it in "
+                "%s: make room there, and reload the service.",
+                life->id, life->manager->runtime_dir);
+    return FALSE;
+}
+
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error)
 {
     unsigned flags = LEDGER_CONTEXT_CLOSED_CIRCLE | (shared ? LEDGER_CONTEXT_SHARED : 0);
     uint32_t context;
     if (!books_count(books))
         return TRUE;
+    if (!need_number(life, error))
+        return FALSE;
     if (books_guard(books))
         flags |= LEDGER_CONTEXT_GUARDED;
     else
@@ -148,6 +162,8 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
     int r = 0;
     if (!books_count(books))
         return TRUE;
+    if (!need_number(life->tenant, error))
+        return FALSE;
     if (life->number == 0 && !next_number(books, &books->last_machine, &life->number)) {
         error_set_kernel(error, -EIO, "Machine %s could not get a number", life->uuid);
         return FALSE;
