@@ -33,14 +33,13 @@ static void admit_undo(MachineLife *life, bool fresh)
 {
     Manager *manager = life->manager;
     TenantLife *tenant = life->tenant;
-    Machine *machine = life->machine;
     tenant_life_leave(tenant, life);
-    books_dismiss(manager->books, life);
+    machine_life_unregister(life);
     if (fresh)
         tenant_life_close(tenant);
     state_remove_machine(manager, life->uuid);
-    g_hash_table_remove(manager->machines, machine->uuid);
-    registry_remove_machine(manager->registry, machine);
+    g_hash_table_steal(manager->machines, life->uuid);
+    machine_life_free(life);
 }
 
 static gboolean check_binding(Manager *manager, const AdmissionRequest *request, GError **error)
@@ -124,9 +123,8 @@ static MachineLife *admit_again(Manager *manager, MachineLife *old, const Admiss
         .devices = (const char *const *)devices,
         .iommufd = machine->iommufd,
     };
-    books_dismiss(manager->books, old);
+    machine_life_unregister(old);
     g_hash_table_steal(manager->machines, old->uuid);
-    registry_remove_machine(manager->registry, machine);
     MachineLife *life = admit_new(manager, request, error);
     if (life)
         admit_replace(life, old);

@@ -180,14 +180,13 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
     return r >= 0;
 }
 
-void books_dismiss(Books *books, MachineLife *life)
+void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
 {
-    const GPtrArray *devices = life->machine->devices;
     if (life->number == 0)
         return;
     g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
-    for (unsigned i = 0; i < devices->len; i++)
-        books_dismiss_device(books, g_ptr_array_index(devices, i));
+    for (size_t i = 0; devices[i]; i++)
+        books_dismiss_device(books, devices[i]);
     if (life->cgroup)
         (void)ledger_remove_cgroup(books->ledger, life->cgroup);
     if (books_count(books))

@@ -51,9 +51,10 @@ void books_remove_tenant(Books *books, TenantLife *life);
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error);
 /* A machine that may bind its devices from now on. Again after its devices have changed. */
 gboolean books_admit(Books *books, MachineLife *life, GError **error);
-/* It is gone, or was never there. */
-void books_dismiss(Books *books, MachineLife *life);
-/* The device is no longer a machine's. */
+/* It is gone from the registry, or was never there. devices were its own. */
+void books_dismiss(Books *books, MachineLife *life, const char *const *devices);
+/* The device is no longer a machine's, in the registry either: who has one beside it may reset
+ * their bus again. */
 void books_dismiss_device(Books *books, const char *address);
 /* Its leader is known. INVALID_ARGUMENT: another process has shown itself as this machine. */
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error);

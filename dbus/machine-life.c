@@ -50,6 +50,14 @@ char **machine_life_devices(const MachineLife *life)
     return strings;
 }
 
+void machine_life_unregister(MachineLife *life)
+{
+    g_auto(GStrv) devices = machine_life_devices(life);
+    registry_remove_machine(life->manager->registry, life->machine);
+    life->machine = NULL;
+    books_dismiss(life->manager->books, life, (const char *const *)devices);
+}
+
 /* Where a failed save does not take back what has happened. */
 static void save_or_warn(MachineLife *life)
 {
@@ -332,9 +340,8 @@ void machine_life_finish(MachineLife *life)
         g_autofree char *name = fd_store_leader_name(uuid);
         fd_store_remove(name);
     }
-    books_dismiss(manager->books, life);
+    machine_life_unregister(life);
     g_hash_table_remove(manager->machines, uuid);
-    registry_remove_machine(manager->registry, machine);
     bus_machine_removed(manager, uuid);
     bus_reserved_changed(manager, tenant);
     manager_notify_status(manager);

@@ -64,9 +64,11 @@ uint64_t machine_life_orphaned(const MachineLife *life);
 /* Addresses of its devices, NULL-terminated, to be freed with g_strfreev(). */
 char **machine_life_devices(const MachineLife *life);
 
-/* For restore.c. The machine has just been put into the registry. */
+/* For admit.c and restore.c. The machine has just been put into the registry. */
 MachineLife *machine_life_new(Manager *manager, TenantLife *tenant, Machine *machine);
 /* Neither the registry nor the fd store nor the state is touched. Accepts NULL. */
 void machine_life_free(MachineLife *life);
+/* Takes its machine, which is gone then, out of the registry and the ledger. */
+void machine_life_unregister(MachineLife *life);
 /* Begins to watch: the leader of a running one, the time limit of an admitted one. */
 int machine_life_watch(MachineLife *life);
