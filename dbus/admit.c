@@ -19,9 +19,7 @@ static gboolean admit_settle(MachineLife *life, bool *ret_fresh, GError **error)
     if (life->shares && (!tenant_life_open(life->tenant, ret_fresh, error) ||
                          !tenant_life_enter(life->tenant, life, error)))
         return FALSE;
-    if (life->machine->iommufd && !books_admit(life->manager->books, life, error))
-        return FALSE;
-    if (!state_save_machine(life, error))
+    if (!books_admit(life->manager->books, life, error) || !state_save_machine(life, error))
         return FALSE;
     int r = machine_life_watch(life);
     if (r < 0)
@@ -88,8 +86,7 @@ static void admit_put_back(MachineLife *old, const AdmissionRequest *was, int64_
     g_assert_no_error(error);
     old->machine->since = since;
     g_hash_table_insert(manager->machines, old->uuid, old);
-    if ((old->machine->iommufd && !books_admit(manager->books, old, &error)) ||
-        !state_save_machine(old, &error))
+    if (!books_admit(manager->books, old, &error) || !state_save_machine(old, &error))
         journal_write(LOG_WARNING, MESSAGE_STATE_LOST, &(JournalAbout){.machine = old->uuid}, "%s",
                       error->message);
 }

@@ -49,7 +49,8 @@ void books_remove_tenant(Books *books, TenantLife *life);
 /* fd is an IOMMUFD of the tenant, shared by its machines or for one alone: it is guarded from now
  * on. KERNEL_REFUSED: it must not be handed out. */
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error);
-/* A machine that may bind its devices from now on. Again after its devices have changed. */
+/* A machine that may bind its devices from now on; one with legacy VFIO binds none. Again after its
+ * devices have changed. */
 gboolean books_admit(Books *books, MachineLife *life, GError **error);
 /* It is gone from the registry, or was never there. devices were its own. */
 void books_dismiss(Books *books, MachineLife *life, const char *const *devices);
