@@ -12,8 +12,6 @@
 
 #include <string.h>
 
-#define CARRIER_SLICE "system.slice"
-
 /* ---- numbers ---- */
 
 /* Both are kept before they are used: what is told to the kernel outlives the service. */
@@ -242,9 +240,8 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 static void trust_unit(Books *books, const char *unit)
 {
     const uint64_t *before = g_hash_table_lookup(books->units, unit);
-    g_autofree char *path = g_build_filename(CARRIER_SLICE, unit, NULL);
     uint64_t cgroup = 0;
-    (void)cgroup_id(path, &cgroup);
+    (void)cgroup_find_unit("", unit, &cgroup);
     if (before && cgroup != *before) {
         (void)ledger_remove_cgroup(books->ledger, *before);
         g_hash_table_remove(books->units, unit);
@@ -253,13 +250,35 @@ static void trust_unit(Books *books, const char *unit)
     if (!cgroup || before)
         return;
     if (ledger_add_cgroup(books->ledger, cgroup, LEDGER_CARRIER) >= 0)
-        g_hash_table_insert(books->units, (char *)unit, g_memdup2(&cgroup, sizeof(cgroup)));
+        g_hash_table_insert(books->units, g_strdup(unit), g_memdup2(&cgroup, sizeof(cgroup)));
 }
 
 static void trust_units(Books *books)
 {
-    for (char **unit = books->carriers; unit && *unit; unit++)
+    for (char **unit = books->carriers; *unit; unit++)
         trust_unit(books, *unit);
+}
+
+/* What an earlier run or configuration has let pass descriptors on may no longer. */
+void books_set_carriers(Books *books, const char *const *carriers)
+{
+    GHashTableIter iter;
+    void *cgroup;
+    g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_strfreev(books->carriers);
+    books->carriers = g_strdupv((char **)carriers);
+    if (!books_guard(books))
+        return;
+    g_hash_table_remove_all(books->units);
+    trust_units(books);
+    g_hash_table_iter_init(&iter, books->units);
+    while (g_hash_table_iter_next(&iter, NULL, &cgroup))
+        g_array_append_vals(kept, cgroup, 1);
+    int r = ledger_keep_carriers(books->ledger, (const uint64_t *)(void *)kept->data, kept->len);
+    if (r < 0)
+        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+                      "Units that Carriers= no longer names may still pass IOMMUFDs on: %s.",
+                      g_strerror(-r));
 }
 
 static bool is_carrier(const Books *books, pid_t pid)
@@ -267,9 +286,8 @@ static bool is_carrier(const Books *books, pid_t pid)
     g_autofree char *path = NULL;
     if (cgroup_of(pid, &path) < 0)
         return false;
-    g_auto(GStrv) parts = g_strsplit(path, "/", 3);
-    return g_strv_length(parts) >= 2 && g_str_equal(parts[0], CARRIER_SLICE) &&
-           g_strv_contains((const char *const *)books->carriers, parts[1]);
+    g_autofree char *unit = cgroup_unit(path);
+    return unit && g_strv_contains((const char *const *)books->carriers, unit);
 }
 
 void books_trust_bus(Books *books, pid_t pid)

@@ -61,6 +61,8 @@ void books_dismiss_device(Books *books, const char *address);
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error);
+/* The systemd units that pass descriptors on, which no others do any more. */
+void books_set_carriers(Books *books, const char *const *carriers);
 /* The message bus passes descriptors on. */
 void books_trust_bus(Books *books, pid_t pid);
 

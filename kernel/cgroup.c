@@ -26,15 +26,20 @@ int cgroup_of(pid_t pid, char **ret_path)
     return 0;
 }
 
-/* It is the inode number of its folder. */
-int cgroup_id(const char *path, uint64_t *ret_id)
+/* A cgroup's number is the inode number of its folder. */
+static int folder_id(const char *folder, uint64_t *ret_id)
 {
-    g_autofree char *folder = g_build_filename(CGROUP_DIR, path, NULL);
     struct stat st;
     if (stat(folder, &st) < 0)
         return -errno;
     *ret_id = st.st_ino;
     return 0;
+}
+
+int cgroup_id(const char *path, uint64_t *ret_id)
+{
+    g_autofree char *folder = g_build_filename(CGROUP_DIR, path, NULL);
+    return folder_id(folder, ret_id);
 }
 
 /* The slices at its beginning, which several share, and the unit in them; NULL when it has none. */
@@ -50,6 +55,37 @@ static char *unit_of(const char *path)
         if (*end++ == '\0')
             return NULL;
     }
+}
+
+char *cgroup_unit(const char *path)
+{
+    g_autofree char *unit = unit_of(path);
+    return unit ? g_path_get_basename(unit) : NULL;
+}
+
+/* Below slices only: what is in a unit's cgroup has the names that the unit likes. */
+static int find_below(const char *slice, const char *unit, uint64_t *ret_id)
+{
+    g_autofree char *folder = g_build_filename(slice, unit, NULL);
+    g_autoptr(GDir) dir = NULL;
+    const char *name;
+    int r = folder_id(folder, ret_id);
+    if (r == -ENOENT)
+        dir = g_dir_open(slice, 0, NULL);
+    while (r == -ENOENT && dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *inner = g_build_filename(slice, name, NULL);
+        if (g_str_has_suffix(name, ".slice"))
+            r = find_below(inner, unit, ret_id);
+    }
+    return r;
+}
+
+int cgroup_find_unit(const char *root, const char *unit, uint64_t *ret_id)
+{
+    g_autofree char *top = g_strconcat(root, CGROUP_DIR, NULL);
+    if (g_str_has_suffix(unit, ".slice"))
+        return -ENOENT;
+    return find_below(top, unit, ret_id);
 }
 
 char *cgroup_machine(const char *path)

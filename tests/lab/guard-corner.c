@@ -275,7 +275,13 @@ static void test_cgroups(const Guest *b)
     check(carrier.iommufd >= 0, "a carrier, by its cgroup, gets it");
     check_error(machine_destroy(&carrier, b->ioas), -EACCES, "and reaches nothing with it");
     machine_kill(&carrier);
-    ledger_remove_cgroup(ledger, carriers);
+    ledger_keep_carriers(ledger, &carriers, 1);
+    machine_start(&carrier, -1, NULL, USER);
+    join_cgroup(&carrier, CGROUP "/carriers");
+    carrier.iommufd = machine_receive(&carrier, iommufd);
+    check(carrier.iommufd >= 0, "so does one that is kept as a carrier");
+    machine_kill(&carrier);
+    ledger_keep_carriers(ledger, NULL, 0);
     machine_start(&carrier, -1, NULL, USER);
     join_cgroup(&carrier, CGROUP "/carriers");
     check_error(machine_receive(&carrier, iommufd), -EACCES,
