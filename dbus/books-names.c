@@ -178,6 +178,15 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
     return r >= 0;
 }
 
+static void forget_machine(Books *books, MachineLife *life)
+{
+    if (life->cgroup)
+        (void)ledger_remove_cgroup(books->ledger, life->cgroup);
+    if (books_count(books))
+        (void)ledger_remove_machine(books->ledger, life->number);
+    life->cgroup = 0;
+}
+
 void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
 {
     if (life->number == 0)
@@ -185,11 +194,7 @@ void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
     g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
     for (size_t i = 0; devices[i]; i++)
         books_dismiss_device(books, devices[i]);
-    if (life->cgroup)
-        (void)ledger_remove_cgroup(books->ledger, life->cgroup);
-    if (books_count(books))
-        (void)ledger_remove_machine(books->ledger, life->number);
-    life->cgroup = 0;
+    forget_machine(books, life);
     life->number = 0;
 }
 
@@ -227,6 +232,20 @@ gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start,
                 "device of that machine before it: find out what that is, and end it.",
                 (int)pid, life->machine->name, life->uuid, owner.tgid, owner.comm);
     return FALSE;
+}
+
+/* What the process has made stays its own, and is the machine's no more: the number can stay. */
+void books_undo_start(Books *books, MachineLife *life)
+{
+    if (!books_count(books) || life->number == 0)
+        return;
+    forget_machine(books, life);
+    int r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
+    if (r < 0)
+        journal_write(LOG_ERR, MESSAGE_DEGRADED,
+                      &(JournalAbout){.tenant = life->tenant->id, .machine = life->uuid},
+                      "Machine %s can't be made known to the kernel's guard again: %s.", life->uuid,
+                      g_strerror(-r));
 }
 
 MachineLife *books_find_machine(const Books *books, uint32_t number)

@@ -59,6 +59,8 @@ void books_dismiss(Books *books, MachineLife *life, const char *const *devices);
 void books_dismiss_device(Books *books, const char *address);
 /* Its leader is known. INVALID_ARGUMENT: another process has shown itself as this machine. */
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error);
+/* It is not its leader after all: another process may be. */
+void books_undo_start(Books *books, MachineLife *life);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error);
 /* The systemd units that pass descriptors on, which no others do any more. */

@@ -215,13 +215,9 @@ static gboolean check_startable(const MachineLife *life, pid_t pid, bool *ret_do
     return FALSE;
 }
 
-static gboolean start_commit(MachineLife *life, GError **error)
+static gboolean start_note(MachineLife *life, GError **error)
 {
     Machine *machine = life->machine;
-    (void)process_start_time(machine->leader, &life->leader_start);
-    if (machine->iommufd &&
-        !books_start(life->manager->books, life, machine->leader, life->leader_start, error))
-        return FALSE;
     life->known = life->shares && tenant_life_attribute(life->tenant, life);
     machine->state = MACHINE_RUNNING;
     machine->since = g_get_monotonic_time();
@@ -230,6 +226,19 @@ static gboolean start_commit(MachineLife *life, GError **error)
     if (r < 0)
         error_set_kernel(error, r, "The leader of machine %s can't be watched", life->uuid);
     return r >= 0 && state_save_machine(life, error);
+}
+
+static gboolean start_commit(MachineLife *life, GError **error)
+{
+    Machine *machine = life->machine;
+    Books *books = life->manager->books;
+    (void)process_start_time(machine->leader, &life->leader_start);
+    if (machine->iommufd && !books_start(books, life, machine->leader, life->leader_start, error))
+        return FALSE;
+    if (start_note(life, error))
+        return TRUE;
+    books_undo_start(books, life);
+    return FALSE;
 }
 
 /* The time limit of the admission has not been touched. */
