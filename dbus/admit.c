@@ -16,12 +16,10 @@ static gboolean admit_settle(MachineLife *life, bool *ret_fresh, GError **error)
 {
     if (life->machine->iommufd && !manager_need_iommufd(life->manager, error))
         return FALSE;
-    if (machine_life_shares(life) && (!tenant_life_open(life->tenant, ret_fresh, error) ||
-                                      !tenant_life_enter(life->tenant, life, error)))
+    if (life->shares && (!tenant_life_open(life->tenant, ret_fresh, error) ||
+                         !tenant_life_enter(life->tenant, life, error)))
         return FALSE;
-    if (life->machine->iommufd && !books_admit(life->manager->books, life, error))
-        return FALSE;
-    if (!state_save_machine(life, error))
+    if (!books_admit(life->manager->books, life, error) || !state_save_machine(life, error))
         return FALSE;
     int r = machine_life_watch(life);
     if (r < 0)
@@ -33,14 +31,13 @@ static void admit_undo(MachineLife *life, bool fresh)
 {
     Manager *manager = life->manager;
     TenantLife *tenant = life->tenant;
-    Machine *machine = life->machine;
     tenant_life_leave(tenant, life);
-    books_dismiss(manager->books, life);
+    machine_life_unregister(life);
     if (fresh)
         tenant_life_close(tenant);
     state_remove_machine(manager, life->uuid);
-    g_hash_table_remove(manager->machines, machine->uuid);
-    registry_remove_machine(manager->registry, machine);
+    g_hash_table_steal(manager->machines, life->uuid);
+    machine_life_free(life);
 }
 
 static gboolean check_binding(Manager *manager, const AdmissionRequest *request, GError **error)
@@ -70,6 +67,7 @@ static MachineLife *admit_new(Manager *manager, const AdmissionRequest *request,
     TenantLife *tenant = g_hash_table_lookup(manager->tenants, machine->tenant->config->id);
     machine->since = g_get_monotonic_time();
     MachineLife *life = machine_life_new(manager, tenant, machine);
+    life->shares = machine->iommufd && tenant_life_shares(tenant);
     g_hash_table_insert(manager->machines, life->uuid, life);
     bool fresh = false;
     if (!admit_settle(life, &fresh, error)) {
@@ -88,8 +86,7 @@ static void admit_put_back(MachineLife *old, const AdmissionRequest *was, int64_
     g_assert_no_error(error);
     old->machine->since = since;
     g_hash_table_insert(manager->machines, old->uuid, old);
-    if ((old->machine->iommufd && !books_admit(manager->books, old, &error)) ||
-        !state_save_machine(old, &error))
+    if (!books_admit(manager->books, old, &error) || !state_save_machine(old, &error))
         journal_write(LOG_WARNING, MESSAGE_STATE_LOST, &(JournalAbout){.machine = old->uuid}, "%s",
                       error->message);
 }
@@ -123,9 +120,8 @@ static MachineLife *admit_again(Manager *manager, MachineLife *old, const Admiss
         .devices = (const char *const *)devices,
         .iommufd = machine->iommufd,
     };
-    books_dismiss(manager->books, old);
+    machine_life_unregister(old);
     g_hash_table_steal(manager->machines, old->uuid);
-    registry_remove_machine(manager->registry, machine);
     MachineLife *life = admit_new(manager, request, error);
     if (life)
         admit_replace(life, old);

@@ -18,7 +18,7 @@ struct Books {
     uint32_t last_machine;
     GHashTable *tenants;  /* number -> TenantLife */
     GHashTable *machines; /* number -> MachineLife */
-    GHashTable *units;    /* carrier -> its cgroup, as uint64_t * */
+    GHashTable *units;    /* carrier -> its cgroup, as uint64_t *; both owned */
 
     LedgerBook *rows; /* of all owners, as of this turn of the event loop */
     size_t n_rows;

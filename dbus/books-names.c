@@ -7,41 +7,10 @@
 #include "dbus/machine-life.h"
 #include "dbus/state.h"
 #include "dbus/tenant-life.h"
-#include "kernel/cleanup.h"
+#include "kernel/cgroup.h"
 #include "kernel/process.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#define CGROUP_DIR "/sys/fs/cgroup"
-#define CARRIER_SLICE "system.slice"
-/* Where systemd-machined puts each machine of libvirt, in a scope of its own. */
-#define MACHINE_SLICE "machine.slice"
-
-/* The first two folders of the process's cgroup: slice and unit; NULL when it has not so many. */
-static char **cgroup_of(pid_t pid)
-{
-    g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
-    g_autofree char *text = NULL;
-    if (!g_file_get_contents(file, &text, NULL, NULL))
-        return NULL;
-    const char *line = g_str_has_prefix(text, "0::/") ? text : strstr(text, "\n0::/");
-    if (!line)
-        return NULL;
-    line = strchr(line, '/') + 1;
-    g_autofree char *path = g_strndup(line, strcspn(line, "\n"));
-    g_auto(GStrv) parts = g_strsplit(path, "/", 3);
-    return g_strv_length(parts) >= 2 ? g_steal_pointer(&parts) : NULL;
-}
-
-/* A cgroup's id is the inode number of its folder. 0: it is not there. */
-static uint64_t cgroup_id(const char *slice, const char *unit)
-{
-    g_autofree char *path = g_build_filename(CGROUP_DIR, slice, unit, NULL);
-    struct stat st;
-    return stat(path, &st) == 0 ? st.st_ino : 0;
-}
 
 /* ---- numbers ---- */
 
@@ -90,12 +59,26 @@ void books_remove_tenant(Books *books, TenantLife *life)
         (void)ledger_remove_tenant(books->ledger, life->number);
 }
 
+/* Without a number it would be nobody's, who has no limit. */
+static gboolean need_number(const TenantLife *life, GError **error)
+{
+    if (life->number > 0)
+        return TRUE;
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
+                "The kernel's guard does not know tenant %s, for no number could be kept for it in "
+                "%s: make room there, and reload the service.",
+                life->id, life->manager->runtime_dir);
+    return FALSE;
+}
+
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error)
 {
     unsigned flags = LEDGER_CONTEXT_CLOSED_CIRCLE | (shared ? LEDGER_CONTEXT_SHARED : 0);
     uint32_t context;
     if (!books_count(books))
         return TRUE;
+    if (!need_number(life, error))
+        return FALSE;
     if (books_guard(books))
         flags |= LEDGER_CONTEXT_GUARDED;
     else
@@ -175,8 +158,10 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
 {
     const GPtrArray *devices = life->machine->devices;
     int r = 0;
-    if (!books_count(books))
+    if (!books_count(books) || !life->machine->iommufd)
         return TRUE;
+    if (!need_number(life->tenant, error))
+        return FALSE;
     if (life->number == 0 && !next_number(books, &books->last_machine, &life->number)) {
         error_set_kernel(error, -EIO, "Machine %s could not get a number", life->uuid);
         return FALSE;
@@ -193,31 +178,37 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
     return r >= 0;
 }
 
-void books_dismiss(Books *books, MachineLife *life)
+static void forget_machine(Books *books, MachineLife *life)
 {
-    const GPtrArray *devices = life->machine->devices;
-    if (life->number == 0)
-        return;
-    g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
-    for (unsigned i = 0; i < devices->len; i++)
-        books_dismiss_device(books, g_ptr_array_index(devices, i));
     if (life->cgroup)
         (void)ledger_remove_cgroup(books->ledger, life->cgroup);
     if (books_count(books))
         (void)ledger_remove_machine(books->ledger, life->number);
     life->cgroup = 0;
+}
+
+void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
+{
+    if (life->number == 0)
+        return;
+    g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
+    for (size_t i = 0; devices[i]; i++)
+        books_dismiss_device(books, devices[i]);
+    forget_machine(books, life);
     life->number = 0;
 }
 
 /* Helpers that were not forked by the leader belong to the machine as well. */
 static void add_cgroup(Books *books, MachineLife *life, pid_t pid)
 {
-    g_auto(GStrv) cgroup = cgroup_of(pid);
-    if (!cgroup || !g_str_equal(cgroup[0], MACHINE_SLICE))
+    g_autofree char *path = NULL;
+    uint64_t cgroup;
+    if (cgroup_of(pid, &path) < 0)
         return;
-    life->cgroup = cgroup_id(cgroup[0], cgroup[1]);
-    if (life->cgroup && ledger_add_cgroup(books->ledger, life->cgroup, life->number) < 0)
-        life->cgroup = 0;
+    g_autofree char *scope = cgroup_machine(path);
+    if (scope && cgroup_id(scope, &cgroup) >= 0 &&
+        ledger_add_cgroup(books->ledger, cgroup, life->number) >= 0)
+        life->cgroup = cgroup;
 }
 
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error)
@@ -243,6 +234,20 @@ gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start,
     return FALSE;
 }
 
+/* What the process has made stays its own, and is the machine's no more: the number can stay. */
+void books_undo_start(Books *books, MachineLife *life)
+{
+    if (!books_count(books) || life->number == 0)
+        return;
+    forget_machine(books, life);
+    int r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
+    if (r < 0)
+        journal_write(LOG_ERR, MESSAGE_DEGRADED,
+                      &(JournalAbout){.tenant = life->tenant->id, .machine = life->uuid},
+                      "Machine %s can't be made known to the kernel's guard again: %s.", life->uuid,
+                      g_strerror(-r));
+}
+
 MachineLife *books_find_machine(const Books *books, uint32_t number)
 {
     return number ? g_hash_table_lookup(books->machines, GUINT_TO_POINTER(number)) : NULL;
@@ -254,7 +259,8 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 static void trust_unit(Books *books, const char *unit)
 {
     const uint64_t *before = g_hash_table_lookup(books->units, unit);
-    uint64_t cgroup = cgroup_id(CARRIER_SLICE, unit);
+    uint64_t cgroup = 0;
+    (void)cgroup_find_unit("", unit, &cgroup);
     if (before && cgroup != *before) {
         (void)ledger_remove_cgroup(books->ledger, *before);
         g_hash_table_remove(books->units, unit);
@@ -263,20 +269,44 @@ static void trust_unit(Books *books, const char *unit)
     if (!cgroup || before)
         return;
     if (ledger_add_cgroup(books->ledger, cgroup, LEDGER_CARRIER) >= 0)
-        g_hash_table_insert(books->units, (char *)unit, g_memdup2(&cgroup, sizeof(cgroup)));
+        g_hash_table_insert(books->units, g_strdup(unit), g_memdup2(&cgroup, sizeof(cgroup)));
 }
 
 static void trust_units(Books *books)
 {
-    for (char **unit = books->carriers; unit && *unit; unit++)
+    for (char **unit = books->carriers; *unit; unit++)
         trust_unit(books, *unit);
+}
+
+/* What an earlier run or configuration has let pass descriptors on may no longer. */
+void books_set_carriers(Books *books, const char *const *carriers)
+{
+    GHashTableIter iter;
+    void *cgroup;
+    g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_strfreev(books->carriers);
+    books->carriers = g_strdupv((char **)carriers);
+    if (!books_guard(books))
+        return;
+    g_hash_table_remove_all(books->units);
+    trust_units(books);
+    g_hash_table_iter_init(&iter, books->units);
+    while (g_hash_table_iter_next(&iter, NULL, &cgroup))
+        g_array_append_vals(kept, cgroup, 1);
+    int r = ledger_keep_carriers(books->ledger, (const uint64_t *)(void *)kept->data, kept->len);
+    if (r < 0)
+        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+                      "Units that Carriers= no longer names may still pass IOMMUFDs on: %s.",
+                      g_strerror(-r));
 }
 
 static bool is_carrier(const Books *books, pid_t pid)
 {
-    g_auto(GStrv) cgroup = cgroup_of(pid);
-    return cgroup && g_str_equal(cgroup[0], CARRIER_SLICE) &&
-           g_strv_contains((const char *const *)books->carriers, cgroup[1]);
+    g_autofree char *path = NULL;
+    if (cgroup_of(pid, &path) < 0)
+        return false;
+    g_autofree char *unit = cgroup_unit(path);
+    return unit && g_strv_contains((const char *const *)books->carriers, unit);
 }
 
 void books_trust_bus(Books *books, pid_t pid)

@@ -192,10 +192,9 @@ Books *books_new(Manager *manager, const Config *config)
     LedgerOptions options = options_of(config);
     books->manager = manager;
     books->require_guard = config->require_guard;
-    books->carriers = g_strdupv(config->carriers);
     books->tenants = g_hash_table_new(NULL, NULL);
     books->machines = g_hash_table_new(NULL, NULL);
-    books->units = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+    books->units = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     state_load_numbers(manager, &books->last_tenant, &books->last_machine);
     if (!manager->simulated && ledger_new(&options, &books->ledger) < 0)
         books->ledger = NULL;

@@ -49,16 +49,22 @@ void books_remove_tenant(Books *books, TenantLife *life);
 /* fd is an IOMMUFD of the tenant, shared by its machines or for one alone: it is guarded from now
  * on. KERNEL_REFUSED: it must not be handed out. */
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error);
-/* A machine that may bind its devices from now on. Again after its devices have changed. */
+/* A machine that may bind its devices from now on; one with legacy VFIO binds none. Again after its
+ * devices have changed. */
 gboolean books_admit(Books *books, MachineLife *life, GError **error);
-/* It is gone, or was never there. */
-void books_dismiss(Books *books, MachineLife *life);
-/* The device is no longer a machine's. */
+/* It is gone from the registry, or was never there. devices were its own. */
+void books_dismiss(Books *books, MachineLife *life, const char *const *devices);
+/* The device is no longer a machine's, in the registry either: who has one beside it may reset
+ * their bus again. */
 void books_dismiss_device(Books *books, const char *address);
 /* Its leader is known. INVALID_ARGUMENT: another process has shown itself as this machine. */
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error);
+/* It is not its leader after all: another process may be. */
+void books_undo_start(Books *books, MachineLife *life);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error);
+/* The systemd units that pass descriptors on, which no others do any more. */
+void books_set_carriers(Books *books, const char *const *carriers);
 /* The message bus passes descriptors on. */
 void books_trust_bus(Books *books, pid_t pid);
 

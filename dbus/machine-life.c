@@ -41,11 +41,6 @@ void machine_life_free(MachineLife *life)
     g_free(life);
 }
 
-bool machine_life_shares(const MachineLife *life)
-{
-    return life->machine->iommufd && tenant_life_shares(life->tenant);
-}
-
 char **machine_life_devices(const MachineLife *life)
 {
     GPtrArray *devices = life->machine->devices;
@@ -53,6 +48,14 @@ char **machine_life_devices(const MachineLife *life)
     for (unsigned i = 0; i < devices->len; i++)
         strings[i] = g_strdup(g_ptr_array_index(devices, i));
     return strings;
+}
+
+void machine_life_unregister(MachineLife *life)
+{
+    g_auto(GStrv) devices = machine_life_devices(life);
+    registry_remove_machine(life->manager->registry, life->machine);
+    life->machine = NULL;
+    books_dismiss(life->manager->books, life, (const char *const *)devices);
 }
 
 /* Where a failed save does not take back what has happened. */
@@ -152,12 +155,12 @@ static gboolean check_holds(const MachineLife *life, pid_t pid, GError **error)
     if (!life->machine->iommufd)
         return TRUE;
     Host *host = life->manager->host;
-    bool shares = machine_life_shares(life);
-    int r = host->ops->process_holds(host, pid, shares ? life->tenant->tenant->iommufd : -1);
+    int fd = life->shares ? life->tenant->tenant->iommufd : -1;
+    int r = host->ops->process_holds(host, pid, fd);
     if (r == -ENXIO)
         refuse_leader(error, life, pid,
-                      shares ? "it does not hold the IOMMUFD of the machine's tenant"
-                             : "it holds no IOMMUFD");
+                      life->shares ? "it does not hold the IOMMUFD of the machine's tenant"
+                                   : "it holds no IOMMUFD");
     else if (r < 0)
         refuse_leader(error, life, pid, g_strerror(-r));
     return r >= 0;
@@ -212,14 +215,10 @@ static gboolean check_startable(const MachineLife *life, pid_t pid, bool *ret_do
     return FALSE;
 }
 
-static gboolean start_commit(MachineLife *life, GError **error)
+static gboolean start_note(MachineLife *life, GError **error)
 {
     Machine *machine = life->machine;
-    (void)process_start_time(machine->leader, &life->leader_start);
-    if (machine->iommufd &&
-        !books_start(life->manager->books, life, machine->leader, life->leader_start, error))
-        return FALSE;
-    life->known = machine_life_shares(life) && tenant_life_attribute(life->tenant, life);
+    life->known = life->shares && tenant_life_attribute(life->tenant, life);
     machine->state = MACHINE_RUNNING;
     machine->since = g_get_monotonic_time();
     (void)tenant_life_pinned(life->tenant);
@@ -227,6 +226,19 @@ static gboolean start_commit(MachineLife *life, GError **error)
     if (r < 0)
         error_set_kernel(error, r, "The leader of machine %s can't be watched", life->uuid);
     return r >= 0 && state_save_machine(life, error);
+}
+
+static gboolean start_commit(MachineLife *life, GError **error)
+{
+    Machine *machine = life->machine;
+    Books *books = life->manager->books;
+    (void)process_start_time(machine->leader, &life->leader_start);
+    if (machine->iommufd && !books_start(books, life, machine->leader, life->leader_start, error))
+        return FALSE;
+    if (start_note(life, error))
+        return TRUE;
+    books_undo_start(books, life);
+    return FALSE;
 }
 
 /* The time limit of the admission has not been touched. */
@@ -311,7 +323,7 @@ void machine_life_reap(MachineLife *life)
     machine->since = g_get_monotonic_time();
     save_or_warn(life);
     bus_machine_changed(life->manager, life->uuid, "State");
-    if (!machine_life_shares(life)) {
+    if (!life->shares) {
         machine_life_finish(life);
         return;
     }
@@ -337,9 +349,8 @@ void machine_life_finish(MachineLife *life)
         g_autofree char *name = fd_store_leader_name(uuid);
         fd_store_remove(name);
     }
-    books_dismiss(manager->books, life);
+    machine_life_unregister(life);
     g_hash_table_remove(manager->machines, uuid);
-    registry_remove_machine(manager->registry, machine);
     bus_machine_removed(manager, uuid);
     bus_reserved_changed(manager, tenant);
     manager_notify_status(manager);
@@ -351,7 +362,7 @@ void machine_life_finish(MachineLife *life)
 /* A running machine that gets a device allocates as one that starts does. */
 static gboolean hotplug_begin(MachineLife *life, GError **error)
 {
-    if (life->machine->state != MACHINE_RUNNING || !machine_life_shares(life))
+    if (life->machine->state != MACHINE_RUNNING || !life->shares)
         return TRUE;
     if (!tenant_life_enter(life->tenant, life, error))
         return FALSE;
@@ -390,7 +401,7 @@ gboolean machine_life_remove_device(MachineLife *life, const char *address, GErr
     save_or_warn(life);
     bus_machine_changed(life->manager, life->uuid, "Devices");
     /* QEMU frees what the device had; soon another machine may get the same ids. */
-    if (machine_life_shares(life) && !books_count(life->manager->books)) {
+    if (life->shares && !books_count(life->manager->books)) {
         g_autofree HostObject *objects = NULL;
         size_t n;
         (void)tenant_life_objects(life->tenant, &objects, &n, NULL);

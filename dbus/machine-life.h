@@ -25,6 +25,7 @@ struct MachineLife {
     uint32_t number;               /* for the ledger (books.h); 0: none yet */
     uint64_t cgroup;               /* that the ledger knows as the machine's own; 0: none */
 
+    bool shares;        /* since its admission: what it leaves is in the tenant's shared IOMMUFD */
     bool inside;        /* of the tenant's start window */
     uint64_t window;    /* the number of the window it was inside of last */
     bool known;         /* objects is all that it made at its start */
@@ -46,9 +47,6 @@ bool machine_life_check_alive(MachineLife *life);
 void machine_life_reap(MachineLife *life);
 /* Nothing is left of it: gives back the charge, announces it, answers who waits, frees life. */
 void machine_life_finish(MachineLife *life);
-/* Whether what it leaves has to be looked for in its tenant's shared IOMMUFD. */
-bool machine_life_shares(const MachineLife *life);
-
 /* DEVICE_*, GROUP_SHARED, ... as registry_add_device(). */
 gboolean machine_life_add_device(MachineLife *life, const char *address, GError **error);
 gboolean machine_life_remove_device(MachineLife *life, const char *address, GError **error);
@@ -66,9 +64,11 @@ uint64_t machine_life_orphaned(const MachineLife *life);
 /* Addresses of its devices, NULL-terminated, to be freed with g_strfreev(). */
 char **machine_life_devices(const MachineLife *life);
 
-/* For restore.c. The machine has just been put into the registry. */
+/* For admit.c and restore.c. The machine has just been put into the registry. */
 MachineLife *machine_life_new(Manager *manager, TenantLife *tenant, Machine *machine);
 /* Neither the registry nor the fd store nor the state is touched. Accepts NULL. */
 void machine_life_free(MachineLife *life);
+/* Takes its machine, which is gone then, out of the registry and the ledger. */
+void machine_life_unregister(MachineLife *life);
 /* Begins to watch: the leader of a running one, the time limit of an admitted one. */
 int machine_life_watch(MachineLife *life);

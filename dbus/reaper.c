@@ -60,7 +60,7 @@ static bool has_live(TenantLife *life, const MachineLife *but)
     g_autoptr(GPtrArray) machines = tenant_life_machines(life);
     for (unsigned i = 0; i < machines->len; i++) {
         const MachineLife *machine = g_ptr_array_index(machines, i);
-        if (machine != but && is_live(machine) && machine_life_shares(machine))
+        if (machine != but && is_live(machine) && machine->shares)
             return true;
     }
     return false;

@@ -42,6 +42,17 @@ static TenantLife *keep_tenant(Manager *manager, const char *id)
     return life;
 }
 
+/* What is in the IOMMUFD of machines that are there has to be reaped, also where none would be
+ * shared by now. */
+static bool is_needed(TenantLife *life)
+{
+    bool needed = tenant_life_shares(life);
+    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
+    for (unsigned i = 0; i < machines->len; i++)
+        needed = needed || ((MachineLife *)g_ptr_array_index(machines, i))->shares;
+    return needed;
+}
+
 static void claim_iommufd(TenantLife *life, FdStore *store)
 {
     Host *host = life->manager->host;
@@ -49,12 +60,19 @@ static void claim_iommufd(TenantLife *life, FdStore *store)
     autoclose int fd = fd_store_claim(store, name);
     if (fd < 0)
         return;
-    if (tenant_life_shares(life) && host->ops->iommufd_check(host, fd) >= 0) {
+    bool valid = host->ops->iommufd_check(host, fd) >= 0;
+    if (valid && is_needed(life)) {
         life->tenant->iommufd = TAKE_FD(fd);
         life->stored = true;
-    } else {
-        fd_store_remove(name);
+        return;
     }
+    fd_store_remove(name);
+    journal_write(LOG_NOTICE, MESSAGE_RESTORED, &(JournalAbout){.tenant = life->id},
+                  valid ? "Closed the shared IOMMUFD of tenant %s, which has no machine in it and "
+                          "by the configuration shares none."
+                        : "What the fd store had as the shared IOMMUFD of tenant %s is none: "
+                          "closed it.",
+                  life->id);
 }
 
 /* ---- machines ---- */
@@ -90,6 +108,7 @@ static void restore_life(MachineLife *life, MachineRecord *record, FdStore *stor
     life->leader_start = record->leader_start;
     life->number = record->number;
     life->window = record->window;
+    life->shares = record->shares;
     life->known = record->known;
     object_set_free(life->objects);
     life->objects = g_steal_pointer(&record->objects);
@@ -100,7 +119,7 @@ static void restore_life(MachineLife *life, MachineRecord *record, FdStore *stor
     }
     if (machine->state == MACHINE_REAPING)
         machine->since = g_get_monotonic_time();
-    life->inside = machine_life_shares(life) && !books_count(life->manager->books) &&
+    life->inside = life->shares && !books_count(life->manager->books) &&
                    (machine->state == MACHINE_ADMITTED ||
                     (machine->state == MACHINE_RUNNING && record->inside));
     if (machine->state != MACHINE_REAPING && machine_life_watch(life) < 0)
@@ -160,8 +179,8 @@ static char *iommufd_link_name(TenantLife *life)
     return link_name("/proc/self/fd", number);
 }
 
-/* A copy of the IOMMUFD that the leader holds, or -EBADF. With Isolation=tenant it holds the
- * tenant's and no other. */
+/* A copy of the IOMMUFD that the leader holds, or -EBADF. A machine that shares one holds that and
+ * no other. */
 static int take_from_leader(const MachineLife *machine, const char *iommufd_name)
 {
     Host *host = machine->manager->host;
@@ -189,7 +208,7 @@ static void take_back(TenantLife *life)
     g_autoptr(GPtrArray) machines = tenant_life_machines(life);
     for (unsigned i = 0; i < machines->len && life->tenant->iommufd < 0; i++) {
         const MachineLife *machine = g_ptr_array_index(machines, i);
-        if (machine->machine->state != MACHINE_RUNNING || !machine_life_shares(machine))
+        if (machine->machine->state != MACHINE_RUNNING || !machine->shares)
             continue;
         wanted = true;
         if (!name)
@@ -320,7 +339,7 @@ static void reap_dead(Manager *manager)
     g_hash_table_iter_init(&iter, manager->machines);
     while (g_hash_table_iter_next(&iter, NULL, &machine)) {
         MachineLife *life = machine;
-        if (life->machine->state == MACHINE_REAPING && !machine_life_shares(life))
+        if (life->machine->state == MACHINE_REAPING && !life->shares)
             g_ptr_array_add(gone, life);
     }
     for (unsigned i = 0; i < gone->len; i++)

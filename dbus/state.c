@@ -167,6 +167,7 @@ gboolean state_save_machine(const MachineLife *life, GError **error)
     g_key_file_set_integer(file, GROUP_MACHINE, "Leader", (int)machine->leader);
     g_key_file_set_uint64(file, GROUP_MACHINE, "LeaderStart", life->leader_start);
     g_key_file_set_uint64(file, GROUP_MACHINE, "Number", life->number);
+    g_key_file_set_boolean(file, GROUP_MACHINE, "Shares", life->shares);
     g_key_file_set_boolean(file, GROUP_MACHINE, "Inside", life->inside);
     g_key_file_set_uint64(file, GROUP_MACHINE, "Window", life->window);
     g_key_file_set_boolean(file, GROUP_MACHINE, "Known", life->known);
@@ -211,6 +212,7 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->leader = (pid_t)g_key_file_get_integer(file, GROUP_MACHINE, "Leader", NULL);
     record->leader_start = g_key_file_get_uint64(file, GROUP_MACHINE, "LeaderStart", NULL);
     record->number = get_number(file, GROUP_MACHINE, "Number");
+    record->shares = g_key_file_get_boolean(file, GROUP_MACHINE, "Shares", NULL);
     record->inside = g_key_file_get_boolean(file, GROUP_MACHINE, "Inside", NULL);
     record->window = g_key_file_get_uint64(file, GROUP_MACHINE, "Window", NULL);
     record->known = g_key_file_get_boolean(file, GROUP_MACHINE, "Known", NULL);

@@ -41,6 +41,7 @@ typedef struct {
     pid_t leader;
     uint64_t leader_start;
     uint32_t number;
+    bool shares;
     bool inside;
     uint64_t window;
     bool known;

@@ -102,6 +102,39 @@ int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup)
     return ledger_drop(ledger, MAP_CGROUPS, &cgroup);
 }
 
+typedef struct {
+    const uint64_t *kept;
+    size_t n;
+    GArray *others;
+} Carriers;
+
+static int note_carrier(const void *key, const void *value, void *data)
+{
+    Carriers *carriers = data;
+    uint64_t cgroup = *(const uint64_t *)key;
+
+    if (*(const uint32_t *)value != LEDGER_CARRIER)
+        return 0;
+    for (size_t i = 0; i < carriers->n; i++) {
+        if (carriers->kept[i] == cgroup)
+            return 0;
+    }
+    g_array_append_val(carriers->others, cgroup);
+    return 0;
+}
+
+int ledger_keep_carriers(Ledger *ledger, const uint64_t *cgroups, size_t n)
+{
+    g_autoptr(GArray) others = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    Carriers carriers = {cgroups, n, others};
+    int r;
+
+    r = ledger_each(ledger, MAP_CGROUPS, note_carrier, &carriers);
+    for (guint i = 0; i < others->len; i++)
+        ledger_remove_cgroup(ledger, g_array_index(others, uint64_t, i));
+    return r;
+}
+
 /* As the kernel names the device: domain (four digits or more), bus, slot and function. */
 static int name_device(const char *address, struct ledger_device_key *ret_key)
 {

@@ -98,6 +98,8 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
  * LEDGER_CARRIER they are carriers. Of several the nearest to a process counts. */
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
 int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
+/* No cgroups but these are carriers any more, whoever has made them so. */
+int ledger_keep_carriers(Ledger *ledger, const uint64_t *cgroups, size_t n);
 
 /* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process of
  * the tenant); it need not be VFIO's yet. flags: enum ledger_device_flags. -EINVAL: not a PCI

@@ -164,6 +164,50 @@ class Restart(harness.TestCase):
         self.kill(leader)
         self.assert_clean()
 
+    def test_iommufd_that_would_be_shared_no_more(self):
+        """There is no guard on a simulated host: with RequireGuard=yes nothing new is shared."""
+        machine, leader = self.run_machine(devices=[address(1)])
+        survivor, last = self.run_machine(devices=[address(2)])
+        before, objects = self.describe()["tenants"], self.objects()
+        self.kill_service()
+        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
+        self.start_service()
+        self.assertIn("tenant-acme", self.service_manager.names())
+        self.assertEqual(self.describe()["tenants"], before)
+        self.assertEqual(self.objects(), objects)
+        self.kill(leader)
+        harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
+        self.assertEqual({row[2] for row in self.objects()}, {survivor})
+        self.kill(last)
+        self.assert_clean()
+        self.restart_service()
+        self.assertEqual(self.service_manager.names(), [])
+        self.assertIn("Closed the shared IOMMUFD of tenant acme", self.log_text())
+
+    def test_iommufd_of_its_own_is_not_taken_for_the_tenants(self):
+        self.create_tenant("other")
+        _, other = self.run_machine(tenant="other", devices=[address(1)])
+        self.kill_service()
+        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
+        self.start_service()
+        (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
+        machine, leader = new_uuid(), self.new_leader(keep=[iommufd])
+        os.close(iommufd)
+        self.admit(machine)
+        # The simulated host knows who has an IOMMUFD by what he has done in a shared one.
+        self.play(leader, "other", devices=[address(2)])
+        self.start(machine, leader)
+        self.kill_service()
+        self.write("etc/iommud.conf", "")
+        self.start_service()
+        self.assertEqual(self.machines()[machine][2], "running")
+        self.assertNotIn("tenant-acme", self.service_manager.names())
+        self.assertNotIn("IOMMUFD of tenant acme", self.log_text())
+        self.kill(leader)
+        harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
+        self.kill(other)
+        self.assert_clean("other")
+
     def test_records_that_can_not_be_read(self):
         machine, _ = self.run_machine(devices=[address(1)])
         self.kill_service()

@@ -275,7 +275,13 @@ static void test_cgroups(const Guest *b)
     check(carrier.iommufd >= 0, "a carrier, by its cgroup, gets it");
     check_error(machine_destroy(&carrier, b->ioas), -EACCES, "and reaches nothing with it");
     machine_kill(&carrier);
-    ledger_remove_cgroup(ledger, carriers);
+    ledger_keep_carriers(ledger, &carriers, 1);
+    machine_start(&carrier, -1, NULL, USER);
+    join_cgroup(&carrier, CGROUP "/carriers");
+    carrier.iommufd = machine_receive(&carrier, iommufd);
+    check(carrier.iommufd >= 0, "so does one that is kept as a carrier");
+    machine_kill(&carrier);
+    ledger_keep_carriers(ledger, NULL, 0);
     machine_start(&carrier, -1, NULL, USER);
     join_cgroup(&carrier, CGROUP "/carriers");
     check_error(machine_receive(&carrier, iommufd), -EACCES,
@@ -287,6 +293,34 @@ static void test_cgroups(const Guest *b)
     rmdir(CGROUP "/carriers/machine");
     rmdir(CGROUP "/carriers");
     rmdir(CGROUP);
+}
+
+/* As iommud does when a start fails after the process was named. */
+static void test_start_undone(void)
+{
+    uint32_t token = admit_machine(NULL), ioas = 0;
+    LedgerObject object = {0};
+    Machine first, second;
+
+    machine_start(&first, iommufd, NULL, USER);
+    machine_start(&second, iommufd, NULL, USER);
+    check_error(ledger_name_process(ledger, first.pid, first.start, token, TENANT, NULL), 0,
+                "a process is named as a machine");
+    check_error(machine_ioas(&first, &ioas), 0, "and allocates");
+    check_error(ledger_name_process(ledger, second.pid, second.start, token, TENANT, NULL), -EEXIST,
+                "while it lives no other is");
+    ledger_remove_machine(ledger, token);
+    ledger_add_machine(ledger, token, TENANT);
+    check(!ledger_lookup_object(ledger, context, ioas, &object) && object.machine == 0 &&
+              object.alive && object.pid == first.pid,
+          "when that is undone, what it made is no machine's");
+    check_error(ledger_name_process(ledger, second.pid, second.start, token, TENANT, NULL), 0,
+                "and the other is named");
+    check_error(machine_destroy(&second, ioas), -EACCES, "who has nothing of the first");
+    machine_destroy(&first, ioas);
+    machine_kill(&first);
+    machine_kill(&second);
+    ledger_remove_machine(ledger, token);
 }
 
 static void find_book(uint32_t serial, pid_t pid, struct ledger_book *ret_book)
@@ -452,6 +486,7 @@ int main(int argc, char **argv)
     if (argc == 6)
         test_reset(argv[4], argv[5]);
     test_cgroups(&b);
+    test_start_undone();
     test_change_process(argv[3]);
     test_ids(&a, &b);
     test_crowd(&a, &b, 3);
