@@ -7,9 +7,11 @@
 #include "dbus/tenant-life.h"
 
 #define PAGE LEDGER_PAGE_SIZE
-/* What is mapped more than once is looked up anew when somebody asks and this has gone by; on a
- * host where a look takes long, so much more that looks take a fiftieth of the time at most. */
+/* What is mapped more than once is looked up anew when somebody asks and this has gone by, or less
+ * after something was missed; on a host where a look takes long, so much more that looks take a
+ * fiftieth of the time at most. */
 #define LOOK_USEC (10 * G_USEC_PER_SEC)
+#define MISSED_USEC G_USEC_PER_SEC
 #define LOOK_SHARE 50
 #define LEGACY_USEC G_USEC_PER_SEC
 
@@ -17,8 +19,9 @@ void books_look(Books *books, int64_t age)
 {
     if (!books_count(books))
         return;
-    if (g_get_monotonic_time() - books->looked >= MAX(age, LOOK_SHARE * books->look_cost) ||
-        books_missed(books) != books->missed)
+    if (books_missed(books) != books->missed)
+        age = MIN(age, MISSED_USEC);
+    if (g_get_monotonic_time() - books->looked >= MAX(age, LOOK_SHARE * books->look_cost))
         books_reconcile(books);
 }
 
@@ -94,19 +97,15 @@ bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures)
 static bool look_at_legacy(Books *books)
 {
     int64_t now = g_get_monotonic_time();
-    LedgerLegacy *legacy;
-    size_t n;
     if (!books_count(books))
         return false;
     if (books->legacy_looked && now - books->legacy_looked < LEGACY_USEC)
-        return true;
-    if (ledger_legacy(books->ledger, &legacy, &n) < 0)
-        return false;
-    g_free(books->legacy);
-    books->legacy = legacy;
-    books->n_legacy = n;
+        return books->legacy_known;
+    g_clear_pointer(&books->legacy, g_free);
+    books->n_legacy = 0;
     books->legacy_looked = now;
-    return true;
+    books->legacy_known = ledger_legacy(books->ledger, &books->legacy, &books->n_legacy) >= 0;
+    return books->legacy_known;
 }
 
 bool books_legacy(Books *books, pid_t pid, Figures *ret_figures)
@@ -152,8 +151,12 @@ bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
     }
     set_unique(&figures, twice);
     /* The sum of peaks is not the peak of the sum. */
-    if (known && ledger_tenant(books->ledger, life->number, &tenant) >= 0)
+    if (known && ledger_tenant(books->ledger, life->number, &tenant) >= 0) {
         figures.peak = MAX(positive(tenant.peak) * PAGE, figures.pinned);
+        figures.maps += tenant.maps;
+        figures.unmaps += tenant.unmaps;
+        figures.refusals += tenant.refused;
+    }
     *ret_figures = figures;
     return known;
 }

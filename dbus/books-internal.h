@@ -29,9 +29,11 @@ struct Books {
     int64_t look_cost;
     LedgerLegacy *legacy; /* of processes with containers of VFIO's own */
     size_t n_legacy;
+    bool legacy_known;
     int64_t legacy_looked; /* 0: never */
-    uint64_t missed;       /* events, as of then */
-    uint64_t drift;        /* bytes */
+    uint64_t missed;       /* events, as of the last look */
+    bool failing;          /* it could not be done */
+    uint64_t drift;        /* bytes, since the service started */
 };
 
 /* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that

@@ -132,25 +132,45 @@ uint64_t books_missed(Books *books)
 
 /* ---- looks ---- */
 
+/* Once, until it can be done again. */
+static void say_failing(Books *books, int error)
+{
+    if (!books->failing)
+        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+                      "The ledger can't be compared with the kernel's own structures (%s): figures "
+                      "may be off until it can.",
+                      g_strerror(-error));
+    books->failing = true;
+}
+
+static void say_drift(Books *books)
+{
+    uint64_t all = ledger_drift(books->ledger) * PAGE, off = all - books->drift;
+    books->drift = all;
+    if (off > 0)
+        journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &off},
+                      "The ledger was off by %" PRIu64 " bytes and is right again.", off);
+}
+
 void books_reconcile(Books *books)
 {
-    LedgerDrift drift;
     LedgerTruth *truths;
     size_t n;
     int64_t began = g_get_monotonic_time();
     uint64_t missed = books_missed(books);
-    if (ledger_reconcile(books->ledger, &drift, &truths, &n) < 0)
+    int r = ledger_reconcile(books->ledger, NULL, &truths, &n);
+    books->looked = g_get_monotonic_time();
+    books->look_cost = books->looked - began;
+    if (r < 0) {
+        say_failing(books, r);
         return;
+    }
     g_free(books->truths);
     books->truths = truths;
     books->n_truths = n;
-    books->looked = g_get_monotonic_time();
-    books->look_cost = books->looked - began;
     books->missed = missed;
-    books->drift = drift.drift * PAGE;
-    if (drift.drift > 0)
-        journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &books->drift},
-                      "The ledger was off by %" PRIu64 " bytes and is right again.", books->drift);
+    books->failing = false;
+    say_drift(books);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)

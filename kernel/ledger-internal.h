@@ -41,6 +41,7 @@ enum ledger_program_id {
     CONTROL_DROP,
     CONTROL_FREE,
     CONTROL_CLOSE,
+    CONTROL_RETIRE,
     CONTROL_BURY,
     CONTROL_RECOUNT,
     CONTROL_BALANCE,
@@ -72,6 +73,7 @@ struct Ledger {
     char *folder;                  /* NULL: nothing is pinned */
     char *version;                 /* the folder of this version in it */
     bool taken_over;
+    uint64_t drift; /* pages, of all reconciliations */
     LedgerEventHandler handler;
     void *handler_data;
     GMutex lock;         /* of the next one */

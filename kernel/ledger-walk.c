@@ -8,37 +8,51 @@
 /* Books of owners and contexts that are gone, in which nothing is left. */
 typedef struct {
     Ledger *ledger;
-    GHashTable *contexts;
-    GArray *idle;
+    GHashTable *contexts; /* serial -> tenant */
+    GArray *idle;         /* struct ledger_retire */
 } Sweep;
 
 static int find_idle_book(const void *key, const void *value, void *data)
 {
     const struct ledger_book_key *place = key;
     const struct ledger_book *book = value;
+    struct ledger_retire retire = {.book = *place, .tenant = book->tenant};
     struct ledger_owner owner;
     Sweep *sweep = data;
+    gpointer tenant;
+    bool open = g_hash_table_lookup_extended(sweep->contexts, GUINT_TO_POINTER(place->context),
+                                             NULL, &tenant);
 
     if (book->pinned || book->mapped)
         return 0;
-    if (!g_hash_table_contains(sweep->contexts, GUINT_TO_POINTER(place->context)) ||
-        ledger_get(sweep->ledger, MAP_OWNERS, &place->owner, &owner))
-        g_array_append_val(sweep->idle, *place);
+    if (open && GPOINTER_TO_UINT(tenant))
+        retire.tenant = GPOINTER_TO_UINT(tenant);
+    if (!open || ledger_get(sweep->ledger, MAP_OWNERS, &place->owner, &owner))
+        g_array_append_val(sweep->idle, retire);
     return 0;
 }
 
 static void sweep_books(Ledger *ledger, const View *view)
 {
     g_autoptr(GHashTable) contexts = g_hash_table_new(NULL, NULL);
-    g_autoptr(GArray) idle = g_array_new(FALSE, FALSE, sizeof(struct ledger_book_key));
+    g_autoptr(GArray) idle = g_array_new(FALSE, FALSE, sizeof(struct ledger_retire));
     Sweep sweep = {ledger, contexts, idle};
 
-    for (guint i = 0; i < view->contexts->len; i++)
-        g_hash_table_add(
-            contexts, GUINT_TO_POINTER(g_array_index(view->contexts, Context, i).context.serial));
+    for (guint i = 0; i < view->contexts->len; i++) {
+        const struct ledger_context *context = &g_array_index(view->contexts, Context, i).context;
+
+        g_hash_table_insert(contexts, GUINT_TO_POINTER(context->serial),
+                            GUINT_TO_POINTER(context->tenant));
+    }
     ledger_each(ledger, MAP_BOOKS, find_idle_book, &sweep);
     for (guint i = 0; i < idle->len; i++)
-        ledger_drop(ledger, MAP_BOOKS, &g_array_index(idle, struct ledger_book_key, i));
+        ledger_run(ledger, CONTROL_RETIRE, &g_array_index(idle, struct ledger_retire, i),
+                   sizeof(struct ledger_retire));
+}
+
+uint64_t ledger_drift(const Ledger *ledger)
+{
+    return ledger->drift;
 }
 
 /* Tenants to whom something was lost, with the number of losses: before the first look. */
@@ -88,6 +102,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     settle_losses(ledger, losses, &drift);
     sweep_books(ledger, view);
     view_give_credit(view, ledger);
+    ledger->drift += drift.drift;
     drift.contexts = view->contexts->len;
     drift.ranges = g_hash_table_size(view->ranges);
     if (ret_drift)

@@ -29,10 +29,10 @@ const char *const ledger_program_names[N_PROGRAMS] = {
     [CONTROL_CREDIT] = "control_credit",     [CONTROL_FORGET] = "control_forget",
     [CONTROL_MEND] = "control_mend",         [CONTROL_SEED] = "control_seed",
     [CONTROL_DROP] = "control_drop",         [CONTROL_FREE] = "control_free",
-    [CONTROL_CLOSE] = "control_close",       [CONTROL_BURY] = "control_bury",
-    [CONTROL_RECOUNT] = "control_recount",   [CONTROL_BALANCE] = "control_balance",
-    [CONTROL_SETTLE] = "control_settle",     [WALK_CONTEXT] = "walk_context",
-    [WALK_CONTAINER] = "walk_container",
+    [CONTROL_CLOSE] = "control_close",       [CONTROL_RETIRE] = "control_retire",
+    [CONTROL_BURY] = "control_bury",         [CONTROL_RECOUNT] = "control_recount",
+    [CONTROL_BALANCE] = "control_balance",   [CONTROL_SETTLE] = "control_settle",
+    [WALK_CONTEXT] = "walk_context",         [WALK_CONTAINER] = "walk_container",
 };
 
 Ledger *ledger_alloc(void)

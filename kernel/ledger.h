@@ -185,6 +185,9 @@ typedef struct {
  * context and process, and freed with g_free(). Every out parameter may be NULL. */
 int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
                      size_t *ret_n);
+/* The pages by which the ledger was off, in all reconciliations since ledger_new(), of which it does
+ * one itself. */
+uint64_t ledger_drift(const Ledger *ledger);
 /* What one process has mapped through VFIO's own interface (/dev/vfio/vfio, type1), which is shown
  * beside and counts against no limit. */
 typedef struct {

@@ -112,10 +112,11 @@ void check_books(Report *report, uint64_t drift, uint64_t missed)
 
     if (drift > 0)
         report_add(report, "books", CHECK_WARNING,
-                   g_strdup_printf("The ledger was off by %s when it was last compared with the "
-                                   "kernel, and is right again.",
+                   g_strdup_printf("The ledger was off by %s in all since iommud started, and was "
+                                   "put right.",
                                    size),
-                   "It is compared every minute. If this stays, see journalctl -u iommud.");
+                   "It is compared with the kernel every minute. If this grows, see journalctl -u "
+                   "iommud.");
     else if (missed > 0)
         report_add(report, "books", CHECK_WARNING,
                    g_strdup_printf("The ledger agrees with the kernel, but could not take down "

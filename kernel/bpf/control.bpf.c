@@ -488,6 +488,30 @@ int control_balance(struct ledger_balance *args)
 }
 
 SEC("syscall")
+int control_retire(struct ledger_retire *args)
+{
+    struct ledger_book_key key = args->book;
+    struct ledger_book *book = bpf_map_lookup_elem(&books, &key), was;
+    struct ledger_tenant *account;
+    __u32 tenant = args->tenant;
+
+    if (!book)
+        return -ENOENT;
+    was = *book;
+    if (was.pinned || was.mapped)
+        return -EBUSY;
+    if (bpf_map_delete_elem(&books, &key))
+        return -ENOENT;
+    account = bpf_map_lookup_elem(&tenants, &tenant);
+    if (!account)
+        return 0;
+    __sync_fetch_and_add(&account->maps, was.maps);
+    __sync_fetch_and_add(&account->unmaps, was.unmaps);
+    __sync_fetch_and_add(&account->refused, was.refused);
+    return 0;
+}
+
+SEC("syscall")
 int control_free(struct ledger_free *args)
 {
     struct ledger_object_key key = {.context = args->context, .id = args->id};

@@ -332,6 +332,7 @@ static __noinline int reserve(struct call *call, __u64 bytes, struct iopt_pages 
     struct ledger_state *counters = get_state();
     __u64 left = LEDGER_NO_LIMIT;
     struct ledger_owner *owner;
+    struct ledger_book *book;
     __s64 entries;
 
     if (!call || !counters || !options)
@@ -345,6 +346,9 @@ static __noinline int reserve(struct call *call, __u64 bytes, struct iopt_pages 
     }
     if (!take_memory(call, bytes, range, asked, &left))
         return 0;
+    book = get_book(call->serial, call->owner);
+    if (book)
+        __sync_fetch_and_add(&book->refused, 1);
     report.context = call->serial;
     report.asked = bytes;
     report.left = left;

@@ -279,9 +279,12 @@ static __noinline struct ledger_book *get_book(__u32 context, __u32 owner)
     struct ledger_book_key key = {.context = context, .owner = owner};
     struct ledger_book *book = bpf_map_lookup_elem(&books, &key);
     struct ledger_book new = {};
+    struct ledger_owner *whose;
 
     if (book)
         return book;
+    whose = bpf_map_lookup_elem(&owners, &owner);
+    new.tenant = whose ? whose->tenant : 0;
     bpf_map_update_elem(&books, &key, &new, BPF_NOEXIST);
     book = bpf_map_lookup_elem(&books, &key);
     if (!book)
@@ -353,7 +356,6 @@ static __always_inline int tenant_reserve(struct ledger_tenant *account, __u64 b
 
         if (limit != LEDGER_NO_LIMIT && (used > limit || bytes > limit - used)) {
             *ret_left = used > limit ? 0 : limit - used;
-            __sync_fetch_and_add(&account->refused, 1);
             return -EDQUOT;
         }
         was = COMPARE_AND_SWAP(&account->mapped, seen, seen + (__s64)bytes);

@@ -216,6 +216,8 @@ struct ledger_book {
     __u64 maps;
     __u64 unmaps;
     __u64 refused;
+    __u32 tenant; /* of the owner, when the book was opened */
+    __u32 pad;
 };
 
 /* Map "tenants". */
@@ -226,6 +228,8 @@ struct ledger_tenant {
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
     __u64 moves;  /* how often "pinned" has changed */
+    __u64 maps;   /* these three: of books that are closed */
+    __u64 unmaps;
     __u64 refused;
     __u64 releases; /* how often memory was given back */
     /* Bytes of "mapped" for which no range was seen, since a hook was skipped or a map full: they
@@ -336,6 +340,12 @@ struct ledger_mend {
 struct ledger_drop {
     __u64 pages;
     __u64 was; /* its charge, as the ledger has it */
+};
+/* Closes a book in which nothing is left, and adds what it has counted to the tenant's account. */
+struct ledger_retire {
+    struct ledger_book_key book;
+    __u32 tenant;
+    __u32 pad;
 };
 /* What a book, or a tenant's account, is by the entries of the map "pages". */
 struct ledger_balance {

@@ -298,7 +298,7 @@ static void test_cgroups(const Guest *b)
 /* As iommud does when a start fails after the process was named. */
 static void test_start_undone(void)
 {
-    uint32_t token = admit_machine(NULL), ioas = 0;
+    uint32_t token = admit_machine(NULL), ioas = 0, other = 0;
     LedgerObject object = {0};
     Machine first, second;
 
@@ -307,6 +307,7 @@ static void test_start_undone(void)
     check_error(ledger_name_process(ledger, first.pid, first.start, token, TENANT, NULL), 0,
                 "a process is named as a machine");
     check_error(machine_ioas(&first, &ioas), 0, "and allocates");
+    check_error(machine_ioas(&second, &other), 0, "as another does");
     check_error(ledger_name_process(ledger, second.pid, second.start, token, TENANT, NULL), -EEXIST,
                 "while it lives no other is");
     ledger_remove_machine(ledger, token);
@@ -318,6 +319,7 @@ static void test_start_undone(void)
                 "and the other is named");
     check_error(machine_destroy(&second, ioas), -EACCES, "who has nothing of the first");
     machine_destroy(&first, ioas);
+    machine_destroy(&second, other);
     machine_kill(&first);
     machine_kill(&second);
     ledger_remove_machine(ledger, token);

@@ -267,6 +267,8 @@ def test_late():
     one.map(one.space, SIZE)
     run("systemctl", "start", "iommud")
     equal("the ledger is there again", manager("LedgerState"), "active")
+    check("it says by how much it was off", manager("DriftBytes") >= 3 * SIZE,
+          manager("DriftBytes"))
     is_counted(one)
     is_counted(two)
     owners = {row["id"]: row["machine_name"] for row in objects("acme")}
