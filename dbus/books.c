@@ -274,7 +274,10 @@ gboolean books_load(const Config *config, const char *runtime_dir, GError **erro
 gboolean books_unload(GError **error)
 {
     int r = ledger_unload(BPF_DIR);
-    if (r < 0)
+    if (r == -EBUSY)
+        error_set_kernel_advice(error, r, "stop iommud first (systemctl stop iommud)",
+                                "The ledger and the guard can't be removed");
+    else if (r < 0)
         error_set_kernel(error, r, "The folder %s could not be removed", BPF_DIR);
     return r >= 0;
 }

@@ -72,6 +72,7 @@ struct Ledger {
     const struct ledger_row *rows; /* of the walk, mapped */
     char *folder;                  /* NULL: nothing is pinned */
     char *version;                 /* the folder of this version in it */
+    int presence;                  /* the folder, locked by those who use what is in it */
     bool taken_over;
     uint64_t drift; /* pages, of all reconciliations */
     LedgerEventHandler handler;

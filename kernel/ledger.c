@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ Ledger *ledger_alloc(void)
     for (int i = 0; i < N_PROGRAMS; i++)
         ledger->programs[i] = -EBADF;
     ledger->walk_files = -EBADF;
+    ledger->presence = -EBADF;
     ledger->hooks = g_array_new(FALSE, FALSE, sizeof(int));
     ledger->links = g_array_new(FALSE, FALSE, sizeof(int));
     ledger->tenants = g_hash_table_new(NULL, NULL);
@@ -257,6 +259,13 @@ static int load_apart(const LedgerOptions *options, LedgerReport *report)
     return r;
 }
 
+/* Nobody unloads what is in use: until this process ends. */
+static int be_present(Ledger *ledger)
+{
+    ledger->presence = open(ledger->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return ledger->presence < 0 || flock(ledger->presence, LOCK_SH) ? -errno : 0;
+}
+
 static int start(Ledger *ledger, const LedgerOptions *options)
 {
     g_autofree char *version = NULL;
@@ -278,6 +287,8 @@ static int start(Ledger *ledger, const LedgerOptions *options)
     r = ledger_configure(ledger, options);
     if (!r)
         r = open_channels(ledger);
+    if (!r && ledger->folder)
+        r = be_present(ledger);
     if (!r && ledger->folder)
         ledger_trust_others(ledger);
     return r ? r : ledger_reconcile(ledger, NULL, NULL, NULL);
@@ -303,6 +314,7 @@ static void close_parts(Ledger *ledger)
     for (int i = 0; i < N_PROGRAMS; i++)
         ledger->programs[i] = close_fd(ledger->programs[i]);
     ledger->walk_files = close_fd(ledger->walk_files);
+    ledger->presence = close_fd(ledger->presence);
     for (int i = 0; i < N_MAPS; i++)
         ledger->maps[i].fd = close_fd(ledger->maps[i].fd);
 }
@@ -378,6 +390,12 @@ void ledger_free(Ledger *ledger)
 
 int ledger_unload(const char *folder)
 {
+    autoclose int presence = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (presence < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (flock(presence, LOCK_EX | LOCK_NB))
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
     return ledger_remove_folder(folder);
 }
 

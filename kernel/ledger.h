@@ -57,7 +57,8 @@ int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
 int ledger_commit(Ledger *ledger);
 /* Accepts NULL. Pinned programs go on. */
 void ledger_free(Ledger *ledger);
-/* Removes everything that is pinned in the folder; what nothing holds then ends. */
+/* Removes everything that is pinned in the folder; what nothing holds then ends. -EBUSY: somebody
+ * has it from ledger_new() and would go on with books that nobody keeps. */
 int ledger_unload(const char *folder);
 
 /* Whether the ledger counts, and whether the guard checks. */
@@ -185,8 +186,8 @@ typedef struct {
  * context and process, and freed with g_free(). Every out parameter may be NULL. */
 int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
                      size_t *ret_n);
-/* The pages by which the ledger was off, in all reconciliations since ledger_new(), of which it does
- * one itself. */
+/* The pages by which the ledger was off, in all reconciliations since ledger_new(), of which it
+ * does one itself. */
 uint64_t ledger_drift(const Ledger *ledger);
 /* What one process has mapped through VFIO's own interface (/dev/vfio/vfio, type1), which is shown
  * beside and counts against no limit. */

@@ -18,12 +18,19 @@ static char *with_state(const char *before, const char *state)
     return g_strconcat(before, state, g_str_has_suffix(state, ".") ? "" : ".", NULL);
 }
 
-/* The modules are looked into when the programs are loaded, at the service's start. */
-static const char *modules_remedy(const HostFiles *host)
+/* The modules are looked into when the programs are loaded, at the service's start. NULL: they are
+ * there. Freed with g_free(). */
+static char *modules_remedy(const HostFiles *host)
 {
-    if (host_has_module(host, "iommufd") && host_has_module(host, "vfio"))
-        return NULL;
-    return "modprobe -a iommufd vfio-pci, then systemctl restart iommud";
+    g_autofree char *remedy = NULL;
+
+    if (!host_has_module(host, "iommufd"))
+        remedy = host_module_remedy(host, "iommufd");
+    else if (!host_has_module(host, "vfio"))
+        remedy = host_module_remedy(host, "vfio-pci");
+    if (!remedy || !g_str_has_prefix(remedy, "modprobe"))
+        return g_steal_pointer(&remedy);
+    return g_strdup("modprobe -a iommufd vfio-pci, then systemctl restart iommud");
 }
 
 /* How to get BPF among the active security modules. NULL: it is one. Freed with g_free(). */
@@ -46,7 +53,7 @@ static char *guard_remedy(const HostFiles *host, const GuardView *view)
     if (!view->simulated && strcmp(view->ledger, "active") == 0)
         remedy = lsm_remedy(host);
     else if (!view->simulated)
-        remedy = g_strdup(modules_remedy(host));
+        remedy = modules_remedy(host);
     return remedy ? remedy : g_strdup(ISOLATE);
 }
 
@@ -76,7 +83,10 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                    g_strdup("The guard is enforcing, but this kernel's iommufd lets one call "
                             "through whose argument is changed while it is checked; its process "
                             "is killed."),
-                   "dkms install iommud-vfio/1 (kernel/modules in iommud's source), and reboot.");
+                   host_has_own_iommufd(host)
+                       ? ISOLATE
+                       : "dkms install iommud-vfio/1 (kernel/modules in iommud's source), without "
+                         "guard_points=0, and reboot.");
         return;
     }
     if (strcmp(view->guard, "off") == 0)
@@ -94,6 +104,8 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
 
 void check_ledger(Report *report, const HostFiles *host, const GuardView *view)
 {
+    g_autofree char *remedy = view->simulated ? NULL : modules_remedy(host);
+
     if (strcmp(view->ledger, "active") == 0)
         report_add(report, "ledger", CHECK_OK,
                    g_strdup("The ledger knows the owner of every object and of every pinned page."),
@@ -103,7 +115,7 @@ void check_ledger(Report *report, const HostFiles *host, const GuardView *view)
                    with_state("What dead machines leave is found by probing, and figures come from "
                               "/proc: the ledger is ",
                               view->ledger),
-                   view->simulated ? NULL : modules_remedy(host));
+                   remedy);
 }
 
 void check_books(Report *report, uint64_t drift, uint64_t missed)

@@ -88,9 +88,16 @@ static bool module_listed(const HostFiles *host, const char *list, const char *m
 {
     g_autofree char *path = g_strdup_printf("/lib/modules/%s/%s", host->kernel, list);
     g_autofree char *text = host_read(host, path);
-    g_autofree char *name = g_strdup_printf("/%s.ko", module);
+    g_autofree char *name = g_strdup_printf("%s.ko", module);
+    const char *found = text;
 
-    return strstr(text, name) != NULL;
+    /* Whole names: a line begins with a path, and goes on with those of others. */
+    while ((found = strstr(found, name))) {
+        if (found == text || strchr("/\n", found[-1]))
+            return true;
+        found++;
+    }
+    return false;
 }
 
 bool host_has_module(const HostFiles *host, const char *module)
@@ -99,6 +106,12 @@ bool host_has_module(const HostFiles *host, const char *module)
 
     g_strdelimit(path, "-", '_');
     return host_exists(host, path) || module_listed(host, "modules.builtin", module);
+}
+
+bool host_has_own_iommufd(const HostFiles *host)
+{
+    return module_listed(host, "modules.builtin", "iommufd") ||
+           module_listed(host, "modules.dep", "kernel/drivers/iommu/iommufd/iommufd");
 }
 
 /* How to get a kernel with what the module should offer. Freed with g_free(). */
@@ -110,8 +123,7 @@ static char *kernel_remedy(const HostFiles *host)
                            host->kernel);
 }
 
-/* How to get the module. Freed with g_free(). */
-static char *module_remedy(const HostFiles *host, const char *module)
+char *host_module_remedy(const HostFiles *host, const char *module)
 {
     if (!module_listed(host, "modules.dep", module))
         return kernel_remedy(host);
@@ -174,7 +186,7 @@ void check_iommufd(Report *report, const HostFiles *host, bool present)
         report_add(report, "iommufd", CHECK_OK, g_strdup("/dev/iommu is there."), NULL);
         return;
     }
-    remedy = module_remedy(host, "iommufd");
+    remedy = host_module_remedy(host, "iommufd");
     if (host_has_iommufd(host))
         report_add(report, "iommufd", CHECK_FAILED,
                    g_strdup("/dev/iommu exists, but iommud could not open it when it looked."),
@@ -195,7 +207,8 @@ void check_vfio_cdev(Report *report, const HostFiles *host, bool present)
         return;
     }
     /* A VFIO that is loaded would have them if it could. */
-    remedy = host_has_module(host, "vfio") ? kernel_remedy(host) : module_remedy(host, "vfio-pci");
+    remedy =
+        host_has_module(host, "vfio") ? kernel_remedy(host) : host_module_remedy(host, "vfio-pci");
     report_add(report, "vfio-cdev", CHECK_FAILED,
                g_strdup("VFIO has no character devices: no device can be bound to an IOMMUFD."),
                remedy);

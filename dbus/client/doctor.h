@@ -43,6 +43,10 @@ bool host_has_map_file(const HostFiles *host);
 bool host_has_libvirt(const HostFiles *host);
 /* Whether the module is loaded or built in; its name as its file has it, with dashes. */
 bool host_has_module(const HostFiles *host, const char *module);
+/* How to get the module: to load it, or a kernel that has it. Freed with g_free(). */
+char *host_module_remedy(const HostFiles *host, const char *module);
+/* Whether iommufd is the kernel's own, so that no other is built for it. */
+bool host_has_own_iommufd(const HostFiles *host);
 /* A file's text, "" when it can't be read. Freed with g_free(). */
 char *host_read(const HostFiles *host, const char *path);
 /* MemTotal in bytes, 0 when it can't be read. */

@@ -260,6 +260,10 @@ def test_late():
     before = pinned_pages()
     one = Machine("acme", "early", DEVICES[0]).start(SIZE)
     two = Machine("acme", "other", DEVICES[1]).start(SIZE)
+    refused = run("iommud", "--unload")
+    check("--unload is refused while iommud runs",
+          refused.returncode != 0 and "systemctl stop iommud" in refused.stderr, refused)
+    equal("and the guard is on", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     run("systemctl", "stop", "iommud")
     equal("--unload leaves nothing", run("iommud", "--unload").returncode, 0)
     check("no program of ours is in the kernel", wait_for(20, lambda: not programs()), programs())

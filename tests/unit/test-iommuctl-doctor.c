@@ -190,11 +190,16 @@ static void test_guard(Fixture *fixture, const void *data)
     const char *no_lsm = "unavailable: The BPF LSM is not enabled: add 'bpf' to lsm=.";
     const char *no_iommufd = "unavailable: iommufd is not there: load it.";
     const char *bad_kernel = "unavailable: The kernel has no BTF.";
+    g_autofree char *own_modules =
+        g_strdup_printf("/lib/modules/%s/modules.dep", fixture->host.kernel);
 
     expect_guard(fixture, (GuardView){"enforcing", "active", .exact = true}, "oo",
                  EXPECT("ok       guard", "ok       ledger"));
     expect_guard(fixture, (GuardView){"enforcing", "active"}, "wo",
                  EXPECT("lets one call through", "-> dkms install iommud-vfio"));
+    put(fixture, own_modules, "kernel/drivers/iommu/iommufd/iommufd.ko.xz: x.ko.xz\n");
+    expect_guard(fixture, (GuardView){"enforcing", "active"}, "wo",
+                 EXPECT("lets one call through", "-> Create tenants"));
     expect_guard(fixture, (GuardView){"off", "active"}, "wo",
                  EXPECT("the guard is off.\n", "-> Remove Guard=off"));
 
@@ -207,6 +212,11 @@ static void test_guard(Fixture *fixture, const void *data)
     put(fixture, "/sys/kernel/security/lsm", "lockdown,bpf");
     expect_guard(fixture, (GuardView){no_lsm, "active"}, "wo", EXPECT("-> Create tenants"));
 
+    put(fixture, own_modules, "");
+    expect_guard(fixture, (GuardView){no_iommufd, no_iommufd}, "ww",
+                 EXPECT("found by probing", "CONFIG_IOMMUFD", "dkms install iommud-vfio"));
+    put(fixture, own_modules,
+        "updates/dkms/iommufd.ko.xz: x.ko.xz\nupdates/dkms/vfio-pci.ko.xz:\n");
     expect_guard(fixture, (GuardView){no_iommufd, no_iommufd}, "ww",
                  EXPECT("found by probing", "the ledger is unavailable: iommufd is not there",
                         "-> modprobe -a iommufd vfio-pci, then systemctl restart iommud"));
