@@ -28,6 +28,24 @@ static bool next_number(Books *books, uint32_t *last, uint32_t *ret_number)
     return true;
 }
 
+/* What the kernel said of somebody who was to be made known to it: where a map is full (-E2BIG, and
+ * -ENOMEM from our own programs), by which key it gets larger. */
+G_GNUC_PRINTF(4, 5)
+static void set_error(GError **error, int r, const char *key, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    if (r == -E2BIG || r == -ENOMEM)
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
+                    "%s: the ledger has no room for one more. Raise %s= in iommud.conf and restart "
+                    "iommud.",
+                    what, key);
+    else
+        error_set_kernel(error, r, "%s", what);
+}
+
 /* ---- tenants ---- */
 
 void books_set_tenant(Books *books, TenantLife *life)
@@ -44,10 +62,13 @@ void books_set_tenant(Books *books, TenantLife *life)
     int r = ledger_set_limit(books->ledger, life->number, config->limit,
                              config->count == COUNT_UNIQUE ? LEDGER_COUNT_UNIQUE
                                                            : LEDGER_COUNT_CHARGED);
-    if (r < 0)
-        journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = life->id},
-                      "The kernel does not take the limit of tenant %s: %s.", life->id,
-                      g_strerror(-r));
+    if (r >= 0)
+        return;
+    g_autoptr(GError) error = NULL;
+    set_error(&error, r, "MaxIommufds", "The kernel does not take the limit of tenant %s",
+              life->id);
+    journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = life->id}, "%s",
+                  error->message);
 }
 
 void books_remove_tenant(Books *books, TenantLife *life)
@@ -85,8 +106,8 @@ gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GEr
         flags &= ~(unsigned)LEDGER_CONTEXT_CLOSED_CIRCLE;
     int r = ledger_register(books->ledger, fd, life->number, flags, &context);
     if (r < 0) {
-        error_set_kernel(error, r, "The IOMMUFD of tenant %s could not be put under guard",
-                         life->id);
+        set_error(error, r, "MaxIommufds", "The IOMMUFD of tenant %s could not be put under guard",
+                  life->id);
         return FALSE;
     }
     if (shared)
@@ -173,8 +194,8 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
         update_neighbours(books, g_ptr_array_index(devices, i));
     }
     if (r < 0)
-        error_set_kernel(error, r, "Machine %s could not be made known to the kernel's guard",
-                         life->uuid);
+        set_error(error, r, "MaxProcesses",
+                  "Machine %s could not be made known to the kernel's guard", life->uuid);
     return r >= 0;
 }
 
@@ -220,8 +241,8 @@ gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start,
     int r =
         ledger_name_process(books->ledger, pid, start, life->number, life->tenant->number, NULL);
     if (r != -EEXIST && r < 0)
-        error_set_kernel(error, r, "Process %d could not be named as machine %s", (int)pid,
-                         life->uuid);
+        set_error(error, r, "MaxProcesses", "Process %d could not be named as machine %s", (int)pid,
+                  life->uuid);
     if (r >= 0)
         add_cgroup(books, life, pid);
     if (r != -EEXIST)
@@ -333,7 +354,7 @@ gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **e
                     "open it from another process.",
                     (int)pid, life->id);
     else if (r < 0)
-        error_set_kernel(error, r, "Process %d could not be made known to the kernel's guard",
-                         (int)pid);
+        set_error(error, r, "MaxProcesses",
+                  "Process %d could not be made known to the kernel's guard", (int)pid);
     return r >= 0;
 }

@@ -144,6 +144,10 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
     set_size(skeleton->maps.places, options->max_pages ? power_of_two(options->max_pages) : 0);
     set_size(skeleton->maps.owners, options->max_owners);
     set_size(skeleton->maps.processes, options->max_owners);
+    set_size(skeleton->maps.machines, options->max_owners);
+    set_size(skeleton->maps.devices, options->max_owners);
+    set_size(skeleton->maps.cgroups, options->max_owners);
+    set_size(skeleton->maps.tenants, options->max_contexts);
     set_size(skeleton->maps.books, options->max_owners ? 2 * options->max_owners : 0);
 }
 

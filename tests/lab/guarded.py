@@ -321,6 +321,21 @@ def test_configuration():
     is_counted(one)
     one.end()
 
+    title("And for so many machines")
+    configure("[Kernel]\nMaxProcesses=64\n")
+    uuids = []
+    answer = None
+    while len(uuids) < 80 and (not answer or answer.returncode == 0):
+        uuids.append(f"00000000-0000-4000-8000-{len(uuids):012d}")
+        answer = run("busctl", "call", "org.iommud1", "/org/iommud1", "org.iommud1.Manager",
+                     "AdmitMachine", "ssstasa{sv}", uuids[-1], f"many-{len(uuids)}", "acme",
+                     str(PAGE), "0", "0")
+    check("who finds no room is not admitted, and is told what to do",
+          len(uuids) == 65 and "Raise MaxProcesses=" in answer.stderr, len(uuids), answer)
+    for uuid in uuids[:-1]:
+        call("ReleaseMachine", "ss", uuid, "test")
+    equal("nobody is left", iommuctl("machines"), [])
+
     title("No guard, no sharing")
     configure("[Kernel]\nGuard=off\nRequireGuard=yes\n")
     equal("the guard is off", manager("GuardState"), "off")
