@@ -9,6 +9,7 @@
 #include "dbus/reaper.h"
 #include "dbus/tenant-life.h"
 #include "kernel/cleanup.h"
+#include "kernel/process.h"
 #include "policy/size.h"
 
 static int set_limit(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
@@ -94,6 +95,15 @@ static int append_probed(sd_bus_message *reply, TenantLife *life, GError **error
     return r;
 }
 
+/* Who made it; 0 when that one has ended and others of its owner live, whose the object is now. */
+static pid_t maker_of(const LedgerObject *object)
+{
+    uint64_t start = 0;
+    if (!object->alive)
+        return object->pid;
+    return process_start_time(object->pid, &start) >= 0 && start == object->start ? object->pid : 0;
+}
+
 /* The ledger counts what an owner has in the whole IOMMUFD: it stands at its first IOAS. */
 static int append_known(sd_bus_message *reply, TenantLife *life, GError **error)
 {
@@ -113,7 +123,7 @@ static int append_known(sd_bus_message *reply, TenantLife *life, GError **error)
             pinned = books_owner_pinned(books, object->context, object->owner);
         r = sd_bus_message_append(reply, "(ussut)", object->id,
                                   ledger_object_type_name(object->type), owner ? owner->uuid : "",
-                                  (uint32_t)object->pid, pinned);
+                                  (uint32_t)maker_of(object), pinned);
     }
     return r;
 }
