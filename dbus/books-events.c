@@ -129,7 +129,8 @@ static void tell_limit(const Story *story)
     fields.limit = &limit;
     journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &fields,
                   "%s was refused %s of %s (%" PRIu64 " bytes): tenant %s has %s (%" PRIu64
-                  " bytes) left of its limit of %s.",
+                  " bytes) left of its limit of %s. Raise it with 'iommuctl tenant set-limit', or "
+                  "stop a machine.",
                   story->who, story->what, asked_text, asked, story->tenant_id, left_text,
                   (uint64_t)event->left, limit_text);
     if (!story->tenant)

@@ -32,7 +32,8 @@ struct Books {
     bool legacy_known;
     int64_t legacy_looked; /* 0: never */
     uint64_t missed;       /* events, as of the last look */
-    bool failing;          /* it could not be done */
+    uint64_t unheard;      /* events that were not sent */
+    bool failing;          /* the last look could not be done */
     uint64_t drift;        /* bytes, since the service started */
 };
 

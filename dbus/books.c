@@ -61,15 +61,17 @@ static void log_states(const Books *books)
     if (books->manager->simulated)
         return;
     if (!books_count(books))
-        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
-                      "The kernel does not say which machine has pinned what, and the reaper has "
-                      "to find it out by probes. The ledger is %s",
-                      books->ledger_state);
-    if (!books_guard(books))
         journal_write(
             LOG_WARNING, MESSAGE_DEGRADED, NULL,
-            "Machines that share an IOMMUFD are not kept apart in it for certain. The guard is %s",
-            books->guard_state);
+            "The kernel does not say which machine has pinned what, and the reaper has "
+            "to find it out by probes; 'iommuctl doctor' says what to do. The ledger is %s",
+            books->ledger_state);
+    if (!books_guard(books))
+        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+                      "Machines that share an IOMMUFD are not kept apart in it for certain; "
+                      "'iommuctl doctor' "
+                      "says what to do. The guard is %s%s",
+                      books->guard_state, g_str_has_suffix(books->guard_state, ".") ? "" : ".");
 }
 
 const char *books_ledger_state(const Books *books)
@@ -130,7 +132,27 @@ uint64_t books_missed(Books *books)
     return missed;
 }
 
+uint64_t books_unknown_ioctls(Books *books)
+{
+    struct ledger_state state;
+    return books_count(books) && ledger_state(books->ledger, &state) >= 0 ? state.unknown_ioctls
+                                                                          : 0;
+}
+
 /* ---- looks ---- */
+
+/* Who causes many events in a second is not heard for the rest of it; and some may find no room. */
+static void say_unheard(Books *books)
+{
+    struct ledger_state state;
+    if (ledger_state(books->ledger, &state) < 0)
+        return;
+    if (state.lost_events > books->unheard)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, NULL,
+                      "%" PRIu64 " more refusals are counted, but not told of one by one.",
+                      (uint64_t)state.lost_events - books->unheard);
+    books->unheard = state.lost_events;
+}
 
 /* Once, until it can be done again. */
 static void say_failing(Books *books, int error)
@@ -171,6 +193,7 @@ void books_reconcile(Books *books)
     books->missed = missed;
     books->failing = false;
     say_drift(books);
+    say_unheard(books);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -210,6 +233,7 @@ Books *books_new(Manager *manager, const Config *config)
 {
     Books *books = g_new0(Books, 1);
     LedgerOptions options = options_of(config);
+    struct ledger_state state;
     books->manager = manager;
     books->require_guard = config->require_guard;
     books->tenants = g_hash_table_new(NULL, NULL);
@@ -222,8 +246,12 @@ Books *books_new(Manager *manager, const Config *config)
         g_clear_pointer(&books->ledger, ledger_free);
     set_states(books, config);
     log_states(books);
-    if (books_count(books))
+    if (books_count(books)) {
         trust_init(books);
+        /* What an earlier run has not told of is not told now. */
+        if (ledger_state(books->ledger, &state) >= 0)
+            books->unheard = state.lost_events;
+    }
     return books;
 }
 

@@ -101,9 +101,11 @@ gboolean books_objects(Books *books, const TenantLife *life, LedgerObject **ret_
                        size_t *ret_n, GError **error);
 /* The machine with that number, or NULL. */
 MachineLife *books_find_machine(const Books *books, uint32_t number);
-/* Bytes by which the last look into the kernel's own structures found the books to be off. */
+/* Bytes by which looks into the kernel's own structures found the books to be off, all together. */
 uint64_t books_drift(const Books *books);
 /* Events that the ledger could not take down when they happened; the next look finds them. */
 uint64_t books_missed(Books *books);
+/* Ioctls that the guard does not know and has allowed (Guard=known) or refused (strict). */
+uint64_t books_unknown_ioctls(Books *books);
 /* For the reaper's worker. Valid as long as books. */
 const Ledger *books_ledger(const Books *books);

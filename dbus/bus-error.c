@@ -35,11 +35,6 @@ void bus_error_register(void)
     (void)sd_bus_error_add_map(map);
 }
 
-const char *bus_error_name(IommudError code)
-{
-    return errors[code].name;
-}
-
 int bus_error_set(sd_bus_error *ret_error, const GError *error)
 {
     g_assert(error && error->domain == IOMMUD_ERROR);

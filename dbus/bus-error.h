@@ -8,9 +8,6 @@
 /* So that sd_bus_error_get_errno() knows our names, as does a client that registers them. */
 void bus_error_register(void);
 
-/* "org.iommud1.Error.NoSuchTenant". */
-const char *bus_error_name(IommudError code);
-
 /* For method handlers: fills ret_error from error (IOMMUD_ERROR) and returns the negative errno
  * that the handler returns. */
 int bus_error_set(sd_bus_error *ret_error, const GError *error);

@@ -389,6 +389,7 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
                      : g_str_equal(property, "PinnedBytes")   ? manager_pinned(manager)
                      : g_str_equal(property, "DriftBytes")    ? books_drift(manager->books)
                      : g_str_equal(property, "MissedEvents")  ? books_missed(manager->books)
+                     : g_str_equal(property, "UnknownIoctls") ? books_unknown_ioctls(manager->books)
                                                               : manager_orphaned(manager);
     return sd_bus_message_append(reply, "t", value);
 }
@@ -450,6 +451,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("DriftBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("MissedEvents", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("UnknownIoctls", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("Features", "as", get_features, 0, 0),
     SD_BUS_PROPERTY("GuardState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("LedgerState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),

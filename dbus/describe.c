@@ -59,6 +59,7 @@ static void add_host(Json *json, Manager *manager)
     json_bool(json, "require_guard", books_require_guard(manager->books));
     json_bytes(json, "drift_bytes", books_drift(manager->books));
     json_u64(json, "missed_events", books_missed(manager->books));
+    json_u64(json, "unknown_ioctls", books_unknown_ioctls(manager->books));
     json_close_object(json);
 }
 

@@ -11,9 +11,8 @@ struct Budget {
     char *advice;
     uint64_t limit;
     uint64_t reserved; /* the sum of its charges and of those of its children */
-    uint64_t peak;
-    size_t charges;  /* taken from this very budget */
-    size_t children; /* budgets that have this one as parent */
+    size_t charges;    /* taken from this very budget */
+    size_t children;   /* budgets that have this one as parent */
     IommudError code;
     Budget *parent;
 };
@@ -73,11 +72,6 @@ uint64_t budget_reserved(const Budget *budget)
     return budget->reserved;
 }
 
-uint64_t budget_peak(const Budget *budget)
-{
-    return budget->peak;
-}
-
 static uint64_t budget_room(const Budget *budget)
 {
     return budget->limit > budget->reserved ? budget->limit - budget->reserved : 0;
@@ -128,10 +122,8 @@ static void budget_refuse(const Budget *budget, const char *what, uint64_t more,
 /* The caller has checked that no sum overflows. */
 static void budget_add(Budget *budget, uint64_t more)
 {
-    for (Budget *b = budget; b; b = b->parent) {
+    for (Budget *b = budget; b; b = b->parent)
         b->reserved += more;
-        b->peak = MAX(b->peak, b->reserved);
-    }
 }
 
 /* From budget and its parents, or from none. */

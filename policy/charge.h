@@ -35,8 +35,6 @@ uint64_t budget_limit(const Budget *budget);
 /* May be below what is reserved. */
 void budget_set_limit(Budget *budget, uint64_t limit);
 uint64_t budget_reserved(const Budget *budget);
-/* The most that was ever reserved. */
-uint64_t budget_peak(const Budget *budget);
 /* What can still be charged here, parents not asked. SIZE_INFINITY without a limit. */
 uint64_t budget_left(const Budget *budget);
 /* How many charges were taken from it and not given back; one of 0 bytes is a charge, too. */

@@ -17,11 +17,6 @@ static const char *const guards[_GUARD_MAX] = {
     [GUARD_STRICT] = "strict",
 };
 
-const char *guard_to_string(Guard guard)
-{
-    return guards[guard];
-}
-
 int guard_from_string(const char *text)
 {
     for (int i = 0; i < _GUARD_MAX; i++) {

@@ -30,8 +30,7 @@ typedef enum {
     _GUARD_MAX,
 } Guard;
 
-/* "off"/"known"/"strict". from_string: -1 for anything else. */
-const char *guard_to_string(Guard guard);
+/* "off"/"known"/"strict". -1 for anything else. */
 int guard_from_string(const char *text);
 
 typedef struct {

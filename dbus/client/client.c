@@ -226,14 +226,6 @@ char *client_machine_uuid(const char *path)
     return rest ? g_strdelimit(g_strdup(rest), "_", '-') : NULL;
 }
 
-char *client_device_path(const char *address)
-{
-    char *path = g_strconcat(DEVICE_PREFIX, address, NULL);
-
-    g_strdelimit(path + strlen(DEVICE_PREFIX), ":.", '_');
-    return path;
-}
-
 char *client_device_address(const char *path)
 {
     const char *rest = path_rest(path, DEVICE_PREFIX);

@@ -69,5 +69,4 @@ char *client_tenant_path(const char *id);
 char *client_tenant_id(const char *path);
 char *client_machine_path(const char *uuid);
 char *client_machine_uuid(const char *path);
-char *client_device_path(const char *address);
 char *client_device_address(const char *path);

@@ -162,6 +162,8 @@ static void check_bpf(Report *report, const HostFiles *host, const Properties *m
     if (properties_has(manager, "Features", "ledger"))
         check_books(report, properties_number(manager, "DriftBytes"),
                     properties_number(manager, "MissedEvents"));
+    if (properties_has(manager, "Features", "guard"))
+        check_ioctls(report, properties_number(manager, "UnknownIoctls"));
 }
 
 /* ---- the books ---- */

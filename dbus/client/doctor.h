@@ -72,5 +72,7 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view);
 void check_ledger(Report *report, const HostFiles *host, const GuardView *view);
 /* Whether the ledger agrees with the kernel. */
 void check_books(Report *report, uint64_t drift, uint64_t missed);
+/* Whether the guard knows all ioctls that machines use. */
+void check_ioctls(Report *report, uint64_t unknown);
 /* Whether libvirt runs the hook at path, which is a link to program. */
 void check_hook(Report *report, const HostFiles *host, const char *path, const char *program);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Verbs about devices: who may use them, and which driver has them. */
 #include "dbus/client/iommuctl.h"
 
 #include <errno.h>

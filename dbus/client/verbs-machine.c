@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Verbs about machines. */
 #include "dbus/client/iommuctl.h"
 
 #include <string.h>

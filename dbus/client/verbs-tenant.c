@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Verbs about tenants. */
 #include "dbus/client/iommuctl.h"
 
 static Table *tenant_table(void)

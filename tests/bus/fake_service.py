@@ -44,7 +44,7 @@ class FakeService:
             "GuardState": GLib.Variant("s", "enforcing"),
             "LedgerState": GLib.Variant("s", "active"),
             **numbers(HostBudgetBytes=64 * GIB, ReservedBytes=0, PinnedBytes=0, OrphanedBytes=0,
-                      DriftBytes=0, MissedEvents=0),
+                      DriftBytes=0, MissedEvents=0, UnknownIoctls=0),
         }
         self.objects = {}
         self.tenant_objects = []

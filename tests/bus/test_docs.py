@@ -230,6 +230,20 @@ class CommandLines(unittest.TestCase):
         self.assert_options(AGENT, "docs/iommud-libvirt.8.rst", "ENVIRONMENT")
 
 
+class Journal(unittest.TestCase):
+    def page(self):
+        return read("docs/iommud.8.rst").split("\nJOURNAL\n")[1].split("\nREMOVAL\n")[0]
+
+    def test_messages(self):
+        ids = re.findall(r'#define MESSAGE_\w+ "(\w+)"', read("dbus/message-ids.h"))
+        self.assertGreater(len(ids), 20)
+        self.assertEqual(terms(self.page()), ids)
+
+    def test_fields(self):
+        fields = re.findall(r'"(IOMMUD_\w+)"', read("dbus/journal.c"))
+        self.assertEqual(re.findall(r"\*(IOMMUD_\w+)\*", self.page()), fields)
+
+
 class Configuration(unittest.TestCase):
     def test_keys(self):
         rules = re.findall(r'\{"(\w+)", "(\w+)", parse_', read("policy/config.c"))

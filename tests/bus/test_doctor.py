@@ -65,7 +65,7 @@ class DoctorOfTheLedger(FakeCase):
 
     def test_well(self):
         checks = self.checks()
-        for name in ("guard", "ledger", "books"):
+        for name in ("guard", "ledger", "books", "ioctls"):
             self.assertEqual((checks[name]["result"], checks[name]["remedy"]), ("ok", None))
 
     def test_not_exact(self):
@@ -77,6 +77,13 @@ class DoctorOfTheLedger(FakeCase):
         books = self.checks()["books"]
         self.assertEqual(books["result"], "warning")
         self.assertIn("off by 12K", books["message"])
+
+    def test_unknown_ioctls(self):
+        self.service.manager["UnknownIoctls"] = GLib.Variant("t", 7)
+        ioctls = self.checks()["ioctls"]
+        self.assertEqual(ioctls["result"], "warning")
+        self.assertIn("used 7 ioctls", ioctls["message"])
+        self.assertIn("Guard=strict", ioctls["remedy"])
 
     def test_missing(self):
         why = "unavailable: The kernel has no BTF: it must be built with it."

@@ -300,7 +300,9 @@ def configure(text):
 def test_configuration():
     title("An ioctl that nobody knows, and /dev/iommu itself")
     one = Machine("acme", "curious", DEVICES[0])
+    unknown = manager("UnknownIoctls")
     equal("Guard=known: the kernel answers", errno_of(one.unknown), errno.ENOTTY)
+    equal("and it is counted", manager("UnknownIoctls"), unknown + 1)
     equal("DirectOpen=yes: it may open /dev/iommu", errno_of(one.open_iommu), 0)
     one.end()
     configure("[Kernel]\nGuard=strict\nDirectOpen=no\n")

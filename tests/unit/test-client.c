@@ -16,9 +16,8 @@ static void test_paths(void)
         {client_tenant_path, client_tenant_id, "a.b-1", "/org/iommud1/tenant/a_2eb_2d1"},
         {client_machine_path, client_machine_uuid, "9b2cfcdc-6005-4de0-a6ac-aaa68d1917c0",
          "/org/iommud1/machine/9b2cfcdc_6005_4de0_a6ac_aaa68d1917c0"},
-        {client_device_path, client_device_address, "0000:81:00.7",
-         "/org/iommud1/device/0000_81_00_7"},
     };
+    g_autofree char *address = client_device_address("/org/iommud1/device/0000_81_00_7");
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *path = cases[i].to_path(cases[i].name);
@@ -27,6 +26,7 @@ static void test_paths(void)
         g_assert_cmpstr(path, ==, cases[i].path);
         g_assert_cmpstr(name, ==, cases[i].name);
     }
+    g_assert_cmpstr(address, ==, "0000:81:00.7");
 }
 
 static void test_foreign_paths(void)
