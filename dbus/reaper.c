@@ -296,7 +296,7 @@ static void on_swept(void *data)
             judge_swept(life, sweep);
         reaper_go_on(life);
     }
-    answer_calls(sweep->calls, sweep->destroyed->len, sweep->unpinned);
+    answer_calls(sweep->calls, sweep->destroyed->len, sweep->freed);
     sweep_free(sweep);
 }
 

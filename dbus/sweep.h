@@ -31,7 +31,7 @@ typedef struct Sweep {
     GArray *destroyed; /* SweepCandidate */
     HostObject *left;  /* without the ledger: all that is in the IOMMUFD afterwards */
     size_t n_left;
-    uint64_t unpinned; /* bytes that the host has fewer pinned than before */
+    uint64_t freed;    /* bytes that were mapped; without the ledger: by how many fewer are pinned */
     int result;        /* 0, or a negative errno: left is not known then */
 } Sweep;
 
