@@ -24,7 +24,8 @@ static bool range_differs(const View *view, const Row *row)
 {
     const struct ledger_pages *known = known_range(view, row);
 
-    return !known || is_another(row, known) || LEDGER_CHARGED(known->charge) != row->row.charged;
+    return !known || is_another(row, known) || LEDGER_CHARGED(known->charge) != row->row.charged ||
+           known->context != row->context || known->tenant != row->tenant;
 }
 
 /* The ledger's entry of the same id, if it has one. */
@@ -147,7 +148,8 @@ static bool differed(const View *first, const Row *row, const struct ledger_page
     const struct ledger_pages *was = known_range(first, row);
 
     return before && before->row.charged == row->row.charged &&
-           before->row.npages == row->row.npages && !was == !known &&
+           before->row.npages == row->row.npages && before->context == row->context &&
+           before->tenant == row->tenant && !was == !known &&
            (!known || was->charge == known->charge);
 }
 

@@ -380,6 +380,24 @@ static __always_inline int add_range(struct ledger_mend *args, struct ledger_sta
     return book_pages(new.context, new.owner, new.tenant, (__s64)args->is);
 }
 
+/* Where it was mapped to was not seen. What the range counts follows it; was: as it was, with its
+ * charge mended. */
+static __noinline int move_range_to(struct ledger_pages *entry, const struct ledger_pages *was,
+                                    const struct ledger_mend *args)
+{
+    if (!entry || !was || !args)
+        return -EINVAL;
+    leave_place(entry);
+    entry->context = args->context;
+    entry->tenant = args->tenant;
+    book_bytes(was->context, was->owner, -(__s64)was->bytes);
+    book_bytes(args->context, was->owner, (__s64)was->bytes);
+    tenant_add(was->tenant, -(__s64)was->bytes);
+    tenant_find(args->tenant, (__s64)was->bytes);
+    book_pages(was->context, was->owner, was->tenant, -(__s64)args->is);
+    return book_pages(args->context, was->owner, args->tenant, (__s64)args->is);
+}
+
 /*
  * Corrects one range's entry, or adds it. Done only if the entry still is what the walk compared
  * with; a charge that comes in between is then not counted twice.
@@ -403,8 +421,11 @@ int control_mend(struct ledger_mend *args)
     if (COMPARE_AND_SWAP(&entry->charge, args->was, LEDGER_CHARGE(args->was, args->is)) !=
         args->was)
         return -ESTALE;
-    return book_pages(was.context, was.owner, was.tenant,
-                      (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
+    book_pages(was.context, was.owner, was.tenant,
+               (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
+    if (was.context == args->context && was.tenant == args->tenant)
+        return 0;
+    return move_range_to(entry, &was, args);
 }
 
 /* The object was nobody's, and somebody's it is. */

@@ -89,7 +89,7 @@ static __noinline int check_length(__u64 ictx, __u64 start, __u64 length)
     struct call *call = identify_inside(ictx);
 
     if (!call)
-        return 0;
+        return is_guarded(ictx) ? -ENOMEM : 0;
     call->mapping = ictx;
     if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
         (bytes <= call->may_map && is_held(call, start, length)))

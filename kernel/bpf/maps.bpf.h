@@ -339,9 +339,23 @@ static __always_inline void tenant_release(__u32 tenant, __u64 bytes)
     __sync_fetch_and_add(&account->mapped, -(__s64)bytes);
 }
 
+/* What the tenant has left when so much is mapped. */
+static __always_inline __u64 tenant_left(const struct ledger_tenant *account, __s64 mapped)
+{
+    __s64 credit = *(volatile __s64 *)&account->credit;
+    __u64 limit = *(volatile __u64 *)&account->limit;
+    __u64 used = mapped > credit ? mapped - credit : 0;
+
+    if (limit == LEDGER_NO_LIMIT)
+        return LEDGER_NO_LIMIT;
+    return used > limit ? 0 : limit - used;
+}
+
 /*
  * Takes bytes from what the tenant has left: 0, or -EDQUOT with nothing taken. Nobody sees the
- * sum above the limit, so that of two that race for the last bytes one always wins.
+ * sum above the limit, so that of two that race for the last bytes one always wins; unless so many
+ * others map at this moment that no exchange succeeds: then the bytes are added first, and taken
+ * back if they were too many.
  */
 static __always_inline int tenant_reserve(struct ledger_tenant *account, __u64 bytes,
                                           __u64 *ret_left)
@@ -349,22 +363,20 @@ static __always_inline int tenant_reserve(struct ledger_tenant *account, __u64 b
     __s64 seen = *(volatile __s64 *)&account->mapped;
 
     for (int i = 0; i < TRIES; i++) {
-        __s64 credit = *(volatile __s64 *)&account->credit;
-        __u64 limit = *(volatile __u64 *)&account->limit;
-        __u64 used = seen > credit ? seen - credit : 0;
         __s64 was;
 
-        if (limit != LEDGER_NO_LIMIT && (used > limit || bytes > limit - used)) {
-            *ret_left = used > limit ? 0 : limit - used;
+        *ret_left = tenant_left(account, seen);
+        if (bytes > *ret_left)
             return -EDQUOT;
-        }
         was = COMPARE_AND_SWAP(&account->mapped, seen, seen + (__s64)bytes);
         if (was == seen)
             return 0;
         seen = was;
     }
-    /* So many others map at this moment that this one has to come again. */
-    *ret_left = 0;
+    *ret_left = tenant_left(account, __sync_fetch_and_add(&account->mapped, (__s64)bytes));
+    if (bytes <= *ret_left)
+        return 0;
+    __sync_fetch_and_add(&account->mapped, -(__s64)bytes);
     return -EDQUOT;
 }
 

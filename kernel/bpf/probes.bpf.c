@@ -8,11 +8,18 @@
  */
 #include "inside.bpf.h"
 
+/* Who could not even be looked at, for want of memory, is not let go on: nothing else would. */
+static __always_inline int conclude(int result)
+{
+    if (result == -ENOMEM)
+        bpf_send_signal(SIGKILL);
+    return 0;
+}
+
 SEC("kprobe/iommufd_get_object")
 int BPF_KPROBE(probe_get_object, struct iommufd_ctx *ictx, unsigned int id)
 {
-    check_object((__u64)ictx, id, 0, false);
-    return 0;
+    return conclude(check_object((__u64)ictx, id, 0, false));
 }
 
 /* What it got, which may have come to the id since. */
@@ -21,9 +28,9 @@ int BPF_KRETPROBE(probe_got_object, struct iommufd_object *object)
 {
     struct call *call = get_call(false);
 
-    if (call && call->context && !is_error(object))
-        check_object(call->context, BPF_CORE_READ(object, id), (__u64)object, false);
-    return 0;
+    if (!call || !call->context || is_error(object))
+        return 0;
+    return conclude(check_object(call->context, BPF_CORE_READ(object, id), (__u64)object, false));
 }
 
 /* By its id; the kernel itself removes what it holds. */
@@ -31,24 +38,20 @@ SEC("kprobe/iommufd_object_remove")
 int BPF_KPROBE(probe_object_remove, struct iommufd_ctx *ictx, struct iommufd_object *to_destroy,
                unsigned int id)
 {
-    if (!to_destroy)
-        check_object((__u64)ictx, id, 0, false);
-    return 0;
+    return to_destroy ? 0 : conclude(check_object((__u64)ictx, id, 0, false));
 }
 
 SEC("kprobe/iommufd_device_bind")
 int BPF_KPROBE(probe_device_bind, struct iommufd_ctx *ictx, struct device *dev)
 {
-    check_bind((__u64)ictx, (__u64)dev, false);
-    return 0;
+    return conclude(check_bind((__u64)ictx, (__u64)dev, false));
 }
 
 SEC("kprobe/iopt_map_user_pages")
 int BPF_KPROBE(probe_map_user, struct iommufd_ctx *ictx, void *iopt, unsigned long *iova,
                void *uptr, unsigned long length)
 {
-    check_length((__u64)ictx, (__u64)uptr, length);
-    return 0;
+    return conclude(check_length((__u64)ictx, (__u64)uptr, length));
 }
 
 SEC("kprobe/iommufd_ioas_map_file")
@@ -57,13 +60,12 @@ int BPF_KPROBE(probe_map_file, struct iommufd_ucmd *ucmd)
     union argument copy = {};
 
     bpf_probe_read_kernel(&copy, 32, BPF_CORE_READ(ucmd, cmd));
-    check_length((__u64)BPF_CORE_READ(ucmd, ictx), copy.quad[2], copy.quad[3]);
-    return 0;
+    return conclude(check_length((__u64)BPF_CORE_READ(ucmd, ictx), copy.quad[2], copy.quad[3]));
 }
 
 SEC("kprobe/iommufd_ioas_change_process")
 int BPF_KPROBE(probe_change_process, struct iommufd_ucmd *ucmd)
 {
-    check_call((__u64)BPF_CORE_READ(ucmd, ictx), IOCTL_TYPE | NR_CHANGE_PROCESS, NULL, false);
-    return 0;
+    return conclude(
+        check_call((__u64)BPF_CORE_READ(ucmd, ictx), IOCTL_TYPE | NR_CHANGE_PROCESS, NULL, false));
 }

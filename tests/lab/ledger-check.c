@@ -307,6 +307,50 @@ static void test_damage(Worker *workers)
     close(tenants);
 }
 
+/* A mapping of which was not seen where it goes: it counts for no IOMMUFD and no tenant. */
+static void test_misplaced(Worker *workers)
+{
+    int fd = pinned_map("pages"), books = pinned_map("books"), tenants = pinned_map("tenants");
+    struct ledger_book_key place, nowhere;
+    struct ledger_tenant account, after;
+    struct ledger_book book, none = {0};
+    struct ledger_pages range, moved;
+    LedgerDrift drift = {0};
+    uint64_t key;
+
+    check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
+              !bpf_map_lookup_elem(fd, &key, &range),
+          "misplaced: there is a range");
+    place = (struct ledger_book_key){range.context, range.owner};
+    nowhere = (struct ledger_book_key){0, range.owner};
+    moved = range;
+    moved.context = moved.tenant = 0;
+    bpf_map_update_elem(fd, &key, &moved, BPF_EXIST);
+    bpf_map_lookup_elem(books, &place, &book);
+    book.pinned -= LEDGER_CHARGED(range.charge);
+    book.mapped -= range.bytes;
+    none.pinned = LEDGER_CHARGED(range.charge);
+    none.mapped = range.bytes;
+    bpf_map_update_elem(books, &place, &book, BPF_EXIST);
+    bpf_map_update_elem(books, &nowhere, &none, BPF_ANY);
+    bpf_map_lookup_elem(tenants, &range.tenant, &account);
+    after = account;
+    after.pinned -= LEDGER_CHARGED(range.charge);
+    after.mapped -= range.bytes;
+    bpf_map_update_elem(tenants, &range.tenant, &after, BPF_EXIST);
+    ledger_reconcile(ledger, &drift, NULL, NULL);
+    bpf_map_lookup_elem(tenants, &range.tenant, &after);
+    check(drift.mended == 1 && !drift.unstable && after.pinned == account.pinned &&
+              after.mapped == account.mapped,
+          "misplaced: found and put right (%" G_GUINT64_FORMAT " entries; %lld of %lld bytes)",
+          drift.mended, after.mapped, account.mapped);
+    check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
+          "misplaced: the books are right again");
+    close(fd);
+    close(books);
+    close(tenants);
+}
+
 /* Sums that are not those of their entries, and an entry that is out of the books and still there.
  */
 static void test_damaged_sums(Worker *workers)
@@ -473,6 +517,7 @@ int main(int argc, char **argv)
     test_late(workers, &options);
     test_damage(workers);
     test_damaged_sums(workers);
+    test_misplaced(workers);
     test_many();
     test_legacy(argv[3]);
     worker_end(&workers[0]);
