@@ -9,6 +9,7 @@
 
 #define AGENT_USER "iommud-libvirt"
 #define UID_NOBODY_HAS ((uid_t)-1)
+#define AGENT_USEC (10 * G_USEC_PER_SEC)
 
 static const struct {
     const char *interface;
@@ -42,12 +43,16 @@ static bool is_open_to_all(const char *interface, const char *member)
     return false;
 }
 
-/* Looked up until it is found: the agent may be installed later than the service. */
+/* Looked up until it is found, for the agent may be installed later than the service; but not at
+ * each call that somebody makes in vain: whoever answers for users may take its time. */
 static uid_t agent_uid(void)
 {
     static uid_t uid = UID_NOBODY_HAS;
-    if (uid == UID_NOBODY_HAS) {
+    static int64_t looked;
+    int64_t now = g_get_monotonic_time();
+    if (uid == UID_NOBODY_HAS && (!looked || now - looked >= AGENT_USEC)) {
         const struct passwd *user = getpwnam(AGENT_USER);
+        looked = now;
         if (user)
             uid = user->pw_uid;
     }
