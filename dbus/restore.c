@@ -108,7 +108,7 @@ static void restore_life(MachineLife *life, MachineRecord *record, FdStore *stor
     life->leader_start = record->leader_start;
     life->number = record->number;
     life->window = record->window;
-    life->shares = record->shares;
+    life->shares = record->shares || (record->shares_as_tenant && tenant_life_shares(life->tenant));
     life->known = record->known;
     object_set_free(life->objects);
     life->objects = g_steal_pointer(&record->objects);

@@ -213,6 +213,8 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->leader_start = g_key_file_get_uint64(file, GROUP_MACHINE, "LeaderStart", NULL);
     record->number = get_number(file, GROUP_MACHINE, "Number");
     record->shares = g_key_file_get_boolean(file, GROUP_MACHINE, "Shares", NULL);
+    record->shares_as_tenant =
+        record->iommufd && !g_key_file_has_key(file, GROUP_MACHINE, "Shares", NULL);
     record->inside = g_key_file_get_boolean(file, GROUP_MACHINE, "Inside", NULL);
     record->window = g_key_file_get_uint64(file, GROUP_MACHINE, "Window", NULL);
     record->known = g_key_file_get_boolean(file, GROUP_MACHINE, "Known", NULL);

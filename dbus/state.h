@@ -42,6 +42,7 @@ typedef struct {
     uint64_t leader_start;
     uint32_t number;
     bool shares;
+    bool shares_as_tenant; /* the record is of a version that went by the tenant alone */
     bool inside;
     uint64_t window;
     bool known;

@@ -208,6 +208,22 @@ class Restart(harness.TestCase):
         self.kill(other)
         self.assert_clean("other")
 
+    def test_record_of_a_version_that_did_not_say_who_shares(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        survivor, last = self.run_machine(devices=[address(2)])
+        self.kill_service()
+        for name in (machine, survivor):
+            path = os.path.join(self.folder, "run/machines", name)
+            with open(path, encoding="utf-8") as file:
+                lines = [line for line in file if not line.startswith("Shares=")]
+            self.write("run/machines/" + name, "".join(lines))
+        self.start_service()
+        self.kill(leader)
+        harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
+        self.assertEqual({row[2] for row in self.objects()}, {survivor})
+        self.kill(last)
+        self.assert_clean()
+
     def test_records_that_can_not_be_read(self):
         machine, _ = self.run_machine(devices=[address(1)])
         self.kill_service()
