@@ -254,6 +254,45 @@ static void test_restart(const LedgerOptions *options, const Guest *a)
     check_truth("after a restart");
 }
 
+/* A machine of tenant OTHER that has the IOMMUFD, or is sent it. */
+static void test_other_tenant(const Guest *a, const char *device)
+{
+    enum { OTHER = TENANT + 1, MACHINE = 100000 };
+    g_autofree char *address = device_address(device);
+    int64_t before = pinned_by(a->token);
+    Machine other;
+    uint64_t iova = 0;
+    uint32_t id;
+    int fd;
+
+    ledger_set_limit(ledger, OTHER, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
+    for (uint32_t i = 0; i < 2; i++) {
+        ledger_add_machine(ledger, MACHINE + i, OTHER);
+        machine_start(&other, i ? iommufd : -1, NULL, USER);
+        check_error(ledger_name_process(ledger, other.pid, other.start, MACHINE + i, OTHER, NULL),
+                    0, "a process is a machine of another tenant");
+        fd = machine_receive(&other, iommufd);
+        check_error(fd < 0 ? fd : 0, -EACCES, "it is sent the IOMMUFD");
+        if (i == 0)
+            machine_kill(&other);
+    }
+    check_error(machine_ioas(&other, &id), -EACCES, "with one that it has inherited: it allocates");
+    check_error(machine_map(&other, a->ioas, machine_memory(&other, 4096), 4096, &iova, false),
+                -EACCES, "it maps");
+    check_error(machine_unmap(&other, a->ioas, 0, EVERYTHING), -EACCES, "it unmaps");
+    check_error(machine_destroy(&other, a->ioas), -EACCES, "it destroys");
+    ledger_admit_device(ledger, address, TENANT, 0, 0);
+    fd = machine_open(&other, device);
+    check_error(machine_bind(&other, fd, iommufd, &id), -EACCES,
+                "it binds a device of the tenant's");
+    check(fd >= 0 && pinned_by(a->token) == before, "and the tenant's machines have what they had");
+    machine_kill(&other);
+    ledger_dismiss_device(ledger, address);
+    for (uint32_t i = 0; i < 2; i++)
+        ledger_remove_machine(ledger, MACHINE + i);
+    ledger_remove_tenant(ledger, OTHER);
+}
+
 int main(int argc, char **argv)
 {
     const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_STRICT};
@@ -275,6 +314,7 @@ int main(int argc, char **argv)
     check_books(&b, "after all that");
     test_limit(&a, &b);
     test_strangers(&a, argv[1]);
+    test_other_tenant(&a, argv[3]);
     check_truth("before a restart");
     test_restart(&options, &a);
     guest_end(&a);

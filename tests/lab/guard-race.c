@@ -21,6 +21,7 @@
 
 static uint64_t tries = 20000;
 static unsigned seconds = 20;
+static uint64_t killed; /* in all races */
 
 static Guest victim;
 static uint32_t
@@ -196,6 +197,11 @@ static void run(const char *name, const Attack *attack, Guest *attacker)
               "and an event says that it was refused");
         return;
     }
+    killed += race.killed;
+    /* Whoever it was done for did nothing after it, so that nobody was told. */
+    if (attack->options.threads == 1)
+        check(attack->may_be_granted || !race.granted,
+              "changing %s: it was the last that anybody did", name);
     /* Of many threads several may do it before they die together. */
     check(attack->options.threads > 1 ? state.tampered - before.tampered >= race.killed
                                       : state.tampered - before.tampered == race.killed,
@@ -346,6 +352,8 @@ int main(int argc, char **argv)
         test_race(i, argv[1], argv[3]);
     for (size_t i = 0; i < G_N_ELEMENTS(reuses); i++)
         test_reuse(i, argv[1]);
+    if (!ledger_guard_is_exact(ledger))
+        check(killed, "and somebody was found out (%" G_GUINT64_FORMAT ")", killed);
     guest_end(&victim);
     tenant_close(host);
     return checks_end();

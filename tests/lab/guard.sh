@@ -87,6 +87,7 @@ fi
 if [[ $points == no ]]; then
 	no_modules
 	modprobe iommufd guard_points=0
+	check "iommufd is one that BPF can only watch" grep -qx N /sys/module/iommufd/parameters/guard_points
 fi
 modprobe iommufd
 modprobe vfio-pci

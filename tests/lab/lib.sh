@@ -208,6 +208,11 @@ nothing_left() {
 		! $(iommuctl objects "$1" --no-legend) ]]
 }
 
+# all_back TENANT: its memory within two seconds, and soon after that there is nothing of it in the books.
+all_back() {
+	wait_for 2 nothing_pinned && wait_for 20 nothing_left "$1"
+}
+
 fails() {
 	! "$@"
 }

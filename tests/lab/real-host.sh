@@ -17,7 +17,7 @@ stop_all() {
     for name in acme-1 acme-2 globex-1; do
         virsh destroy "$name" >/dev/null 2>&1
     done
-    wait_for 2 nothing_left acme && wait_for 2 nothing_left globex
+    all_back acme && all_back globex
 }
 
 part "the host"
@@ -98,7 +98,7 @@ for delay in 0 0.2 0.5 1 2; do
     pkill -KILL -f guest=acme-2
     wait $starter
     check "killed $delay s after its process began: libvirt has it off" wait_for 20 is_off acme-2
-    check "killed $delay s after its process began: nothing is left" wait_for 2 nothing_left acme
+    check "killed $delay s after its process began: nothing is left" all_back acme
 done
 check "then it starts" virsh start acme-2
 
@@ -110,7 +110,7 @@ for delay in 0.1 0.3; do
     sleep $delay
     kill -KILL "$pid" 2>/dev/null
     wait $destroyer
-    check "killed $delay s into its end: nothing is left" wait_for 2 nothing_left acme
+    check "killed $delay s into its end: nothing is left" all_back acme
     wait_for 20 is_off acme-2
     check "and it starts again" virsh start acme-2
 done
@@ -150,14 +150,14 @@ part "limits"
 virsh start acme-1 >/dev/null
 needs=$(tenant_number acme reserved_bytes)
 virsh destroy acme-1 >/dev/null
-wait_for 2 nothing_left acme
+all_back acme
 iommuctl tenant set-limit acme $((needs - 4096))
 check "over the limit by one page: refused" refused_with "limit" virsh start acme-1
 check "a refusal leaves nothing" nothing_left acme
 iommuctl tenant set-limit acme "$needs"
 check "exactly at the limit: starts" virsh start acme-1
 virsh destroy acme-1 >/dev/null
-wait_for 2 nothing_left acme
+all_back acme
 for round in 1 2 3; do
     virsh start acme-1 >/dev/null 2>&1 &
     first=$!
@@ -169,7 +169,7 @@ for round in 1 2 3; do
     check "race $round for the last bytes: exactly one wins" test $won = 1
     virsh destroy acme-1 >/dev/null 2>&1
     virsh destroy acme-2 >/dev/null 2>&1
-    wait_for 2 nothing_left acme
+    all_back acme
 done
 iommuctl tenant set-limit acme 2G
 
@@ -274,7 +274,7 @@ for round in $(seq 10); do
     virsh start acme-1 >/dev/null || check "start $round" false
     virsh destroy acme-1 >/dev/null || check "stop $round" false
 done
-check "after ten starts and stops nothing is left" wait_for 2 nothing_left acme
+check "after ten starts and stops nothing is left" all_back acme
 
 part "the end"
 confine_by apparmor
