@@ -93,6 +93,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
         if (r)
             return r;
         view_mend(ledger, first, second, &drift);
+        ledger->drift += drift.drift; /* it is mended, also if the next look fails */
         g_clear_pointer(&first, view_free);
         r = view_take(ledger, &first);
     }
@@ -102,7 +103,6 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     settle_losses(ledger, losses, &drift);
     sweep_books(ledger, view);
     view_give_credit(view, ledger);
-    ledger->drift += drift.drift;
     drift.contexts = view->contexts->len;
     drift.ranges = g_hash_table_size(view->ranges);
     if (ret_drift)
