@@ -8,8 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kernel/process.h"
-
 static bool fail(GError **error, const char *name, const char *why)
 {
     g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
@@ -38,14 +36,31 @@ static bool read_pid(const char *name, pid_t *ret_pid, GError **error)
     return true;
 }
 
+/* The argument after "-uuid" of a command line, or NULL. */
+static const char *uuid_argument(const char *cmdline, size_t length)
+{
+    const char *end = cmdline + length;
+    bool next = false;
+
+    for (const char *arg = cmdline; arg < end; arg += strlen(arg) + 1) {
+        if (next)
+            return arg;
+        next = strcmp(arg, "-uuid") == 0;
+    }
+    return NULL;
+}
+
 static bool check_uuid(pid_t pid, const char *name, const char *uuid, GError **error)
 {
-    g_autofree char *found = NULL;
-    int r = process_qemu_uuid(pid, &found);
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid);
+    g_autofree char *cmdline = NULL;
+    g_autoptr(GError) why = NULL;
+    gsize length;
 
-    if (r < 0 && r != -ENXIO)
-        return fail(error, name, g_strerror(-r));
-    if (r < 0 || g_ascii_strcasecmp(found, uuid) != 0) {
+    if (!g_file_get_contents(path, &cmdline, &length, &why))
+        return fail(error, name, why->message);
+    const char *found = uuid_argument(cmdline, length);
+    if (!found || g_ascii_strcasecmp(found, uuid) != 0) {
         g_autofree char *wrong =
             g_strdup_printf("the command line of process %d does not say -uuid %s", pid, uuid);
         return fail(error, name, wrong);
