@@ -21,19 +21,32 @@ int BPF_PROG(point_object, struct iommufd_ctx *ictx, struct iommufd_object *obje
     return check_object((__u64)ictx, object->id, (__u64)object, true);
 }
 
+/* Who makes something in the IOMMUFD: 0, or why it may not be. *ret_call is NULL where there is
+ * nothing to check, and nothing known of the thread. */
+static __always_inline int begin_point(__u64 ictx, struct call **ret_call, bool *ret_guarded)
+{
+    struct call *call = identify(ictx);
+
+    *ret_call = call;
+    *ret_guarded = call ? call->flags & LEDGER_CONTEXT_GUARDED : is_guarded(ictx);
+    if (!*ret_guarded)
+        return 0;
+    if (!call)
+        return -ENOMEM;
+    return call->owner ? 0 : stop(ictx, 0, 0, true);
+}
+
 /* Whose an object is, and whether there is room to know that, is certain before anybody can name
  * it. */
 SEC("fmod_ret/iommud_guard_made")
 int BPF_PROG(point_made, struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
-    struct call *call = identify((__u64)ictx);
-    bool guarded = call ? call->flags & LEDGER_CONTEXT_GUARDED : is_guarded((__u64)ictx);
-    int error = 0;
+    struct call *call;
+    bool guarded;
+    int error = begin_point((__u64)ictx, &call, &guarded);
 
-    if (guarded && !call)
-        return -ENOMEM;
-    if (guarded && !call->owner)
-        return stop((__u64)ictx, 0, 0, true);
+    if (error)
+        return error;
     if (guarded)
         error = reserve_object(call);
     if (!error)
@@ -62,17 +75,15 @@ int BPF_PROG(point_bind, struct iommufd_ctx *ictx, struct device *dev)
 SEC("fmod_ret/iommud_guard_pages")
 int BPF_PROG(point_pages, struct iommufd_ctx *ictx, struct iopt_pages *range)
 {
-    struct call *call = identify((__u64)ictx);
-    bool guarded = call ? call->flags & LEDGER_CONTEXT_GUARDED : is_guarded((__u64)ictx);
-    int error = 0;
+    struct call *call;
+    bool guarded;
+    int error = begin_point((__u64)ictx, &call, &guarded);
 
-    if (guarded && !call)
-        return -ENOMEM;
-    if (guarded && !call->owner)
-        return stop((__u64)ictx, 0, 0, true);
+    if (error)
+        return error;
     if (call)
         call->mapping = (__u64)ictx;
-    if (guarded) {
+    if (guarded && call) {
         call->stage = STAGE_CHECKED;
         error = reserve(call, range->npages << LEDGER_PAGE_SHIFT, range, NULL);
     }
