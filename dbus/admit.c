@@ -87,8 +87,8 @@ static void admit_put_back(MachineLife *old, const AdmissionRequest *was, int64_
     old->machine->since = since;
     g_hash_table_insert(manager->machines, old->uuid, old);
     if (!books_admit(manager->books, old, &error) || !state_save_machine(old, &error))
-        journal_write(LOG_WARNING, MESSAGE_STATE_LOST, &(JournalAbout){.machine = old->uuid}, "%s",
-                      error->message);
+        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, &(JournalAbout){.machine = old->uuid},
+                      "%s", error->message);
 }
 
 /* The old start was lost, and what it may have left is settled from now on. If its process lives

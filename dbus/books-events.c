@@ -17,172 +17,154 @@ typedef struct {
     const struct ledger_event *event;
     TenantLife *tenant;   /* NULL: none, or gone */
     MachineLife *machine; /* NULL: none, or gone */
-    const char *tenant_id;
-    const char *uuid;
-    const char *what; /* the ioctl's name */
-    char *who;        /* "machine web-1 (UUID)", or "process 12 (qemu)" */
-    char *victim;     /* UUID of the machine whose object was named, "" */
-} Story;
+    char *command;        /* the process's name */
+    char *who;            /* "Machine web-1 (UUID), process 12 (qemu)," or "Process 12 (qemu)" */
+    Refusal refusal;      /* for the journal and the bus */
+} KernelEvent;
 
-/* Whose the object is that was named. */
-static char *find_victim(Books *books, const struct ledger_event *event)
+static void kernel_event_init(KernelEvent *self, Books *books, const struct ledger_event *event)
 {
-    LedgerObject object;
-    if (!event->id || ledger_lookup_object(books->ledger, event->context, event->id, &object) < 0)
-        return g_strdup("");
-    const MachineLife *owner = books_find_machine(books, object.machine);
-    return g_strdup(owner ? owner->uuid : "");
-}
-
-static void story_init(Story *story, Books *books, const struct ledger_event *event)
-{
-    g_autofree char *comm = g_strndup(event->comm, sizeof(event->comm));
-    g_autofree char *quoted = error_quote(comm);
-    story->event = event;
-    story->tenant = g_hash_table_lookup(books->tenants, GUINT_TO_POINTER(event->tenant));
-    story->machine = books_find_machine(books, event->machine);
-    if (!story->tenant && story->machine)
-        story->tenant = story->machine->tenant;
-    story->tenant_id = story->tenant ? story->tenant->id : "";
-    story->uuid = story->machine ? story->machine->uuid : "";
-    story->what = event->command ? ledger_ioctl_name(event->command) : "";
-    story->who = story->machine ? g_strdup_printf("Machine %s (%s), process %u (%s),",
-                                                  story->machine->machine->name, story->uuid,
-                                                  event->tgid, quoted)
-                                : g_strdup_printf("Process %u (%s)", event->tgid, quoted);
-    story->victim = find_victim(books, event);
-}
-
-static void story_clear(Story *story)
-{
-    g_free(story->who);
-    g_free(story->victim);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Story, story_clear)
-
-static BusRefusal refusal_of(const Story *story)
-{
-    return (BusRefusal){
-        .tenant = story->tenant_id,
-        .machine = story->uuid,
-        .pid = story->event->tgid,
-        .command = story->event->comm,
-        .ioctl = story->what,
-        .object = story->event->id,
-        .owner = story->victim,
+    self->event = event;
+    self->command = g_strndup(event->comm, sizeof(event->comm));
+    self->tenant = g_hash_table_lookup(books->tenants, GUINT_TO_POINTER(event->tenant));
+    self->machine = books_find_machine(books, event->machine);
+    if (!self->tenant && self->machine)
+        self->tenant = self->machine->tenant;
+    const MachineLife *owner = books_find_machine(books, event->object_machine);
+    g_autofree char *quoted = error_quote(self->command);
+    self->who = self->machine ? g_strdup_printf("Machine %s (%s), process %u (%s),",
+                                                self->machine->machine->name, self->machine->uuid,
+                                                event->tgid, quoted)
+                              : g_strdup_printf("Process %u (%s)", event->tgid, quoted);
+    self->refusal = (Refusal){
+        .tenant = self->tenant ? self->tenant->id : "",
+        .machine = self->machine ? self->machine->uuid : "",
+        .pid = event->tgid,
+        .command = self->command,
+        .ioctl = event->command ? ledger_ioctl_name(event->command) : "",
+        .object = event->id,
+        .owner = owner ? owner->uuid : "",
+        .error = g_strerror(-event->error),
     };
 }
 
-static JournalAbout about(const Story *story)
+static void kernel_event_clear(KernelEvent *self)
 {
-    return (JournalAbout){
-        .tenant = story->tenant_id,
-        .machine = story->uuid,
-        .pid = story->event->tgid,
-        .ioctl = story->what,
-        .object = story->event->id,
-    };
+    g_free(self->command);
+    g_free(self->who);
 }
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KernelEvent, kernel_event_clear)
 
 /* ---- one kind each ---- */
 
-static void tell_refused(const Books *books, const Story *story)
+/* QEMU asks for this at each of its starts, and goes on without. */
+static bool is_expected(const struct ledger_event *event)
 {
-    const struct ledger_event *event = story->event;
-    JournalAbout fields = about(story);
-    BusRefusal refusal = refusal_of(story);
-    /* QEMU asks for this at each of its starts, and goes on without. */
-    if ((event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff)) {
-        journal_write(LOG_DEBUG, MESSAGE_REFUSED, &fields,
-                      "%s was refused %s in an IOMMUFD that it shares.", story->who, story->what);
-        return;
-    }
-    if (event->command == 0)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields,
-                      "%s was refused %s: it is no machine of the tenant, nor a unit that stands "
-                      "in Carriers= of iommud.conf.",
-                      story->who, *story->tenant_id ? "a tenant's IOMMUFD" : "/dev/iommu");
-    else if (event->id)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields,
-                      "%s was refused %s on object %u of tenant %s's IOMMUFD, which is not its "
-                      "own: %s.",
-                      story->who, story->what, event->id, story->tenant_id,
-                      g_strerror(-event->error));
-    else
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields, "%s was refused %s: %s.", story->who,
-                      story->what, g_strerror(-event->error));
-    bus_refused(books->manager, &refusal, g_strerror(-event->error));
+    return (event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff);
 }
 
-static void tell_limit(const Story *story)
+static void log_refusal(const KernelEvent *self)
 {
-    const struct ledger_event *event = story->event;
-    uint64_t asked = event->asked;
-    uint64_t limit = story->tenant ? budget_limit(story->tenant->tenant->budget) : SIZE_INFINITY;
-    g_autofree char *asked_text = size_format(event->asked);
-    g_autofree char *left_text = size_format(event->left);
-    g_autofree char *limit_text = size_format(limit);
-    JournalAbout fields = about(story);
-    BusRefusal refusal = refusal_of(story);
-    fields.bytes = &asked;
-    fields.limit = &limit;
-    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &fields,
+    const Refusal *refusal = &self->refusal;
+    JournalAbout about = {.refusal = refusal};
+    if (self->event->command == 0)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s: it is no machine of the tenant, nor a unit that stands "
+                      "in Carriers= of iommud.conf.",
+                      self->who, *refusal->tenant ? "a tenant's IOMMUFD" : "/dev/iommu");
+    else if (*refusal->owner)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
+                      "machine %s's.",
+                      self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error,
+                      refusal->owner);
+    else if (refusal->object)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
+                      "not its own.",
+                      self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error);
+    else
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about, "%s was refused %s: %s.", self->who,
+                      refusal->ioctl, refusal->error);
+}
+
+static void on_refused(const Books *books, const KernelEvent *self)
+{
+    if (is_expected(self->event)) {
+        journal_write(
+            LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalAbout){.refusal = &self->refusal},
+            "%s was refused %s in an IOMMUFD that it shares.", self->who, self->refusal.ioctl);
+        return;
+    }
+    log_refusal(self);
+    bus_refused(books->manager, &self->refusal);
+}
+
+static void on_limit(KernelEvent *self)
+{
+    const struct ledger_event *event = self->event;
+    Refusal *refusal = &self->refusal;
+    refusal->requested = event->asked;
+    refusal->left = event->left;
+    refusal->limit = self->tenant ? budget_limit(self->tenant->tenant->budget) : SIZE_INFINITY;
+    g_autofree char *asked = size_format(refusal->requested);
+    g_autofree char *left = size_format(refusal->left);
+    g_autofree char *limit = size_format(refusal->limit);
+    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalAbout){.refusal = refusal},
                   "%s was refused %s of %s (%" PRIu64 " bytes): tenant %s has %s (%" PRIu64
                   " bytes) left of its limit of %s. Raise it with 'iommuctl tenant set-limit', or "
                   "stop a machine.",
-                  story->who, story->what, asked_text, asked, story->tenant_id, left_text,
-                  (uint64_t)event->left, limit_text);
-    if (!story->tenant)
+                  self->who, refusal->ioctl, asked, refusal->requested, refusal->tenant, left,
+                  refusal->left, limit);
+    if (!self->tenant)
         return;
-    bus_limit_exceeded(story->tenant->manager, &refusal, event->asked, event->left);
+    bus_limit_exceeded(self->tenant->manager, refusal);
     /* What it has mapped twice may have become known to count once. A machine can ask for this. */
-    if (story->tenant->tenant->config->count == COUNT_UNIQUE)
-        books_look(story->tenant->manager->books, G_USEC_PER_SEC);
+    if (self->tenant->tenant->config->count == COUNT_UNIQUE)
+        books_look(self->tenant->manager->books, G_USEC_PER_SEC);
 }
 
-static void tell_tampered(const Story *story)
+static void on_tampered(const KernelEvent *self)
 {
-    JournalAbout fields = about(story);
-    journal_write(LOG_ALERT, MESSAGE_TAMPERED, &fields,
+    journal_write(LOG_ALERT, MESSAGE_TAMPERED, &(JournalAbout){.refusal = &self->refusal},
                   "%s changed the argument of %s while it was being checked, and was killed.",
-                  story->who, story->what);
-    if (story->tenant)
-        reaper_wake(story->tenant);
+                  self->who, self->refusal.ioctl);
+    if (self->tenant)
+        reaper_wake(self->tenant);
 }
 
-static void tell_full(const Story *story)
+static void on_full(const KernelEvent *self)
 {
-    JournalAbout fields = about(story);
-    bool object = story->event->asked == 0;
-    journal_write(LOG_ERR, MESSAGE_REFUSED, &fields,
+    bool object = self->event->asked == 0;
+    journal_write(LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
                   "%s was refused %s: what is left of the ledger's room for %s is kept for others. "
                   "Raise %s= in iommud.conf and restart iommud.",
-                  story->who, story->what, object ? "objects" : "mappings",
+                  self->who, self->refusal.ioctl, object ? "objects" : "mappings",
                   object ? "MaxObjects" : "MaxMappings");
 }
 
 static void on_event(const struct ledger_event *event, void *data)
 {
     Books *books = data;
-    g_auto(Story) story = {0};
-    story_init(&story, books, event);
+    g_auto(KernelEvent) self = {0};
+    kernel_event_init(&self, books, event);
     switch ((enum ledger_event_kind)event->kind) {
     case LEDGER_EVENT_REFUSED:
-        tell_refused(books, &story);
+        on_refused(books, &self);
         break;
     case LEDGER_EVENT_LIMIT:
-        tell_limit(&story);
+        on_limit(&self);
         break;
     case LEDGER_EVENT_TAMPERED:
-        tell_tampered(&story);
+        on_tampered(&self);
         break;
     case LEDGER_EVENT_EXIT:
-        if (story.tenant)
-            reaper_wake(story.tenant);
+        if (self.tenant)
+            reaper_wake(self.tenant);
         break;
     case LEDGER_EVENT_FULL:
-        tell_full(&story);
+        on_full(&self);
         break;
     }
 }

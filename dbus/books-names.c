@@ -21,7 +21,7 @@ static bool next_number(Books *books, uint32_t *last, uint32_t *ret_number)
     ++*last;
     if (!state_save_numbers(books->manager, books->last_tenant, books->last_machine, &error)) {
         --*last;
-        journal_write(LOG_ERR, MESSAGE_STATE_LOST, NULL, "%s", error->message);
+        journal_write(LOG_ERR, MESSAGE_STATE_NOT_WRITTEN, NULL, "%s", error->message);
         return false;
     }
     *ret_number = *last;
@@ -67,7 +67,7 @@ void books_set_tenant(Books *books, TenantLife *life)
     g_autoptr(GError) error = NULL;
     set_error(&error, r, "MaxIommufds", "The kernel does not take the limit of tenant %s",
               life->id);
-    journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = life->id}, "%s",
+    journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD, &(JournalAbout){.tenant = life->id}, "%s",
                   error->message);
 }
 
@@ -263,7 +263,7 @@ void books_undo_start(Books *books, MachineLife *life)
     forget_machine(books, life);
     int r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
     if (r < 0)
-        journal_write(LOG_ERR, MESSAGE_DEGRADED,
+        journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
                       &(JournalAbout){.tenant = life->tenant->id, .machine = life->uuid},
                       "Machine %s can't be made known to the kernel's guard again: %s.", life->uuid,
                       g_strerror(-r));
@@ -316,7 +316,7 @@ void books_set_carriers(Books *books, const char *const *carriers)
         g_array_append_vals(kept, cgroup, 1);
     int r = ledger_keep_carriers(books->ledger, (const uint64_t *)(void *)kept->data, kept->len);
     if (r < 0)
-        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+        journal_write(LOG_WARNING, MESSAGE_KERNEL_NOT_TOLD, NULL,
                       "Units that Carriers= no longer names may still pass IOMMUFDs on: %s.",
                       g_strerror(-r));
 }

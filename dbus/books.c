@@ -148,8 +148,10 @@ static void say_unheard(Books *books)
     if (ledger_state(books->ledger, &state) < 0)
         return;
     if (state.lost_events > books->unheard)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, NULL,
-                      "%" PRIu64 " more refusals are counted, but not told of one by one.",
+        journal_write(LOG_WARNING, MESSAGE_REFUSED_UNHEARD, NULL,
+                      "%" PRIu64
+                      " refusals were not logged one by one, because there were too many in a "
+                      "second; Refusals of each machine counts them all.",
                       (uint64_t)state.lost_events - books->unheard);
     books->unheard = state.lost_events;
 }
@@ -158,7 +160,7 @@ static void say_unheard(Books *books)
 static void say_failing(Books *books, int error)
 {
     if (!books->failing)
-        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+        journal_write(LOG_WARNING, MESSAGE_LEDGER_NOT_COMPARED, NULL,
                       "The ledger can't be compared with the kernel's own structures (%s): figures "
                       "may be off until it can.",
                       g_strerror(-error));
@@ -261,7 +263,7 @@ void books_settle(Books *books)
         return;
     int r = ledger_commit(books->ledger);
     if (r < 0)
-        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+        journal_write(LOG_WARNING, MESSAGE_UPGRADE_UNFINISHED, NULL,
                       "Programs of another version could not be removed from the kernel: %s.",
                       g_strerror(-r));
     books_reconcile(books);

@@ -148,7 +148,7 @@ static int append_text(sd_bus_message *message, const char *key, const char *val
 }
 
 /* Which process, with which ioctl, on what: nothing of it when an admission was refused. */
-static int append_details(sd_bus_message *message, const BusRefusal *refusal)
+static int append_details(sd_bus_message *message, const Refusal *refusal)
 {
     int r = sd_bus_message_open_container(message, 'a', "{sv}");
     if (r >= 0 && refusal->pid)
@@ -164,8 +164,7 @@ static int append_details(sd_bus_message *message, const BusRefusal *refusal)
     return r < 0 ? r : sd_bus_message_close_container(message);
 }
 
-void bus_limit_exceeded(Manager *manager, const BusRefusal *refusal, uint64_t requested,
-                        uint64_t left)
+void bus_limit_exceeded(Manager *manager, const Refusal *refusal)
 {
     g_autoptr(sd_bus_message) signal = NULL;
     if (!manager->bus)
@@ -173,15 +172,15 @@ void bus_limit_exceeded(Manager *manager, const BusRefusal *refusal, uint64_t re
     int r = sd_bus_message_new_signal(manager->bus, &signal, BUS_PATH, BUS_INTERFACE_MANAGER,
                                       "LimitExceeded");
     if (r >= 0)
-        r = sd_bus_message_append(signal, "sstt", refusal->tenant, refusal->machine, requested,
-                                  left);
+        r = sd_bus_message_append(signal, "sstt", refusal->tenant, refusal->machine,
+                                  refusal->requested, refusal->left);
     if (r >= 0)
         r = append_details(signal, refusal);
     if (r >= 0)
         (void)sd_bus_send(manager->bus, signal, NULL);
 }
 
-void bus_refused(Manager *manager, const BusRefusal *refusal, const char *error)
+void bus_refused(Manager *manager, const Refusal *refusal)
 {
     g_autoptr(sd_bus_message) signal = NULL;
     if (!manager->bus)
@@ -190,7 +189,7 @@ void bus_refused(Manager *manager, const BusRefusal *refusal, const char *error)
                                       "Refused");
     if (r >= 0)
         r = sd_bus_message_append(signal, "ssss", refusal->tenant, refusal->machine, refusal->ioctl,
-                                  error);
+                                  refusal->error);
     if (r >= 0)
         r = append_details(signal, refusal);
     if (r >= 0)

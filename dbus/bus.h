@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dbus/books.h"
+#include "dbus/refusal.h"
 
 #define BUS_NAME "org.iommud1"
 #define BUS_PATH "/org/iommud1"
@@ -45,20 +46,9 @@ void bus_machine_changed(Manager *manager, const char *uuid, const char *propert
 void bus_manager_changed(Manager *manager, const char *property);
 /* ReservedBytes of the tenant and of the host. */
 void bus_reserved_changed(Manager *manager, const char *tenant);
-/* What was refused. */
-typedef struct {
-    const char *tenant;
-    const char *machine; /* UUID, or "" */
-    uint32_t pid;        /* 0: no process was refused, but an admission */
-    const char *command; /* its name */
-    const char *ioctl;
-    uint32_t object;   /* id that was named, or 0 */
-    const char *owner; /* UUID of the machine whose object that is, or "" */
-} BusRefusal;
 /* The signals of the same names. */
-void bus_limit_exceeded(Manager *manager, const BusRefusal *refusal, uint64_t requested,
-                        uint64_t left);
-void bus_refused(Manager *manager, const BusRefusal *refusal, const char *error);
+void bus_limit_exceeded(Manager *manager, const Refusal *refusal);
+void bus_refused(Manager *manager, const Refusal *refusal);
 void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t objects,
                 uint64_t bytes);
 

@@ -199,13 +199,13 @@ static int run(sd_event *event, Manager *manager, const char *bus)
     if (r >= 0)
         r = sd_event_set_watchdog(event, true);
     if (r < 0) {
-        journal_write(LOG_ERR, MESSAGE_STARTED, NULL, "The event loop can't be set up: %s.",
+        journal_write(LOG_ERR, MESSAGE_START_FAILED, NULL, "The event loop can't be set up: %s.",
                       g_strerror(-r));
         return r;
     }
     r = join_bus(manager, bus);
     if (r < 0) {
-        journal_write(LOG_ERR, MESSAGE_STARTED, NULL,
+        journal_write(LOG_ERR, MESSAGE_START_FAILED, NULL,
                       r == -EEXIST ? "Another iommud runs on the bus \"%s\" already: %s."
                                    : "The bus \"%s\" can't be joined: %s.",
                       bus, g_strerror(-r));
@@ -263,7 +263,8 @@ int main(int argc, char *argv[])
     g_autoptr(GError) error = NULL;
     g_autoptr(Manager) manager = manager_new(event, &options.manager, &error);
     if (!manager) {
-        journal_write(LOG_ERR, MESSAGE_STARTED, NULL, "iommud can't start: %s", error->message);
+        journal_write(LOG_ERR, MESSAGE_START_FAILED, NULL, "iommud can't start: %s",
+                      error->message);
         return EXIT_FAILURE;
     }
     r = run(event, manager, options.bus);

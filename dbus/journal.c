@@ -14,7 +14,7 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
-#define FIELDS_MAX 12
+#define FIELDS_MAX 14
 
 typedef struct {
     struct iovec fields[FIELDS_MAX];
@@ -56,6 +56,33 @@ static bool stderr_is_journal(void)
            fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
+/* A refusal says by itself what it is about. */
+static JournalAbout about_refusal(const Refusal *refusal)
+{
+    return (JournalAbout){
+        .tenant = refusal->tenant,
+        .machine = refusal->machine,
+        .bytes = refusal->requested > 0 ? &refusal->requested : NULL,
+        .limit = refusal->requested > 0 ? &refusal->limit : NULL,
+        .refusal = refusal,
+    };
+}
+
+static void entry_add_about(Entry *entry, const JournalAbout *about)
+{
+    static const Refusal none;
+    const Refusal *refusal = about->refusal ? about->refusal : &none;
+    entry_add(entry, "IOMMUD_TENANT", about->tenant);
+    entry_add(entry, "IOMMUD_MACHINE", about->machine);
+    entry_add(entry, "IOMMUD_DEVICE", about->device);
+    entry_add_bytes(entry, "IOMMUD_BYTES", about->bytes);
+    entry_add_bytes(entry, "IOMMUD_LIMIT", about->limit);
+    entry_add_number(entry, "IOMMUD_PID", refusal->pid);
+    entry_add(entry, "IOMMUD_IOCTL", refusal->ioctl);
+    entry_add_number(entry, "IOMMUD_OBJECT", refusal->object);
+    entry_add(entry, "IOMMUD_OWNER", refusal->owner);
+}
+
 void journal_write(int priority, const char *message_id, const JournalAbout *about,
                    const char *format, ...)
 {
@@ -67,23 +94,16 @@ void journal_write(int priority, const char *message_id, const JournalAbout *abo
         fprintf(stderr, "iommud: %s\n", message);
         return;
     }
-    static const JournalAbout nothing;
-    if (!about)
-        about = &nothing;
     char level[2] = {(char)('0' + priority), '\0'};
     Entry entry = {.n = 0};
     entry_add(&entry, "MESSAGE", message);
     entry_add(&entry, "PRIORITY", level);
     entry_add(&entry, "SYSLOG_IDENTIFIER", "iommud");
     entry_add(&entry, "MESSAGE_ID", message_id);
-    entry_add(&entry, "IOMMUD_TENANT", about->tenant);
-    entry_add(&entry, "IOMMUD_MACHINE", about->machine);
-    entry_add(&entry, "IOMMUD_DEVICE", about->device);
-    entry_add_bytes(&entry, "IOMMUD_BYTES", about->bytes);
-    entry_add_bytes(&entry, "IOMMUD_LIMIT", about->limit);
-    entry_add_number(&entry, "IOMMUD_PID", about->pid);
-    entry_add(&entry, "IOMMUD_IOCTL", about->ioctl);
-    entry_add_number(&entry, "IOMMUD_OBJECT", about->object);
+    JournalAbout fields = about && about->refusal ? about_refusal(about->refusal)
+                          : about                 ? *about
+                                                  : (JournalAbout){0};
+    entry_add_about(&entry, &fields);
     (void)sd_journal_sendv(entry.fields, (int)entry.n);
     for (size_t i = 0; i < entry.n; i++)
         g_free(entry.fields[i].iov_base);

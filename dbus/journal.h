@@ -2,12 +2,13 @@
 /*
  * The log. With the journal as stderr (a unit), entries have fields to search by:
  * MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=, IOMMUD_LIMIT=,
- * IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=.
+ * and of a refusal IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=, IOMMUD_OWNER=.
  * Otherwise they are lines on stderr.
  */
 #pragma once
 
 #include "dbus/message-ids.h"
+#include "dbus/refusal.h"
 
 #include <glib.h>
 #include <stdint.h>
@@ -20,9 +21,7 @@ typedef struct {
     const char *device;
     const uint64_t *bytes;
     const uint64_t *limit;
-    uint32_t pid;
-    const char *ioctl;
-    uint32_t object;
+    const Refusal *refusal; /* its tenant, machine, bytes and limit count, not those above */
 } JournalAbout;
 
 /* Writes one entry. priority: LOG_ERR ... LOG_DEBUG. about may be NULL. */

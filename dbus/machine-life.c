@@ -63,7 +63,7 @@ static void save_or_warn(MachineLife *life)
 {
     g_autoptr(GError) error = NULL;
     if (!state_save_machine(life, &error))
-        journal_write(LOG_WARNING, MESSAGE_STATE_LOST,
+        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN,
                       &(JournalAbout){.tenant = life->tenant->id, .machine = life->uuid}, "%s",
                       error->message);
 }

@@ -408,14 +408,20 @@ void manager_note_refusal(Manager *manager, const char *tenant, const char *uuid
     uint64_t limit = budget_limit(life->tenant->budget);
     uint64_t left = MIN(budget_left(life->tenant->budget),
                         budget_left(registry_host_budget(manager->registry)));
-    bus_limit_exceeded(manager, &(BusRefusal){.tenant = life->id, .machine = uuid}, requested,
-                       left);
-    journal_write(LOG_NOTICE, MESSAGE_LIMIT_EXCEEDED,
-                  &(JournalAbout){.tenant = life->id,
-                                  .machine = *uuid ? uuid : NULL,
-                                  .bytes = &requested,
-                                  .limit = &limit},
-                  "%s", error->message);
+    const Refusal refusal = {
+        .tenant = life->id,
+        .machine = uuid,
+        .command = "",
+        .ioctl = "",
+        .owner = "",
+        .requested = requested,
+        .left = left,
+        .limit = limit,
+        .error = error->message,
+    };
+    bus_limit_exceeded(manager, &refusal);
+    journal_write(LOG_NOTICE, MESSAGE_LIMIT_EXCEEDED, &(JournalAbout){.refusal = &refusal}, "%s",
+                  error->message);
 }
 
 void manager_notify_status(Manager *manager)

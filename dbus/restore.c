@@ -33,7 +33,7 @@ static TenantLife *keep_tenant(Manager *manager, const char *id)
     if (!tenant)
         return NULL;
     journal_write(
-        LOG_WARNING, MESSAGE_RESTORED, &(JournalAbout){.tenant = id},
+        LOG_WARNING, MESSAGE_TENANT_KEPT, &(JournalAbout){.tenant = id},
         "Tenant %s is no longer configured but has machines: it stays, with a limit of 0, "
         "until they are gone.",
         id);
@@ -67,7 +67,7 @@ static void claim_iommufd(TenantLife *life, FdStore *store)
         return;
     }
     fd_store_remove(name);
-    journal_write(LOG_NOTICE, MESSAGE_RESTORED, &(JournalAbout){.tenant = life->id},
+    journal_write(LOG_NOTICE, MESSAGE_IOMMUFD_CLOSED, &(JournalAbout){.tenant = life->id},
                   valid ? "Closed the shared IOMMUFD of tenant %s, which has no machine in it and "
                           "by the configuration shares none."
                         : "What the fd store had as the shared IOMMUFD of tenant %s is none: "
@@ -142,7 +142,7 @@ static void restore_machine(Manager *manager, MachineRecord *record, FdStore *st
         tenant = keep_tenant(manager, record->tenant);
     Machine *machine = registry_restore(manager->registry, &request, &error);
     if (!tenant || !machine) {
-        journal_write(LOG_ERR, MESSAGE_STATE_LOST,
+        journal_write(LOG_ERR, MESSAGE_STATE_NOT_READ,
                       &(JournalAbout){.tenant = record->tenant, .machine = record->uuid},
                       "The record of machine %s can't be taken up: %s", record->uuid,
                       error ? error->message : "its tenant has no valid name.");
@@ -284,8 +284,8 @@ static void restore_tenant(TenantLife *life)
 
 static void warn_unguarded(const char *tenant, const char *uuid, const GError *error)
 {
-    journal_write(LOG_ERR, MESSAGE_DEGRADED, &(JournalAbout){.tenant = tenant, .machine = uuid},
-                  "%s", error->message);
+    journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
+                  &(JournalAbout){.tenant = tenant, .machine = uuid}, "%s", error->message);
 }
 
 /* The tenant's limit first: what is mapped in its IOMMUFD counts from the registration on. */

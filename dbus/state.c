@@ -63,7 +63,7 @@ static void file_remove(const Manager *manager, const char *folder, const char *
 {
     g_autofree char *path = g_build_filename(manager->runtime_dir, folder, name, NULL);
     if (g_unlink(path) < 0 && errno != ENOENT)
-        journal_write(LOG_WARNING, MESSAGE_STATE_LOST, NULL,
+        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, NULL,
                       "The state file %s could not be removed: %s.", path, g_strerror(errno));
 }
 
@@ -234,7 +234,7 @@ GPtrArray *state_load_machines(const Manager *manager)
             g_ptr_array_add(records, record);
             continue;
         }
-        journal_write(LOG_WARNING, MESSAGE_STATE_LOST, NULL,
+        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_READ, NULL,
                       "The state file %s/" MACHINES "/%s can't be understood: removed it.",
                       manager->runtime_dir, *name);
         file_remove(manager, MACHINES, *name);
@@ -266,8 +266,8 @@ void state_save_tenant(const TenantLife *life)
     }
     g_autoptr(GError) error = NULL;
     if (!file_save(life->manager, TENANTS, life->id, file, &error))
-        journal_write(LOG_WARNING, MESSAGE_STATE_LOST, &(JournalAbout){.tenant = life->id}, "%s",
-                      error->message);
+        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, &(JournalAbout){.tenant = life->id},
+                      "%s", error->message);
 }
 
 void state_remove_tenant(const Manager *manager, const char *id)

@@ -31,8 +31,8 @@ typedef struct Sweep {
     GArray *destroyed; /* SweepCandidate */
     HostObject *left;  /* without the ledger: all that is in the IOMMUFD afterwards */
     size_t n_left;
-    uint64_t freed;    /* bytes that were mapped; without the ledger: by how many fewer are pinned */
-    int result;        /* 0, or a negative errno: left is not known then */
+    uint64_t freed; /* bytes that were mapped; without the ledger: by how many fewer are pinned */
+    int result;     /* 0, or a negative errno: left is not known then */
 } Sweep;
 
 Sweep *sweep_new(Host *host);

@@ -178,6 +178,17 @@ static __always_inline int check_global(__u32 nr, const union argument *a, __u32
     return guard == LEDGER_GUARD_STRICT ? -EPERM : 0;
 }
 
+/* The machine that has the object of that id right now: ids are reused, so it is asked when the call
+ * is refused and travels with the event. 0: the id is free, or no machine's. */
+static __noinline __u32 machine_of_object(__u32 serial, __u32 id)
+{
+    struct ledger_object_key key = {.context = serial, .id = id};
+    struct ledger_object *entry = id ? bpf_map_lookup_elem(&objects, &key) : NULL;
+    struct ledger_owner *owner = entry && entry->object ? get_owner(entry->owner) : NULL;
+
+    return owner ? owner->machine : 0;
+}
+
 static __noinline int refuse(__u32 owner_id, __u64 ictx, __u32 command, __u32 id, int error)
 {
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
@@ -188,16 +199,12 @@ static __noinline int refuse(__u32 owner_id, __u64 ictx, __u32 command, __u32 id
         .id = id,
         .owner = owner_id,
     };
-    struct ledger_object_key key = {.id = id};
-    struct ledger_object *entry;
     struct ledger_book *book;
 
     if (context) {
-        report.context = key.context = context->serial;
+        report.context = context->serial;
         report.tenant = context->tenant;
-        entry = bpf_map_lookup_elem(&objects, &key);
-        if (entry)
-            report.object_owner = entry->owner;
+        report.object_machine = machine_of_object(context->serial, id);
         /* QEMU asks for this at each of its starts, and goes on without. */
         book = (command & 0xff) == NR_CHANGE_PROCESS ? NULL : get_book(context->serial, owner_id);
         if (book)

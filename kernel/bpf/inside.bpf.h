@@ -32,6 +32,7 @@ static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, _
     if (context) {
         report.context = context->serial;
         report.tenant = context->tenant;
+        report.object_machine = machine_of_object(context->serial, id);
     }
     COUNT(tampered);
     bpf_send_signal(SIGKILL);

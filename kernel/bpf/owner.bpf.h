@@ -200,7 +200,7 @@ struct report {
     __u32 tenant;
     __u32 command;
     __u32 id;
-    __u32 object_owner;
+    __u32 object_machine;
     __u32 owner;
 };
 
@@ -246,19 +246,17 @@ static __noinline int send_event(const struct report *report)
         COUNT(lost_events);
         return 0;
     }
-    event->time = bpf_ktime_get_boot_ns();
     event->asked = report->asked;
     event->left = report->left;
     event->kind = report->kind;
     event->error = report->error;
     event->tgid = bpf_get_current_pid_tgid() >> 32;
-    event->owner = report->owner;
     event->machine = machine;
     event->tenant = report->tenant;
     event->context = report->context;
     event->command = report->command;
     event->id = report->id;
-    event->object_owner = report->object_owner;
+    event->object_machine = report->object_machine;
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     bpf_ringbuf_submit(event, 0);
     return 0;

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 6
+#define LEDGER_LAYOUT 7
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -269,19 +269,17 @@ enum ledger_event_kind {
     LEDGER_EVENT_FULL,        /* a map is full, so that a mapping was refused */
 };
 struct ledger_event {
-    __u64 time;  /* CLOCK_BOOTTIME */
     __u64 asked; /* bytes */
     __u64 left;  /* bytes */
     __u32 kind;  /* enum ledger_event_kind */
     __s32 error; /* negative errno that was returned */
     __u32 tgid;
-    __u32 owner;
-    __u32 machine;
+    __u32 machine; /* of the process, 0: none */
     __u32 tenant;
     __u32 context;
-    __u32 command; /* ioctl */
-    __u32 id;      /* object that was named */
-    __u32 object_owner;
+    __u32 command;        /* ioctl */
+    __u32 id;             /* object that was named */
+    __u32 object_machine; /* whose that object was then, 0: no machine's */
     char comm[16];
 };
 
