@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The service's main program. */
 #include "config.h"
-#include "dbus/access.h"
-#include "dbus/books.h"
-#include "dbus/bus-error.h"
-#include "dbus/bus.h"
-#include "dbus/journal.h"
-#include "dbus/manager.h"
+#include "dbus/bus/access.h"
+#include "dbus/accounting/accounting.h"
+#include "dbus/base/errors.h"
+#include "dbus/bus/bus.h"
+#include "dbus/base/journal.h"
+#include "dbus/core/manager.h"
 
 #include <getopt.h>
 #include <locale.h>

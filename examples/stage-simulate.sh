@@ -42,7 +42,7 @@ mkdir "$stage/etc" "$stage/var" "$stage/run"
 mkfifo "$stage/fifo"
 
 iommuctl() {
-    "$BIN/dbus/client/iommuctl" "$@"
+    "$BIN/dbus/iommuctl/iommuctl" "$@"
 }
 
 stage_wait() { # COMMAND...

@@ -2,7 +2,7 @@
 /* The files behind config.h: config.c knows what is in them, this file where they are. */
 #include "policy/config.h"
 
-#include "kernel/cleanup.h"
+#include "kernel/base/cleanup.h"
 #include "policy/size.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * iommud's errors. Each maps to one D-Bus error name (dbus/bus-error.c). A message is one full
+ * iommud's errors. Each maps to one D-Bus error name (dbus/base/errors.c). A message is one full
  * sentence: the object, the figure asked for, the figure left, what to do about it.
  */
 #pragma once

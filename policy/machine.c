@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/machine.h"
 
-#include "kernel/cleanup.h"
+#include "kernel/base/cleanup.h"
 
 #include <string.h>
 

@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "kernel/host.h"
+#include "kernel/host/host.h"
 #include "policy/config.h"
 #include "policy/machine.h"
 

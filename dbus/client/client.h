@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "dbus/sd-auto.h"
+#include "dbus/base/sd-cleanup.h"
 
 #include <stdint.h>
 

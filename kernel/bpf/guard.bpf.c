@@ -4,7 +4,7 @@
  *
  * It hangs on the LSM hook of ioctl(2), where the caller's memory can be read but may still be
  * changed by another thread before the kernel copies it. What the kernel then really uses is
- * checked where it can't be changed any more (inside.bpf.h). Where the BPF LSM is not enabled the
+ * checked where it can't be changed any more (recheck.bpf.h). Where the BPF LSM is not enabled the
  * same checks hang on the security_*() functions themselves.
  */
 #include "guard.bpf.h"

@@ -2,7 +2,7 @@
 /* The guard's rules: who may name what, and what follows when an argument was tampered with. */
 #pragma once
 
-#include "caller.bpf.h"
+#include "task-state.bpf.h"
 #include "pages.bpf.h"
 #include "xarray.bpf.h"
 

@@ -8,7 +8,7 @@
  * missed that way stays counted where a limit depends on it (tenant_lose()), is refused to
  * everybody where it is an object (may_name()), and is found by the next walk.
  */
-#include "inside.bpf.h"
+#include "recheck.bpf.h"
 
 /* Frees an object's entry, if it is still about this object and not about one that came since. */
 static __noinline int free_object(__u32 context, __u32 id, __u64 object)

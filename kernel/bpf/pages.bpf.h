@@ -2,7 +2,7 @@
 /* Memory ranges (struct iopt_pages) in the books of their owners and tenants. */
 #pragma once
 
-#include "caller.bpf.h"
+#include "task-state.bpf.h"
 
 /* That it moves is said first: who balances the book must not take the old sum for the new. */
 __noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)

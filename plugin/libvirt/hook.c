@@ -21,8 +21,8 @@
  * one deadline over everything, and the memory that hostile XML can use is capped.
  */
 #include "config.h"
-#include "plugin/libvirt/iommud.h"
-#include "plugin/libvirt/leader.h"
+#include "plugin/libvirt/service/service-calls.h"
+#include "plugin/libvirt/service/leader.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -100,7 +100,7 @@ class Bus(harness.TestCase):
         page = read("docs/org.iommud1.5.rst")
         section = page[page.index("\nERRORS\n"):page.index("\nSIMULATION\n")]
         pages = set(re.findall(r"^\*(\w+)\*$", section, re.MULTILINE))
-        code = set(re.findall(r'ERROR_PREFIX "(\w+)"', read("dbus/bus-error.c")))
+        code = set(re.findall(r'ERROR_PREFIX "(\w+)"', read("dbus/base/errors.c")))
         self.assertGreater(len(code), 10)
         self.assertEqual(pages - {"LibvirtFailed"}, code)
 
@@ -235,12 +235,12 @@ class Journal(unittest.TestCase):
         return read("docs/iommud.8.rst").split("\nJOURNAL\n")[1].split("\nREMOVAL\n")[0]
 
     def test_messages(self):
-        ids = re.findall(r'#define MESSAGE_\w+ "(\w+)"', read("dbus/message-ids.h"))
+        ids = re.findall(r'#define MESSAGE_\w+ "(\w+)"', read("dbus/base/message-ids.h"))
         self.assertGreater(len(ids), 20)
         self.assertEqual(terms(self.page()), ids)
 
     def test_fields(self):
-        fields = re.findall(r'"(IOMMUD_\w+)"', read("dbus/journal.c"))
+        fields = re.findall(r'"(IOMMUD_\w+)"', read("dbus/base/journal.c"))
         self.assertEqual(re.findall(r"\*(IOMMUD_\w+)\*", self.page()), fields)
 
 

@@ -13,7 +13,7 @@ from harness import GIB, MIB, Gio, GLib, address, nvme
 from iommuctl import FakeCase, IOMMUCTL, TestCase
 
 COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                          "../../dbus/client/iommuctl.bash-completion")
+                          "../../dbus/iommuctl/iommuctl.bash-completion")
 
 
 class Tenants(TestCase):

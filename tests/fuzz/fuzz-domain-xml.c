@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Domain XML from an enemy. What was read must keep what domain-xml.h promises, and a domain that
  * was enabled must be enabled. */
-#include "plugin/libvirt/domain-xml.h"
+#include "plugin/libvirt/domain/domain-xml.h"
 
 #include <string.h>
 

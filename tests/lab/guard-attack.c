@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel/ledger.h"
-#include "kernel/process.h"
+#include "kernel/ledger/ledger.h"
+#include "kernel/base/process.h"
 #include "tests/lab/guest.h"
 
 /* Every ioctl that names objects, with the other's ids where it may name one. */

@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kernel/process.h"
+#include "kernel/base/process.h"
 #include "tests/lab/guest.h"
 
 static unsigned seconds = 10; /* of looking all the time */

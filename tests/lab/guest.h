@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kernel/ledger.h"
+#include "kernel/ledger/ledger.h"
 #include "tests/lab/machine.h"
 
 #define TENANT 1

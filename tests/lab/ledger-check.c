@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel/ledger.h"
-#include "kernel/process.h"
+#include "kernel/ledger/ledger.h"
+#include "kernel/base/process.h"
 #include "tests/lab/guest.h"
 
 #define MEMORY_PAGES 1024

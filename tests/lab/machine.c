@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kernel/process.h"
+#include "kernel/base/process.h"
 #include "tests/lab/machine-serve.h"
 
 void machine_start(Machine *machine, int iommufd, const char *device, uid_t user)

@@ -3,8 +3,8 @@
  * is killed. On the real kernel the machine is a child that uses VFIO as QEMU does. */
 #include "tests/unit/conformance.h"
 
-#include "kernel/cleanup.h"
-#include "kernel/simulated-host.h"
+#include "kernel/base/cleanup.h"
+#include "kernel/simulated/host.h"
 #include "kernel/uapi/iommufd.h"
 #include "kernel/uapi/vfio.h"
 

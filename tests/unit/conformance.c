@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * iommud-conformance: the same checks against any host behind kernel/host.h.
+ * iommud-conformance: the same checks against any host behind kernel/host/host.h.
  *
  *   iommud-conformance --host=simulated FILE
  *   iommud-conformance --host=linux [--device=ADDRESS]
@@ -10,8 +10,8 @@
  */
 #include "tests/unit/conformance.h"
 
-#include "kernel/cleanup.h"
-#include "kernel/simulated-host.h"
+#include "kernel/base/cleanup.h"
+#include "kernel/simulated/host.h"
 
 #include <errno.h>
 #include <fcntl.h>

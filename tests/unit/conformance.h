@@ -2,7 +2,7 @@
 /* The parts of iommud-conformance. */
 #pragma once
 
-#include "kernel/host.h"
+#include "kernel/host/host.h"
 
 /* One check, one line of output. */
 void check(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What iommud reads from domain XML: what people and Nova write, and what enemies write. */
-#include "plugin/libvirt/domain-xml.h"
+#include "plugin/libvirt/domain/domain-xml.h"
 
 #include <fcntl.h>
 #include <string.h>

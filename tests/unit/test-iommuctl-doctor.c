@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The doctor's checks of a host's files, on hosts made of files. */
-#include "dbus/client/doctor.h"
+#include "dbus/iommuctl/doctor/doctor.h"
 
 #include <glib/gstdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What people and scripts see of the same rows. */
-#include "dbus/client/json-text.h"
-#include "dbus/client/table.h"
+#include "dbus/iommuctl/json-text.h"
+#include "dbus/iommuctl/table.h"
 
 #include <stdlib.h>
 #include <string.h>

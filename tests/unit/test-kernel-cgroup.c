@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/cgroup.h"
+#include "kernel/base/cgroup.h"
 
 #include <errno.h>
 #include <glib.h>

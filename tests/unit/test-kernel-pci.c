@@ -3,8 +3,8 @@
  * is written to bind and unbind, as a kernel would, and moves the links of drivers. */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/pci-driver.h"
-#include "kernel/pci.h"
+#include "kernel/host/pci-driver.h"
+#include "kernel/host/pci.h"
 
 #include <errno.h>
 #include <fcntl.h>

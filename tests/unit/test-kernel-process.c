@@ -2,9 +2,9 @@
 /* Processes, real ones; and what the linux host reads of procfs, in a tree of files. */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/cleanup.h"
-#include "kernel/host.h"
-#include "kernel/process.h"
+#include "kernel/base/cleanup.h"
+#include "kernel/host/host.h"
+#include "kernel/base/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

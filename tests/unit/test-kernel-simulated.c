@@ -3,8 +3,8 @@
  * restart of iommud; and what it refuses. What it shares with the real one: conformance.c. */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/cleanup.h"
-#include "kernel/simulated-host.h"
+#include "kernel/base/cleanup.h"
+#include "kernel/simulated/host.h"
 
 #include <errno.h>
 #include <glib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whose IOMMUFD each domain has, and what the agent does about it, without libvirt. */
-#include "plugin/libvirt/associations.h"
+#include "plugin/libvirt/agent/associations.h"
 
 #define A "11111111-1111-1111-1111-111111111111"
 #define B "22222222-2222-2222-2222-222222222222"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Parts of the libvirt plugin that stand alone: autostart, leaders, workers. */
-#include "plugin/libvirt/autostart.h"
-#include "plugin/libvirt/leader.h"
-#include "plugin/libvirt/workers.h"
+#include "plugin/libvirt/agent/autostart.h"
+#include "plugin/libvirt/service/leader.h"
+#include "plugin/libvirt/agent/workers.h"
 
 #include <poll.h>
 #include <signal.h>

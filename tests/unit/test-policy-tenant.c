@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "kernel/cleanup.h"
+#include "kernel/base/cleanup.h"
 #include "policy/size.h"
 #include "policy/tenant.h"
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the parts of books.h share. */
+#pragma once
+
+#include "dbus/accounting/accounting.h"
+
+struct Books {
+    Manager *manager;
+    Ledger *ledger; /* NULL: the host is simulated, or there is no memory */
+    bool require_guard;
+    char **carriers;
+    char *ledger_state;
+    char *guard_state;
+    sd_event_source *events;
+    sd_event_source *timer;
+
+    uint32_t last_tenant; /* numbers given out */
+    uint32_t last_machine;
+    GHashTable *tenants;  /* number -> TenantLife */
+    GHashTable *machines; /* number -> MachineLife */
+    GHashTable *units;    /* carrier -> its cgroup, as uint64_t *; both owned */
+
+    LedgerBook *rows; /* of all owners, as of this turn of the event loop */
+    size_t n_rows;
+    uint64_t iteration;
+    LedgerTruth *truths; /* of the last look */
+    size_t n_truths;
+    int64_t looked; /* when, and how long it took: µs */
+    int64_t look_cost;
+    LedgerLegacy *legacy; /* of processes with containers of VFIO's own */
+    size_t n_legacy;
+    bool legacy_known;
+    int64_t legacy_looked; /* 0: never */
+    uint64_t missed;       /* events, as of the last look */
+    uint64_t unheard;      /* events that were not sent */
+    bool failing;          /* the last look could not be done */
+    uint64_t drift;        /* bytes, since the service started */
+};
+
+/* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that
+ * count unique bytes. */
+void books_reconcile(Books *books);
+/* Hands out what has happened (books-events.c). */
+void books_dispatch(Books *books);

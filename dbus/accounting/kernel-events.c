@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the kernel has refused, for the journal and the bus; and who has died, for the reaper. */
+#include "dbus/accounting/internal.h"
+
+#include "dbus/bus/bus.h"
+#include "dbus/base/journal.h"
+#include "dbus/core/machine.h"
+#include "dbus/reaper/reaper.h"
+#include "dbus/core/tenant.h"
+#include "kernel/uapi/iommufd.h"
+#include "policy/size.h"
+
+#include <inttypes.h>
+
+/* An event, with the names of what it has numbers of. */
+typedef struct {
+    const struct ledger_event *event;
+    TenantLife *tenant;   /* NULL: none, or gone */
+    MachineLife *machine; /* NULL: none, or gone */
+    char *command;        /* the process's name */
+    char *who;            /* "Machine web-1 (UUID), process 12 (qemu)," or "Process 12 (qemu)" */
+    Refusal refusal;      /* for the journal and the bus */
+} KernelEvent;
+
+static void kernel_event_init(KernelEvent *self, Books *books, const struct ledger_event *event)
+{
+    self->event = event;
+    self->command = g_strndup(event->comm, sizeof(event->comm));
+    self->tenant = g_hash_table_lookup(books->tenants, GUINT_TO_POINTER(event->tenant));
+    self->machine = books_find_machine(books, event->machine);
+    if (!self->tenant && self->machine)
+        self->tenant = self->machine->tenant;
+    const MachineLife *owner = books_find_machine(books, event->object_machine);
+    g_autofree char *quoted = error_quote(self->command);
+    self->who = self->machine ? g_strdup_printf("Machine %s (%s), process %u (%s),",
+                                                self->machine->machine->name, self->machine->uuid,
+                                                event->tgid, quoted)
+                              : g_strdup_printf("Process %u (%s)", event->tgid, quoted);
+    self->refusal = (Refusal){
+        .tenant = self->tenant ? self->tenant->id : "",
+        .machine = self->machine ? self->machine->uuid : "",
+        .pid = event->tgid,
+        .command = self->command,
+        .ioctl = event->command ? ledger_ioctl_name(event->command) : "",
+        .object = event->id,
+        .owner = owner ? owner->uuid : "",
+        .error = g_strerror(-event->error),
+    };
+}
+
+static void kernel_event_clear(KernelEvent *self)
+{
+    g_free(self->command);
+    g_free(self->who);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KernelEvent, kernel_event_clear)
+
+/* ---- one kind each ---- */
+
+/* QEMU asks for this at each of its starts, and goes on without. */
+static bool is_expected(const struct ledger_event *event)
+{
+    return (event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff);
+}
+
+static void log_refusal(const KernelEvent *self)
+{
+    const Refusal *refusal = &self->refusal;
+    JournalAbout about = {.refusal = refusal};
+    if (self->event->command == 0)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s: it is no machine of the tenant, nor a unit that stands "
+                      "in Carriers= of iommud.conf.",
+                      self->who, *refusal->tenant ? "a tenant's IOMMUFD" : "/dev/iommu");
+    else if (*refusal->owner)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
+                      "machine %s's.",
+                      self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error,
+                      refusal->owner);
+    else if (refusal->object)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+                      "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
+                      "not its own.",
+                      self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error);
+    else
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about, "%s was refused %s: %s.", self->who,
+                      refusal->ioctl, refusal->error);
+}
+
+static void on_refused(const Books *books, const KernelEvent *self)
+{
+    if (is_expected(self->event)) {
+        journal_write(
+            LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalAbout){.refusal = &self->refusal},
+            "%s was refused %s in an IOMMUFD that it shares.", self->who, self->refusal.ioctl);
+        return;
+    }
+    log_refusal(self);
+    bus_refused(books->manager, &self->refusal);
+}
+
+static void on_limit(KernelEvent *self)
+{
+    const struct ledger_event *event = self->event;
+    Refusal *refusal = &self->refusal;
+    refusal->requested = event->asked;
+    refusal->left = event->left;
+    refusal->limit = self->tenant ? budget_limit(self->tenant->tenant->budget) : SIZE_INFINITY;
+    g_autofree char *asked = size_format(refusal->requested);
+    g_autofree char *left = size_format(refusal->left);
+    g_autofree char *limit = size_format(refusal->limit);
+    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalAbout){.refusal = refusal},
+                  "%s was refused %s of %s (%" PRIu64 " bytes): tenant %s has %s (%" PRIu64
+                  " bytes) left of its limit of %s. Raise it with 'iommuctl tenant set-limit', or "
+                  "stop a machine.",
+                  self->who, refusal->ioctl, asked, refusal->requested, refusal->tenant, left,
+                  refusal->left, limit);
+    if (!self->tenant)
+        return;
+    bus_limit_exceeded(self->tenant->manager, refusal);
+    /* What it has mapped twice may have become known to count once. A machine can ask for this. */
+    if (self->tenant->tenant->config->count == COUNT_UNIQUE)
+        books_look(self->tenant->manager->books, G_USEC_PER_SEC);
+}
+
+static void on_tampered(const KernelEvent *self)
+{
+    journal_write(LOG_ALERT, MESSAGE_TAMPERED, &(JournalAbout){.refusal = &self->refusal},
+                  "%s changed the argument of %s while it was being checked, and was killed.",
+                  self->who, self->refusal.ioctl);
+    if (self->tenant)
+        reaper_wake(self->tenant);
+}
+
+static void on_full(const KernelEvent *self)
+{
+    bool object = self->event->asked == 0;
+    journal_write(LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
+                  "%s was refused %s: what is left of the ledger's room for %s is kept for others. "
+                  "Raise %s= in iommud.conf and restart iommud.",
+                  self->who, self->refusal.ioctl, object ? "objects" : "mappings",
+                  object ? "MaxObjects" : "MaxMappings");
+}
+
+static void on_event(const struct ledger_event *event, void *data)
+{
+    Books *books = data;
+    g_auto(KernelEvent) self = {0};
+    kernel_event_init(&self, books, event);
+    switch ((enum ledger_event_kind)event->kind) {
+    case LEDGER_EVENT_REFUSED:
+        on_refused(books, &self);
+        break;
+    case LEDGER_EVENT_LIMIT:
+        on_limit(&self);
+        break;
+    case LEDGER_EVENT_TAMPERED:
+        on_tampered(&self);
+        break;
+    case LEDGER_EVENT_EXIT:
+        if (self.tenant)
+            reaper_wake(self.tenant);
+        break;
+    case LEDGER_EVENT_FULL:
+        on_full(&self);
+        break;
+    }
+}
+
+void books_dispatch(Books *books)
+{
+    (void)ledger_dispatch(books->ledger, on_event, books);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The log. With the journal as stderr (a unit), entries have fields to search by:
+ * MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=, IOMMUD_LIMIT=,
+ * and of a refusal IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=, IOMMUD_OWNER=.
+ * Otherwise they are lines on stderr.
+ */
+#pragma once
+
+#include "dbus/base/message-ids.h"
+#include "dbus/base/refusal.h"
+
+#include <glib.h>
+#include <stdint.h>
+#include <syslog.h>
+
+/* What an entry is about; NULL, "" or 0 where it does not apply. */
+typedef struct {
+    const char *tenant;
+    const char *machine;
+    const char *device;
+    const uint64_t *bytes;
+    const uint64_t *limit;
+    const Refusal *refusal; /* its tenant, machine, bytes and limit count, not those above */
+} JournalAbout;
+
+/* Writes one entry. priority: LOG_ERR ... LOG_DEBUG. about may be NULL. */
+void journal_write(int priority, const char *message_id, const JournalAbout *about,
+                   const char *format, ...) G_GNUC_PRINTF(4, 5);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "dbus/bus/options.h"
+
+#include "dbus/base/errors.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int unknown_option(const char *key, const BusOption *options, sd_bus_error *ret_error)
+{
+    g_autofree char *quoted = error_quote(key);
+    g_autoptr(GString) known = g_string_new(NULL);
+    for (const BusOption *option = options; option->key; option++)
+        g_string_append_printf(known, "%s%s", known->len > 0 ? ", " : "", option->key);
+    return bus_error_invalid(ret_error, "There is no option %s: there are %s.", quoted, known->str);
+}
+
+/* Inside of the variant's place, before it is entered. */
+static int read_value(sd_bus_message *message, const BusOption *option, void *target,
+                      sd_bus_error *ret_error)
+{
+    const char *type;
+    int r = sd_bus_message_peek_type(message, NULL, &type);
+    if (r < 0)
+        return r;
+    if (strcmp(type, option->type) != 0)
+        return bus_error_invalid(ret_error, "The option %s is %s, of type %s, not of type %s.",
+                                 option->key, option->what, option->type, type);
+    r = sd_bus_message_enter_container(message, 'v', option->type);
+    if (r >= 0)
+        r = option->read(message, target);
+    if (r == -EINVAL)
+        return bus_error_invalid(ret_error, "The option %s is %s, and nothing else.", option->key,
+                                 option->what);
+    return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+static int read_entry(sd_bus_message *message, const BusOption *options, uint64_t *seen,
+                      void *target, sd_bus_error *ret_error)
+{
+    const char *key;
+    int r = sd_bus_message_read(message, "s", &key);
+    if (r < 0)
+        return r;
+    unsigned i = 0;
+    while (options[i].key && strcmp(options[i].key, key) != 0)
+        i++;
+    if (!options[i].key)
+        return unknown_option(key, options, ret_error);
+    if (*seen & (UINT64_C(1) << i))
+        return bus_error_invalid(ret_error, "The option %s is given twice.", key);
+    *seen |= UINT64_C(1) << i;
+    return read_value(message, &options[i], target, ret_error);
+}
+
+int bus_options_read(sd_bus_message *message, const BusOption *options, void *target,
+                     sd_bus_error *ret_error)
+{
+    uint64_t seen = 0;
+    int r = sd_bus_message_enter_container(message, 'a', "{sv}");
+    while (r >= 0 && (r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+        r = read_entry(message, options, &seen, target, ret_error);
+        if (r >= 0)
+            r = sd_bus_message_exit_container(message);
+    }
+    return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+int bus_read_strings(sd_bus_message *message, char ***ret_strings)
+{
+    GStrvBuilder *builder = g_strv_builder_new();
+    const char *string;
+    int r = sd_bus_message_enter_container(message, 'a', "s");
+    while (r >= 0 && (r = sd_bus_message_read_basic(message, 's', &string)) > 0)
+        g_strv_builder_add(builder, string);
+    if (r >= 0)
+        r = sd_bus_message_exit_container(message);
+    char **strings = g_strv_builder_end(builder);
+    g_strv_builder_unref(builder);
+    if (r < 0)
+        g_strfreev(strings);
+    else
+        *ret_strings = strings;
+    return r;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "dbus/client/managed-objects.h"
+
+#include <string.h>
+
+static void free_properties(void *data)
+{
+    properties_free(data);
+}
+
+/* The table that objects with this interface belong into; NULL: none. */
+static GHashTable *table_for(const Managed *managed, const char *interface)
+{
+    if (strcmp(interface, CLIENT_TENANT) == 0)
+        return managed->tenants;
+    return strcmp(interface, CLIENT_MACHINE) == 0 ? managed->machines : NULL;
+}
+
+/* One {sa{sv}}: > 0, 0 at the end of an object's interfaces. */
+static int read_interface(sd_bus_message *message, const char *path, Managed *managed)
+{
+    const char *interface;
+    Properties *properties;
+    GHashTable *table;
+    int r = sd_bus_message_enter_container(message, SD_BUS_TYPE_DICT_ENTRY, "sa{sv}");
+
+    if (r <= 0)
+        return r;
+    r = sd_bus_message_read_basic(message, SD_BUS_TYPE_STRING, &interface);
+    if (r < 0)
+        return r;
+    table = table_for(managed, interface);
+    if (table) {
+        r = properties_read(message, &properties);
+        if (r >= 0)
+            g_hash_table_replace(table, g_strdup(path), properties);
+    } else {
+        r = sd_bus_message_skip(message, "a{sv}");
+    }
+    return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+/* One {oa{sa{sv}}}: > 0, 0 at the end. */
+static int read_object(sd_bus_message *message, Managed *managed)
+{
+    const char *path;
+    int r = sd_bus_message_enter_container(message, SD_BUS_TYPE_DICT_ENTRY, "oa{sa{sv}}");
+
+    if (r <= 0)
+        return r;
+    r = sd_bus_message_read_basic(message, SD_BUS_TYPE_OBJECT_PATH, &path);
+    if (r >= 0)
+        r = sd_bus_message_enter_container(message, SD_BUS_TYPE_ARRAY, "{sa{sv}}");
+    while (r >= 0 && (r = read_interface(message, path, managed)) > 0)
+        ;
+    if (r >= 0)
+        r = sd_bus_message_exit_container(message);
+    return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+int managed_get(sd_bus *bus, sd_bus_error *error, Managed *ret_managed)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+    g_auto(Managed) managed = {
+        .tenants = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_properties),
+        .machines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_properties),
+    };
+    int r = client_call(bus, CLIENT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
+                        CLIENT_TIMEOUT, error, &reply, NULL);
+
+    if (r >= 0)
+        r = sd_bus_message_enter_container(reply, SD_BUS_TYPE_ARRAY, "{oa{sa{sv}}}");
+    while (r >= 0 && (r = read_object(reply, &managed)) > 0)
+        ;
+    if (r < 0)
+        return r;
+    *ret_managed = managed;
+    managed = (Managed){0};
+    return 0;
+}
+
+uint64_t managed_refusals(const Managed *managed)
+{
+    GHashTableIter iter;
+    void *properties;
+    uint64_t n = 0;
+
+    g_hash_table_iter_init(&iter, managed->tenants);
+    while (g_hash_table_iter_next(&iter, NULL, &properties))
+        n += properties_number(properties, "Refusals");
+    return n;
+}
+
+void managed_clear(Managed *managed)
+{
+    g_clear_pointer(&managed->tenants, g_hash_table_unref);
+    g_clear_pointer(&managed->machines, g_hash_table_unref);
+}

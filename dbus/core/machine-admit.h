@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The admission of a machine: policy's yes, the tenant's IOMMUFD, the start window, the record. */
+#pragma once
+
+#include "dbus/core/manager.h"
+
+typedef enum {
+    ADMISSION_DONE,
+    ADMISSION_REFUSED, /* error is set; nothing has changed */
+    ADMISSION_WAIT,    /* its last run is still being reaped: ask again when it is gone */
+} AdmissionOutcome;
+
+/* Admits a machine, all or nothing. One that is admitted already is admitted anew in place of the
+ * old: its start was lost. MACHINE_EXISTS: it runs; and what registry_admit() says. uuid canonical.
+ */
+AdmissionOutcome machine_admit(Manager *manager, const AdmissionRequest *request, GError **error);

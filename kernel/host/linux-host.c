@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The running kernel behind HostOps. */
+#include "kernel/base/cleanup.h"
+#include "kernel/base/file.h"
+#include "kernel/host/iommufd.h"
+#include "kernel/host/pci-driver.h"
+#include "kernel/host/pci.h"
+#include "kernel/base/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <glib.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* /proc/meminfo and /proc/PID/status are far below this; /proc/vmstat is some 5 KiB. */
+#define PROC_FILE_MAX 32768
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DIR, closedir)
+
+typedef struct {
+    Host host;
+    char *root;
+} LinuxHost;
+
+static const char *host_root(Host *host)
+{
+    return ((LinuxHost *)host)->root;
+}
+
+static void linux_free(Host *host)
+{
+    g_free(((LinuxHost *)host)->root);
+    g_free(host);
+}
+
+/* Whether the folder has an entry besides "." and "..". */
+static bool folder_has_entries(const char *path)
+{
+    g_autoptr(DIR) dir = opendir(path);
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir)))
+        if (entry->d_name[0] != '.')
+            return true;
+    return false;
+}
+
+static int linux_features(Host *host, unsigned *ret_features)
+{
+    unsigned features = 0;
+    char path[PATH_MAX], text[PROC_FILE_MAX];
+
+    autoclose int fd = -EBADF;
+    if (iommufd_open(HOST_ACCOUNTING_USER, &fd) == 0) {
+        features |= HOST_FEATURE_IOMMUFD;
+        if (iommufd_has_map_file(fd) > 0)
+            features |= HOST_FEATURE_MAP_FILE;
+    }
+    /* The class vfio-dev is there in every kernel with VFIO, device numbers for it are not. */
+    snprintf(path, sizeof(path), "%s/proc/devices", host_root(host));
+    if (file_read(path, text, sizeof(text)) > 0 && strstr(text, " vfio-dev\n"))
+        features |= HOST_FEATURE_VFIO_CDEV;
+    snprintf(path, sizeof(path), "%s/sys/kernel/iommu_groups", host_root(host));
+    if (folder_has_entries(path))
+        features |= HOST_FEATURE_IOMMU;
+
+    *ret_features = features;
+    return 0;
+}
+
+static int linux_iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
+{
+    return iommufd_open(mode, ret_fd);
+}
+
+static int linux_iommufd_check(Host *host, int fd)
+{
+    return iommufd_check(fd);
+}
+
+static int linux_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
+{
+    return iommufd_ioas_alloc(fd, ret_id);
+}
+
+static int linux_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIovaRange **ret_ranges,
+                                  size_t *ret_n)
+{
+    return iommufd_ioas_iova_ranges(fd, ioas, ret_ranges, ret_n);
+}
+
+static int linux_ioas_allow_iovas(Host *host, int fd, uint32_t ioas, const HostIovaRange *ranges,
+                                  size_t n)
+{
+    return iommufd_ioas_allow_iovas(fd, ioas, ranges, n);
+}
+
+static int linux_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
+                               uint64_t length, unsigned access, uint64_t *iova)
+{
+    return iommufd_ioas_map_file(fd, ioas, memfd, offset, length, access, iova);
+}
+
+static int linux_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, uint64_t src_iova,
+                           uint64_t length, unsigned access, uint64_t *iova)
+{
+    return iommufd_ioas_copy(fd, dst, src, src_iova, length, access, iova);
+}
+
+static int linux_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
+                            uint64_t *ret_unmapped)
+{
+    return iommufd_ioas_unmap(fd, ioas, iova, length, ret_unmapped);
+}
+
+static int linux_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n)
+{
+    return iommufd_objects(fd, ret_objects, ret_n);
+}
+
+static int linux_object_destroy(Host *host, int fd, uint32_t id)
+{
+    return iommufd_object_destroy(fd, id);
+}
+
+static int linux_devices(Host *host, HostDevice **ret_devices, size_t *ret_n)
+{
+    return pci_device_list(host_root(host), ret_devices, ret_n);
+}
+
+static int linux_device(Host *host, const char *address, HostDevice *ret_device)
+{
+    return pci_device_read(host_root(host), address, ret_device);
+}
+
+static int linux_device_bind(Host *host, const char *address, const char *driver)
+{
+    return pci_driver_bind(host_root(host), address, driver);
+}
+
+static int linux_device_restore(Host *host, const char *address, const char *driver)
+{
+    return pci_driver_restore(host_root(host), address, driver);
+}
+
+static int linux_process_pinned(Host *host, pid_t pid, uint64_t *ret_bytes)
+{
+    char path[PATH_MAX], text[PROC_FILE_MAX];
+    uint64_t kib;
+    snprintf(path, sizeof(path), "%s/proc/%d/status", host_root(host), pid);
+    ssize_t n = file_read(path, text, sizeof(text));
+    if (n < 0)
+        return n == -ENOENT ? -ESRCH : (int)n;
+    const char *state = strstr(text, "\nState:\t");
+    if (state && strchr("ZX", state[strlen("\nState:\t")]))
+        return -ESRCH;
+    /* A kernel thread has no memory and no such line. A count below zero is what is left of a
+     * process whose pages IOMMU_IOAS_CHANGE_PROCESS took over without their charge. */
+    if (text_find_number(text, "VmPin:", &kib) < 0 || kib > INT64_MAX / 1024)
+        kib = 0;
+    *ret_bytes = kib * 1024;
+    return 0;
+}
+
+static int linux_process_holds(Host *host, pid_t pid, int fd)
+{
+    char path[PATH_MAX];
+    dev_t device;
+    if (fd >= 0)
+        return process_holds_file(host_root(host), pid, fd);
+    snprintf(path, sizeof(path), "%s/sys/class/misc/iommu/dev", host_root(host));
+    if (file_read_device_number(path, &device) < 0)
+        return -ENXIO; /* nobody can hold what there is not */
+    return process_holds_device(host_root(host), pid, "iommu", device);
+}
+
+static int linux_memory_total(Host *host, uint64_t *ret_bytes)
+{
+    char path[PATH_MAX], text[PROC_FILE_MAX];
+    uint64_t kib;
+    snprintf(path, sizeof(path), "%s/proc/meminfo", host_root(host));
+    ssize_t n = file_read(path, text, sizeof(text));
+    int r = n < 0 ? (int)n : text_find_number(text, "MemTotal:", &kib);
+    if (r < 0)
+        return r;
+    *ret_bytes = kib * 1024;
+    return 0;
+}
+
+static int linux_memory_pinned(Host *host, uint64_t *ret_bytes)
+{
+    char path[PATH_MAX], text[PROC_FILE_MAX];
+    uint64_t acquired, released;
+    snprintf(path, sizeof(path), "%s/proc/vmstat", host_root(host));
+    ssize_t n = file_read(path, text, sizeof(text));
+    int r = n < 0 ? (int)n : text_find_number(text, "nr_foll_pin_acquired ", &acquired);
+    if (r == 0)
+        r = text_find_number(text, "nr_foll_pin_released ", &released);
+    if (r < 0)
+        return r;
+    /* Both are sums over CPUs that go on counting while they are added up. */
+    uint64_t pages = acquired > released ? acquired - released : 0;
+    *ret_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return 0;
+}
+
+static const HostOps linux_ops = {
+    .name = "linux",
+    .free = linux_free,
+    .features = linux_features,
+    .iommufd_open = linux_iommufd_open,
+    .iommufd_check = linux_iommufd_check,
+    .ioas_alloc = linux_ioas_alloc,
+    .ioas_iova_ranges = linux_ioas_iova_ranges,
+    .ioas_allow_iovas = linux_ioas_allow_iovas,
+    .ioas_map_file = linux_ioas_map_file,
+    .ioas_copy = linux_ioas_copy,
+    .ioas_unmap = linux_ioas_unmap,
+    .objects = linux_objects,
+    .object_destroy = linux_object_destroy,
+    .devices = linux_devices,
+    .device = linux_device,
+    .device_bind = linux_device_bind,
+    .device_restore = linux_device_restore,
+    .process_pinned = linux_process_pinned,
+    .process_holds = linux_process_holds,
+    .memory_total = linux_memory_total,
+    .memory_pinned = linux_memory_pinned,
+};
+
+int linux_host_new(const char *root, Host **ret_host)
+{
+    LinuxHost *host = g_new0(LinuxHost, 1);
+    host->host.ops = &linux_ops;
+    host->root = g_strdup(root ? root : "");
+    *ret_host = &host->host;
+    return 0;
+}

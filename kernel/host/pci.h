@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* PCI functions as sysfs shows them. root stands before /sys, "" for the real one. */
+#pragma once
+
+#include "kernel/host/host.h"
+
+/* Whether text is a PCI address as sysfs spells it: 0000:01:00.0, lower case, nothing around. */
+bool pci_address_valid(const char *text);
+
+/* Sorts HostDevices by address. */
+int pci_device_compare(const void *a, const void *b);
+
+/* As HostOps.device() and HostOps.devices(). */
+int pci_device_read(const char *root, const char *address, HostDevice *ret_device);
+int pci_device_list(const char *root, HostDevice **ret_devices, size_t *ret_n);

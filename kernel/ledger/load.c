@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Loading: which programs fit the kernel, and how they outlive their loader. */
+#include "kernel/ledger/types.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/perf_event.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "iommud.skel.h"
+#include "kernel/base/cleanup.h"
+
+G_GNUC_PRINTF(2, 0)
+static int keep_quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+    return 0;
+}
+
+/* What iommud's own iommufd is asked about, before it happens, need not be looked for afterwards.
+ */
+static bool is_done_by_points(const char *name)
+{
+    static const char *const names[] = {"guard_capable",     "ledger_ioctl_done",
+                                        "ledger_object",     "ledger_user_pages",
+                                        "ledger_file_pages", "ledger_pages_6_12"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (g_str_has_prefix(name, names[i]))
+            return true;
+    return false;
+}
+
+static bool is_kprobe(const char *section)
+{
+    return g_str_has_prefix(section, "kprobe/") || g_str_has_prefix(section, "kretprobe/");
+}
+
+/* Whether a program fits: by the presence of what it attaches to, never by the kernel's version. */
+static bool fits(const struct bpf_program *program, const Types *types, const LedgerReport *report,
+                 bool lsm)
+{
+    const char *section = bpf_program__section_name(program), *name = bpf_program__name(program);
+    const char *target = strchr(section, '/');
+
+    if (g_str_has_prefix(name, "ledger_alone_") && report->guarding)
+        return false;
+    if (report->exact && is_done_by_points(name))
+        return false;
+    if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
+        return types_have(types, target + 1);
+    if (g_str_has_prefix(section, "lsm"))
+        return report->guarding && lsm;
+    if (is_kprobe(section))
+        return report->guarding && !report->exact && types_have(types, target + 1);
+    if (g_str_has_prefix(name, "point_"))
+        return report->exact;
+    if (g_str_has_prefix(section, "fmod_ret/"))
+        return report->guarding && !lsm && types_have(types, target + 1);
+    return true;
+}
+
+G_GNUC_PRINTF(2, 3)
+static void no_guard(LedgerReport *report, const char *format, ...)
+{
+    va_list args;
+
+    report->guarding = report->exact = false;
+    va_start(args, format);
+    vsnprintf(report->guard_reason, sizeof(report->guard_reason), format, args);
+    va_end(args);
+}
+
+/* Whether iommufd has all points: with some of them the rest would go unchecked. */
+static bool have_points(struct iommud_bpf *skeleton, const Types *types)
+{
+    struct bpf_program *program;
+
+    bpf_object__for_each_program(program, skeleton->obj)
+    {
+        const char *target = strchr(bpf_program__section_name(program), '/');
+
+        if (g_str_has_prefix(bpf_program__name(program), "point_") &&
+            !types_may_refuse(types, target + 1))
+            return false;
+    }
+    return true;
+}
+
+static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
+                            enum ledger_guard_mode guard, LedgerReport *report)
+{
+    g_autofree char *list = NULL;
+    bool lsm = lsm_has_bpf(&list);
+    struct bpf_program *program;
+
+    report->guarding = true;
+    report->exact = have_points(skeleton, types);
+    if (!guard)
+        no_guard(report, "The guard is switched off by configuration (Guard=off).");
+    else if (!lsm && !types_have(types, "security_file_ioctl"))
+        no_guard(report,
+                 "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
+                 "%s).",
+                 list ? list : "none");
+    else if (!report->exact && !have_kprobes())
+        no_guard(report, "The kernel has no kprobes (CONFIG_KPROBE_EVENTS), and its iommufd is not "
+                         "iommud's: install the modules of iommud-vfio.");
+    bpf_object__for_each_program(program, skeleton->obj)
+        bpf_program__set_autoload(program, fits(program, types, report, lsm));
+    /* From 6.13 on it is a part of the two others, and may be there under its own name, too. */
+    if (types_have(types, "iopt_alloc_user_pages"))
+        bpf_program__set_autoload(skeleton->progs.ledger_pages_6_12, false);
+}
+
+static void set_size(struct bpf_map *map, uint32_t entries)
+{
+    if (entries)
+        bpf_map__set_max_entries(map, entries);
+}
+
+/* Or the next one. */
+static uint32_t power_of_two(uint32_t number)
+{
+    uint32_t power = 1;
+
+    while (power < number && power < 1u << 31)
+        power *= 2;
+    return power;
+}
+
+static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
+{
+    set_size(skeleton->maps.contexts, options->max_contexts);
+    set_size(skeleton->maps.objects, options->max_objects);
+    set_size(skeleton->maps.pages, options->max_pages);
+    set_size(skeleton->maps.places, options->max_pages ? power_of_two(options->max_pages) : 0);
+    set_size(skeleton->maps.owners, options->max_owners);
+    set_size(skeleton->maps.processes, options->max_owners);
+    set_size(skeleton->maps.machines, options->max_owners);
+    set_size(skeleton->maps.devices, options->max_owners);
+    set_size(skeleton->maps.cgroups, options->max_owners);
+    set_size(skeleton->maps.tenants, options->max_contexts);
+    set_size(skeleton->maps.books, options->max_owners ? 2 * options->max_owners : 0);
+}
+
+/* A version is what the programs are, how large their maps are, and whether they guard. */
+char *ledger_version(const LedgerOptions *options)
+{
+    const uint32_t choices[] = {options->max_contexts, options->max_objects, options->max_pages,
+                                options->max_owners, options->guard != LEDGER_GUARD_OFF};
+    uint64_t hash = 0xcbf29ce484222325;
+    const uint8_t *bytes;
+    size_t size;
+
+    bytes = iommud_bpf__elf_bytes(&size);
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3;
+    for (size_t i = 0; i < G_N_ELEMENTS(choices); i++)
+        hash = (hash ^ choices[i]) * 0x100000001b3;
+    return g_strdup_printf("%s/v%d-%016" PRIx64, options->folder, LEDGER_LAYOUT, hash);
+}
+
+static int load_programs(struct iommud_bpf *skeleton, LedgerReport *report)
+{
+    int r = iommud_bpf__load(skeleton);
+
+    if (r == -EPERM || r == -EACCES)
+        return ledger_unavailable(
+            report,
+            "The kernel does not let this process load BPF programs (%s): it needs "
+            "CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.",
+            g_strerror(-r));
+    if (r)
+        return ledger_unavailable(report, "The kernel does not accept the BPF programs: %s.",
+                                  g_strerror(-r));
+    return 0;
+}
+
+/* A descriptor of one's own, which outlives the skeleton's. */
+static int copy_fd(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    return copy < 0 ? -errno : copy;
+}
+
+static int take_parts(Ledger *ledger, struct iommud_bpf *skeleton)
+{
+    struct bpf_object *object = skeleton->obj;
+    struct bpf_link *link;
+    int r;
+
+    for (int i = 0; i < N_MAPS; i++) {
+        const struct bpf_map *map = bpf_object__find_map_by_name(object, ledger_map_names[i]);
+
+        r = ledger_map_open(copy_fd(bpf_map__fd(map)), &ledger->maps[i]);
+        if (r)
+            return r;
+    }
+    for (int i = 0; i < N_PROGRAMS; i++) {
+        const struct bpf_program *program =
+            bpf_object__find_program_by_name(object, ledger_program_names[i]);
+
+        ledger->programs[i] = copy_fd(bpf_program__fd(program));
+        if (ledger->programs[i] < 0)
+            return ledger->programs[i];
+    }
+    link = bpf_program__attach_iter(skeleton->progs.walk_files, NULL);
+    if (!link)
+        return -errno;
+    ledger->walk_files = copy_fd(bpf_link__fd(link));
+    bpf_link__destroy(link);
+    return ledger->walk_files < 0 ? ledger->walk_files : 0;
+}
+
+/* libbpf's own link of a kprobe stops it when it is freed, whoever else holds it. Bit 0 of config
+ * is the kernel's for one at the function's return. */
+static int attach_kprobe(const struct bpf_program *program)
+{
+    struct perf_event_attr attr = {.size = sizeof(attr)};
+    const char *function = strchr(bpf_program__section_name(program), '/') + 1;
+    g_autofree char *type = NULL;
+    autoclose int event = -EBADF;
+    int link;
+
+    if (!g_file_get_contents("/sys/bus/event_source/devices/kprobe/type", &type, NULL, NULL))
+        return -ENOENT;
+    attr.type = g_ascii_strtoull(type, NULL, 10);
+    attr.config = g_str_has_prefix(bpf_program__section_name(program), "kretprobe/");
+    attr.kprobe_func = (uintptr_t)function;
+    event = syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+    if (event < 0)
+        return -errno;
+    link = bpf_link_create(bpf_program__fd(program), event, BPF_PERF_EVENT, NULL);
+    return link < 0 ? -errno : link;
+}
+
+/* A descriptor of the link. */
+static int attach_one(const struct bpf_program *program)
+{
+    struct bpf_link *link;
+    int fd;
+
+    if (is_kprobe(bpf_program__section_name(program)))
+        return attach_kprobe(program);
+    link = bpf_program__attach(program);
+    if (!link)
+        return -errno;
+    fd = copy_fd(bpf_link__fd(link));
+    bpf_link__destroy(link);
+    return fd;
+}
+
+/* The guard's programs follow the ledger's, without which they would check nothing but ids. */
+static int attach(Ledger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
+{
+    static const char *const stages[] = {"ledger_", "point_", "probe_", "guard_"};
+    struct bpf_program *program;
+
+    for (size_t stage = 0; stage < G_N_ELEMENTS(stages); stage++) {
+        bpf_object__for_each_program(program, skeleton->obj)
+        {
+            const char *name = bpf_program__name(program);
+            int link, hook;
+
+            if (!bpf_program__autoload(program) || !g_str_has_prefix(name, stages[stage]))
+                continue;
+            link = attach_one(program);
+            if (link < 0)
+                return ledger_unavailable(&ledger->report,
+                                          "The BPF program %s can't be attached: %s.", name,
+                                          g_strerror(-link));
+            g_array_append_val(ledger->links, link);
+            hook = copy_fd(bpf_program__fd(program));
+            if (hook < 0)
+                return hook;
+            g_array_append_val(ledger->hooks, hook);
+            g_ptr_array_add(names, g_strdup(name));
+        }
+    }
+    return 0;
+}
+
+int ledger_remove_folder(const char *path)
+{
+    g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
+    const char *name;
+    int r = 0;
+
+    if (!folder)
+        return errno == ENOENT ? 0 : -errno;
+    while ((name = g_dir_read_name(folder))) {
+        g_autofree char *child = g_build_filename(path, name, NULL);
+
+        if (g_file_test(child, G_FILE_TEST_IS_DIR) ? ledger_remove_folder(child) : unlink(child))
+            r = -errno;
+    }
+    return rmdir(path) ? -errno : r;
+}
+
+static int pin_as(int fd, const char *folder, const char *kind, const char *name)
+{
+    g_autofree char *path = g_build_filename(folder, kind, name, NULL);
+
+    return bpf_obj_pin(fd, path) ? -errno : 0;
+}
+
+static int pin_all(const Ledger *ledger, const GPtrArray *names, const char *folder)
+{
+    int r = pin_as(ledger->walk_files, folder, "programs", "walk_files");
+
+    for (int i = 0; !r && i < N_MAPS; i++)
+        r = pin_as(ledger->maps[i].fd, folder, "maps", ledger_map_names[i]);
+    for (int i = 0; !r && i < N_PROGRAMS; i++)
+        r = pin_as(ledger->programs[i], folder, "programs", ledger_program_names[i]);
+    for (guint i = 0; !r && i < names->len; i++) {
+        r = pin_as(g_array_index(ledger->hooks, int, i), folder, "hooks", names->pdata[i]);
+        if (!r)
+            r = pin_as(g_array_index(ledger->links, int, i), folder, "links", names->pdata[i]);
+    }
+    return r;
+}
+
+/* In a folder that gets its name when it is whole, so that nobody takes over half of it. */
+static int pin(Ledger *ledger, const GPtrArray *names, const LedgerOptions *options)
+{
+    static const char *const kinds[] = {"maps", "programs", "hooks", "links"};
+    g_autofree char *building = g_build_filename(options->folder, "building", NULL);
+    g_autofree char *version = ledger_version(options);
+    int r = ledger_remove_folder(building);
+
+    if (r)
+        return r;
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *folder = g_build_filename(building, kinds[i], NULL);
+
+        if (g_mkdir_with_parents(folder, 0700))
+            return -errno;
+    }
+    r = pin_all(ledger, names, building);
+    if (!r && rename(building, version))
+        r = -errno;
+    return r;
+}
+
+/* The kernel's own form of a device number. */
+static uint32_t kernel_rdev(dev_t rdev)
+{
+    return major(rdev) << 20 | minor(rdev);
+}
+
+static uint32_t vfio_major(void)
+{
+    g_autofree char *text = NULL;
+    unsigned number;
+    const char *line;
+
+    if (!g_file_get_contents("/proc/devices", &text, NULL, NULL))
+        return 0;
+    line = strstr(text, " vfio-dev\n");
+    while (line && line > text && line[-1] != '\n')
+        line--;
+    return line && sscanf(line, "%u", &number) == 1 ? number : 0;
+}
+
+int ledger_configure(Ledger *ledger, const LedgerOptions *options)
+{
+    struct ledger_config config = {
+        .guard = ledger->report.guarding ? options->guard : LEDGER_GUARD_OFF,
+        .flags = options->flags | (ledger->report.exact ? LEDGER_CONFIG_EXACT : 0),
+        .vfio_major = vfio_major(),
+        .max_pages = ledger->maps[MAP_PAGES].max_entries,
+        .max_objects = ledger->maps[MAP_OBJECTS].max_entries,
+        .places = ledger->maps[MAP_PLACES].max_entries,
+    };
+    const uint32_t zero = 0;
+    struct stat st;
+
+    if (!stat("/dev/iommu", &st))
+        config.iommu_rdev = kernel_rdev(st.st_rdev);
+    return ledger_put(ledger, MAP_CONFIG, &zero, &config);
+}
+
+/* Then BPF programs may not read the kernel's memory, which is all that these do. */
+static bool is_locked_down(void)
+{
+    g_autofree char *modes = NULL;
+
+    return g_file_get_contents("/sys/kernel/security/lockdown", &modes, NULL, NULL) &&
+           strstr(modes, "[confidentiality]");
+}
+
+/* A bpffs is there, and may be written to. */
+static int prepare_folder(LedgerReport *report, const char *folder)
+{
+    if (g_mkdir_with_parents(folder, 0700))
+        return ledger_unavailable(report,
+                                  "%s can't be made (%s): a bpffs must be mounted at /sys/fs/bpf.",
+                                  folder, g_strerror(errno));
+    return 0;
+}
+
+static int load_skeleton(Ledger *ledger, struct iommud_bpf *skeleton, const Types *types,
+                         const LedgerOptions *options, GPtrArray *names)
+{
+    int r;
+
+    set_sizes(skeleton, options);
+    choose_programs(skeleton, types, options->guard, &ledger->report);
+    r = load_programs(skeleton, &ledger->report);
+    if (!r)
+        r = take_parts(ledger, skeleton);
+    if (!r)
+        r = ledger_configure(ledger, options);
+    if (!r && options->folder)
+        r = ledger_adopt(ledger, options);
+    return r ? r : attach(ledger, skeleton, names);
+}
+
+static int load(Ledger *ledger, const LedgerOptions *options, GPtrArray *names)
+{
+    g_auto(Types) types = {.iommufd_fd = -EBADF};
+    struct iommud_bpf *skeleton;
+    const uint32_t zero = 0;
+    int r;
+
+    if (sysconf(_SC_PAGESIZE) != LEDGER_PAGE_SIZE)
+        return ledger_unavailable(
+            &ledger->report,
+            "The kernel's pages are of %ld bytes, and the ledger knows only such of %llu.",
+            sysconf(_SC_PAGESIZE), LEDGER_PAGE_SIZE);
+    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+    libbpf_set_print(keep_quiet);
+    if (is_locked_down())
+        return ledger_unavailable(
+            &ledger->report,
+            "The kernel is locked down against reading its memory: start it without "
+            "lockdown=confidentiality (lockdown=integrity is enough for Secure "
+            "Boot).");
+    r = types_find(&ledger->report, &types);
+    if (!r && options->folder)
+        r = prepare_folder(&ledger->report, options->folder);
+    if (r)
+        return r;
+    skeleton = iommud_bpf__open();
+    if (!skeleton)
+        return -errno;
+    r = load_skeleton(ledger, skeleton, &types, options, names);
+    iommud_bpf__destroy(skeleton);
+    if (r)
+        return r;
+    ledger->report.active = true;
+    return ledger_put(ledger, MAP_LOADED, &zero, &ledger->report);
+}
+
+int ledger_load_here(Ledger *ledger, const LedgerOptions *options)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+    return load(ledger, options, names);
+}
+
+int ledger_load(const LedgerOptions *options, LedgerReport *ret_report)
+{
+    g_autofree char *version = ledger_version(options);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    Ledger *ledger = ledger_alloc();
+    int r;
+
+    if (g_file_test(version, G_FILE_TEST_IS_DIR))
+        r = ledger_take_over(ledger, version);
+    else if (!(r = load(ledger, options, names)))
+        r = pin(ledger, names, options);
+    if (r && r != -ENOMEM)
+        ledger_explain(ledger, r);
+    *ret_report = ledger->report;
+    ledger_free(ledger);
+    return r == -ENOMEM ? r : 0;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* iommud-libvirt, the agent: hands tenants' IOMMUFDs to libvirt. See agent.h. */
+#include "config.h"
+#include "plugin/libvirt/agent/agent.h"
+#include "plugin/libvirt/agent/log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <systemd/sd-daemon.h>
+
+#define DEFAULT_URI "qemu:///system"
+/* Made by systemd, emptied by a boot. */
+#define RUNTIME_FOLDER "/run/iommud-libvirt"
+/* A worker waits while a start holds the lock of its domain; the others go on. */
+#define N_WORKERS 8
+
+static void usage(void)
+{
+    puts("Usage: iommud-libvirt [OPTION...]\n\n"
+         "Hands the tenants' IOMMUFDs of iommud to libvirt's domains.\n\n"
+         "  --uri=URI        libvirt to connect to (default: " DEFAULT_URI ")\n"
+         "  --bus=BUS        system (default), user, or a D-Bus address\n"
+         "  --version        print the version\n"
+         "  -h, --help       print this help");
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, Agent *agent)
+{
+    static const struct option options[] = {
+        {"uri", required_argument, NULL, 'u'},
+        {"bus", required_argument, NULL, 'b'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case 'u':
+            agent->uri = optarg;
+            break;
+        case 'b':
+            agent->bus_address = optarg;
+            break;
+        case 'v':
+            puts("iommud-libvirt " VERSION);
+            return 0;
+        case 'h':
+            usage();
+            return 0;
+        default:
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "iommud-libvirt: '%s' is not an option; see --help.\n", argv[optind]);
+        return 2;
+    }
+    return -1;
+}
+
+static void free_caller(void *message)
+{
+    sd_bus_message_unref(message);
+}
+
+static int prepare(Agent *agent)
+{
+    const char *dir = g_getenv("RUNTIME_DIRECTORY");
+    g_autofree char *started = g_build_filename(dir ? dir : RUNTIME_FOLDER, "started", NULL);
+    sigset_t signals;
+    int r = sd_event_default(&agent->event);
+
+    agent->associations = associations_new(free_caller);
+    agent->autostart = autostart_new(started);
+    agent->state = g_strdup("waiting for libvirt: not connected yet");
+
+    /* Before any thread is made: they inherit it. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    if (r >= 0)
+        r = sd_event_add_signal(agent->event, NULL, SIGTERM, NULL, NULL);
+    if (r >= 0)
+        r = sd_event_add_signal(agent->event, NULL, SIGINT, NULL, NULL);
+    if (r >= 0)
+        r = workers_new(agent->event, N_WORKERS, &agent->workers);
+    if (r >= 0)
+        r = workers_new(agent->event, 1, &agent->starter);
+    return r;
+}
+
+static int run(Agent *agent)
+{
+    int r = prepare(agent);
+
+    if (r < 0) {
+        log_warning("The agent can't start: %s.", g_strerror(-r));
+        return r;
+    }
+    r = agent_bus_start(agent);
+    if (r < 0) {
+        log_warning("The name " CLIENT_LIBVIRT_BUS_NAME " can't be had on the bus: %s.",
+                    g_strerror(-r));
+        return r;
+    }
+    r = agent_sweep_start(agent);
+    if (r >= 0)
+        r = agent_libvirt_start(agent);
+    if (r < 0) {
+        log_warning("libvirt's client library can't be used: %s.", g_strerror(-r));
+        return r;
+    }
+    sd_notify(0, "READY=1");
+    return sd_event_loop(agent->event);
+}
+
+int main(int argc, char **argv)
+{
+    /* Not freed: threads that wait for libvirt may still look at it when the process ends. */
+    static Agent agent = {.uri = DEFAULT_URI};
+    int status = parse_options(argc, argv, &agent);
+
+    if (status >= 0)
+        return status;
+    status = run(&agent) < 0;
+    sd_notify(0, "STOPPING=1");
+    return status;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/libvirt/agent/autostart.h"
+
+#include "plugin/libvirt/agent/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+struct Autostart {
+    char *dir;
+    GHashTable *offered; /* UUIDs */
+};
+
+Autostart *autostart_new(const char *dir)
+{
+    Autostart *autostart = g_new0(Autostart, 1);
+
+    autostart->dir = g_strdup(dir);
+    autostart->offered = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return autostart;
+}
+
+void autostart_free(Autostart *autostart)
+{
+    if (!autostart)
+        return;
+    g_free(autostart->dir);
+    g_hash_table_unref(autostart->offered);
+    g_free(autostart);
+}
+
+static bool has_run(const Autostart *autostart, const char *uuid)
+{
+    g_autofree char *path = g_build_filename(autostart->dir, uuid, NULL);
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+static bool write_mark(const Autostart *autostart, const char *uuid)
+{
+    g_autofree char *path = g_build_filename(autostart->dir, uuid, NULL);
+
+    (void)g_mkdir_with_parents(autostart->dir, 0755);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        log_warning("It can't be noted in %s that a domain has run: %s.", path, g_strerror(errno));
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
+void autostart_offer(Autostart *autostart, const char *uuid)
+{
+    if (!has_run(autostart, uuid))
+        g_hash_table_add(autostart->offered, g_strdup(uuid));
+}
+
+void autostart_drop(Autostart *autostart, const char *uuid)
+{
+    g_hash_table_remove(autostart->offered, uuid);
+}
+
+void autostart_ran(Autostart *autostart, const char *uuid)
+{
+    g_hash_table_remove(autostart->offered, uuid);
+    (void)write_mark(autostart, uuid);
+}
+
+bool autostart_take(Autostart *autostart, const char *uuid)
+{
+    return g_hash_table_remove(autostart->offered, uuid) && !has_run(autostart, uuid) &&
+           write_mark(autostart, uuid);
+}
