@@ -1,47 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/device.h"
 
+#include "kernel/base/pci-address.h"
 #include "policy/error.h"
 
 #include <string.h>
 
-/* An address as text at its longest, with a domain of seven digits; 'x' is any hex digit. Virtual
- * bridges (VMD) number their domains from 0x10000 on. */
-#define DOMAIN_DIGITS_MIN 4
-#define DOMAIN_DIGITS_MAX 7
-static const char address_shape[] = "xxxxxxx:xx:xx.x";
+/* An address as text at its longest; 'x' is any hex digit. */
+static const char address_shape[] = "xxxxxxxx:xx:xx.x";
 
 #define PATTERN_LENGTH_MAX 64
 
-/* Reads 1 to max_digits hex digits and the character that must follow them. */
-static bool scan_hex(const char **p, unsigned max_digits, char end, unsigned *ret_value)
-{
-    unsigned value = 0;
-    unsigned n = 0;
-    for (; g_ascii_isxdigit(**p) && n < max_digits; n++, (*p)++)
-        value = value << 4 | (unsigned)g_ascii_xdigit_value(**p);
-    if (n == 0 || **p != end)
-        return false;
-    if (end)
-        (*p)++;
-    *ret_value = value;
-    return true;
-}
-
 char *device_address_parse(const char *text, GError **error)
 {
-    unsigned domain = 0;
-    unsigned bus;
-    unsigned slot;
-    unsigned function;
-    const char *p = text ? text : "";
-    const char *colon = strchr(p, ':');
-    bool ok = true;
-    if (colon && strchr(colon + 1, ':'))
-        ok = scan_hex(&p, DOMAIN_DIGITS_MAX, ':', &domain);
-    ok = ok && scan_hex(&p, 2, ':', &bus) && scan_hex(&p, 2, '.', &slot) &&
-         scan_hex(&p, 1, '\0', &function);
-    if (!ok || slot > 0x1f || function > 7) {
+    PciAddress address;
+    if (!pci_address_parse(text, &address)) {
         g_autofree char *quoted = error_quote(text);
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                     "%s is not the address of a PCI device: write DOMAIN:BUS:DEVICE.FUNCTION in "
@@ -49,7 +22,9 @@ char *device_address_parse(const char *text, GError **error)
                     quoted);
         return NULL;
     }
-    return g_strdup_printf("%04x:%02x:%02x.%x", domain, bus, slot, function);
+    char canonical[PCI_ADDRESS_SIZE];
+    pci_address_format(&address, canonical);
+    return g_strdup(canonical);
 }
 
 /* ---- patterns ---- */
@@ -152,8 +127,8 @@ static bool address_pattern_valid(const char *pattern)
     if (!*pattern || !wildcard_valid(pattern))
         return false;
     /* A rule that can't match anything, such as "81:00.*" without its domain, is a mistake. */
-    for (unsigned n = DOMAIN_DIGITS_MIN; n <= DOMAIN_DIGITS_MAX; n++) {
-        if (wildcard_matches(pattern, address_shape + DOMAIN_DIGITS_MAX - n))
+    for (unsigned n = PCI_DOMAIN_DIGITS_MIN; n <= PCI_DOMAIN_DIGITS_MAX; n++) {
+        if (wildcard_matches(pattern, address_shape + PCI_DOMAIN_DIGITS_MAX - n))
             return true;
     }
     return false;

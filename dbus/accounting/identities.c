@@ -8,6 +8,7 @@
 #include "dbus/state/records.h"
 #include "dbus/core/tenant.h"
 #include "kernel/base/cgroup.h"
+#include "kernel/base/pci-address.h"
 #include "kernel/base/process.h"
 
 #include <string.h>
@@ -117,14 +118,8 @@ gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GEr
 
 /* ---- devices ---- */
 
-/* Devices that a reset of this one's bus or slot would reset, too, as far as addresses tell: those
- * on its bus. What is behind a bridge on that bus is taken for affected. */
-static bool same_bus(const char *a, const char *b)
-{
-    const char *end = strrchr(a, ':');
-    return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
-}
-
+/* Whether a reset of this device's bus or slot would reset others, too, as far as addresses tell:
+ * those on its bus. What is behind a bridge on that bus is taken for affected. */
 static bool reset_is_shared(Books *books, const MachineLife *life, const char *address)
 {
     const HostDevice *devices;
@@ -132,7 +127,7 @@ static bool reset_is_shared(Books *books, const MachineLife *life, const char *a
     if (!manager_devices(books->manager, &devices, &n, NULL))
         return true;
     for (size_t i = 0; i < n; i++) {
-        if (!same_bus(address, devices[i].address) || g_str_equal(address, devices[i].address))
+        if (!pci_address_same_bus(address, devices[i].address) || g_str_equal(address, devices[i].address))
             continue;
         const Machine *holder =
             registry_device_holder(books->manager->registry, devices[i].address);
@@ -159,7 +154,7 @@ static void update_neighbours(Books *books, const char *address)
         const GPtrArray *devices = life->machine->devices;
         for (unsigned i = 0; i < devices->len; i++) {
             const char *other = g_ptr_array_index(devices, i);
-            if (same_bus(address, other) && !g_str_equal(address, other))
+            if (pci_address_same_bus(address, other) && !g_str_equal(address, other))
                 (void)admit_device(books, life, other);
         }
     }

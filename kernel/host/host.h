@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "kernel/base/pci-address.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,8 +61,8 @@ typedef enum {
 
 /* A PCI function as sysfs shows it. Strings are "" where there is none. */
 typedef struct {
-    char address[16]; /* 0000:01:00.0 */
-    uint16_t vendor;  /* PCI ids */
+    char address[PCI_ADDRESS_SIZE]; /* canonical: 0000:01:00.0 */
+    uint16_t vendor;                /* PCI ids */
     uint16_t product;
     uint32_t class_code; /* 24 bits: class, subclass, programming interface */
     bool bridge;         /* header type 1: a bridge or port, never assignable itself */

@@ -2,6 +2,7 @@
 #include "kernel/host/pci.h"
 
 #include "kernel/base/file.h"
+#include "kernel/base/pci-address.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,28 +19,6 @@
 #define PCI_CLASS_BRIDGE_CARDBUS 0x0607
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DIR, closedir)
-
-static bool hex_digits(const char **text, int min, int max)
-{
-    int n = 0;
-    while (n < max && ((**text >= '0' && **text <= '9') || (**text >= 'a' && **text <= 'f'))) {
-        (*text)++;
-        n++;
-    }
-    return n >= min;
-}
-
-bool pci_address_valid(const char *text)
-{
-    /* The domain has more than four digits where a controller makes domains of its own (VMD). */
-    if (!hex_digits(&text, 4, 8) || *text++ != ':')
-        return false;
-    if (!hex_digits(&text, 2, 2) || *text++ != ':')
-        return false;
-    if (!hex_digits(&text, 2, 2) || *text++ != '.')
-        return false;
-    return *text >= '0' && *text <= '7' && text[1] == '\0';
-}
 
 int pci_device_compare(const void *a, const void *b)
 {
@@ -94,11 +73,9 @@ static int pci_read_number(const char *folder, const char *name, uint64_t max, u
 
 int pci_device_read(const char *root, const char *address, HostDevice *ret_device)
 {
-    if (!pci_address_valid(address))
+    if (!pci_address_is_canonical(address))
         return -EINVAL;
     HostDevice device = {.group = -1};
-    if (strlen(address) >= sizeof(device.address))
-        return -EINVAL;
     strcpy(device.address, address);
 
     char folder[PATH_MAX - 64], path[PATH_MAX], group[32];

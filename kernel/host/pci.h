@@ -4,9 +4,6 @@
 
 #include "kernel/host/host.h"
 
-/* Whether text is a PCI address as sysfs spells it: 0000:01:00.0, lower case, nothing around. */
-bool pci_address_valid(const char *text);
-
 /* Sorts HostDevices by address. */
 int pci_device_compare(const void *a, const void *b);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Telling the kernel who is who, and what is whose. */
+#include "kernel/base/pci-address.h"
 #include "kernel/ledger/internal.h"
 
 #include <bpf/bpf.h>
@@ -135,16 +136,12 @@ int ledger_keep_carriers(Ledger *ledger, const uint64_t *cgroups, size_t n)
     return r;
 }
 
-/* As the kernel names the device: domain (four digits or more), bus, slot and function. */
+/* As the kernel names the device. */
 static int name_device(const char *address, struct ledger_device_key *ret_key)
 {
-    size_t length = strlen(address), domain = strspn(address, "0123456789abcdef");
-    const char *rest = address + domain;
+    size_t length = strlen(address);
 
-    if (domain < 4 || strlen(rest) != strlen(":00:00.0") || length > LEDGER_DEVICE_NAME - 2 ||
-        rest[0] != ':' || !g_ascii_isxdigit(rest[1]) || !g_ascii_isxdigit(rest[2]) ||
-        rest[3] != ':' || !g_ascii_isxdigit(rest[4]) || !g_ascii_isxdigit(rest[5]) ||
-        rest[6] != '.' || rest[7] < '0' || rest[7] > '7')
+    if (!pci_address_is_canonical(address) || length > LEDGER_DEVICE_NAME - 2)
         return -EINVAL;
     *ret_key = (struct ledger_device_key){0};
     memcpy(ret_key->name, address, length);

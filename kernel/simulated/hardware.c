@@ -124,7 +124,7 @@ static int read_device(GKeyFile *file, const char *section, SimHardware *hardwar
     SimDevice sim = {.device.group = -1};
     HostDevice *device = &sim.device;
     const char *address = section + strlen(DEVICE_SECTION);
-    if (!pci_address_valid(address) || strlen(address) >= sizeof(device->address))
+    if (!pci_address_is_canonical(address))
         return refuse(ret_error, "[%s] does not name a PCI address like 0000:01:00.0.", section);
     strcpy(device->address, address);
 
@@ -241,7 +241,7 @@ void sim_device_settle(SimHardware *hardware, SimDevice *device)
 int sim_hardware_find(SimHardware *hardware, const char *address, SimDevice **ret_device)
 {
     SimDevice key = {.device.group = -1};
-    if (!pci_address_valid(address) || strlen(address) >= sizeof(key.device.address))
+    if (!pci_address_is_canonical(address))
         return -EINVAL;
     strcpy(key.device.address, address);
     SimDevice *device = NULL;

@@ -27,7 +27,7 @@ typedef struct {
     uint32_t areas;   /* IOAS: record of the first area, by ascending IOVA */
     uint32_t allowed; /* IOAS: record of the first range that may be allocated from, likewise */
     SimOwner owner;
-    char address[16]; /* DEVICE */
+    char address[PCI_ADDRESS_SIZE]; /* DEVICE */
 } SimObject;
 
 typedef enum {

@@ -151,25 +151,6 @@ static void assert_driver(Kernel *kernel, const char *driver, const char *overri
     g_assert_cmpstr(device.cdev, ==, g_str_equal(driver, "vfio-pci") ? "vfio7" : "");
 }
 
-static void test_address(void)
-{
-    static const char *const good[] = {"0000:01:00.0", "0000:ff:1f.7", "10000:e1:00.0"};
-    static const char *const bad[] = {"",
-                                      "01:00.0",
-                                      "0000:01:00.8",
-                                      "0000:01:00",
-                                      "000:01:00.0",
-                                      "0000:01:00.0 ",
-                                      "../0000:01:00.0",
-                                      "0000:0G:00.0",
-                                      "0000:AB:00.0",
-                                      "0000:01:00.00"};
-    for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
-        g_assert_true(pci_address_valid(good[i]));
-    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
-        g_assert_false(pci_address_valid(bad[i]));
-}
-
 static void test_read(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
@@ -361,7 +342,6 @@ static void test_group_in_use(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/kernel/pci/address", test_address);
     g_test_add_func("/kernel/pci/read", test_read);
     g_test_add_func("/kernel/pci/no-group", test_no_group);
     g_test_add_func("/kernel/pci/bridge", test_bridge);
