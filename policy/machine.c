@@ -2,10 +2,10 @@
 #include "policy/machine.h"
 
 #include "kernel/base/cleanup.h"
+#include "kernel/base/uuid.h"
 
 #include <string.h>
 
-#define UUID_DIGITS 32
 #define NAME_BYTES_MAX 255
 
 static const char *const states[_MACHINE_STATE_MAX] = {
@@ -28,34 +28,17 @@ int machine_state_from_string(const char *text)
     return -1;
 }
 
-/* After which of the digits a dash stands. */
-static bool dash_after(unsigned n)
-{
-    return n == 8 || n == 12 || n == 16 || n == 20;
-}
-
 char *machine_uuid_parse(const char *text, GError **error)
 {
-    const char *p = text ? text : "";
-    bool dashes = strchr(p, '-');
-    g_autoptr(GString) uuid = g_string_sized_new(UUID_DIGITS + 4);
-    for (unsigned n = 0; n < UUID_DIGITS && g_ascii_isxdigit(*p); p++) {
-        g_string_append_c(uuid, g_ascii_tolower(*p));
-        if (!dash_after(++n))
-            continue;
-        g_string_append_c(uuid, '-');
-        if (dashes && *++p != '-')
-            break;
-    }
-    if (*p || uuid->len != UUID_DIGITS + 4) {
-        g_autofree char *quoted = error_quote(text);
-        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                    "%s is not the UUID of a machine: write 32 hex digits, with or without dashes, "
-                    "such as 4dea22b3-1d52-d8f3-2516-782e98ab3fa0.",
-                    quoted);
-        return NULL;
-    }
-    return g_string_free(g_steal_pointer(&uuid), FALSE);
+    char *uuid = uuid_canonicalize(text);
+    if (uuid)
+        return uuid;
+    g_autofree char *quoted = error_quote(text);
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "%s is not the UUID of a machine: write 32 hex digits, with or without dashes, "
+                "such as 4dea22b3-1d52-d8f3-2516-782e98ab3fa0.",
+                quoted);
+    return NULL;
 }
 
 gboolean machine_name_check(const char *name, GError **error)

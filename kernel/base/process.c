@@ -3,6 +3,7 @@
 
 #include "kernel/base/cleanup.h"
 #include "kernel/base/file.h"
+#include "kernel/base/uuid.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,7 +21,6 @@
 
 /* A longer command line is cut; libvirt's stay below 64 KiB and name the UUID near their start. */
 #define COMMAND_LINE_MAX (1024 * 1024)
-#define UUID_LENGTH 36
 #define STATUS_MAX 32768
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DIR, closedir)
@@ -102,18 +102,6 @@ int process_locked(pid_t pid, uint64_t *ret_bytes)
     return 0;
 }
 
-static bool is_uuid(const char *text)
-{
-    if (strlen(text) != UUID_LENGTH)
-        return false;
-    for (int i = 0; i < UUID_LENGTH; i++) {
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (dash ? text[i] != '-' : !g_ascii_isxdigit(text[i]))
-            return false;
-    }
-    return true;
-}
-
 int process_qemu_uuid(pid_t pid, char **ret_uuid)
 {
     char path[64], chunk[4096];
@@ -134,8 +122,9 @@ int process_qemu_uuid(pid_t pid, char **ret_uuid)
     /* Arguments end with a NUL each; GString adds one for a last that was cut. */
     bool wanted = false;
     for (const char *p = line->str; p < line->str + line->len; p += strlen(p) + 1) {
-        if (wanted && is_uuid(p)) {
-            *ret_uuid = g_ascii_strdown(p, -1);
+        char *uuid = wanted ? uuid_canonicalize(p) : NULL;
+        if (uuid) {
+            *ret_uuid = uuid;
             return 0;
         }
         wanted = strcmp(p, "-uuid") == 0 || strcmp(p, "--uuid") == 0;
