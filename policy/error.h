@@ -28,6 +28,6 @@ typedef enum {
     _IOMMUD_ERROR_MAX,
 } IommudError;
 
-/* Somebody's text for use in a sentence: in double quotes, valid UTF-8, without control characters,
- * cut after 128 characters. NULL is "". Freed with g_free(). */
+/* Somebody's text for use in a sentence: as text_sanitize() makes it, TEXT_QUOTED_MAX characters at
+ * the most, in double quotes. NULL is "". Freed with g_free(). */
 char *error_quote(const char *text);

@@ -2,6 +2,7 @@
 #include "dbus/iommuctl/table.h"
 
 #include "dbus/base/json.h"
+#include "kernel/base/text.h"
 #include "policy/size.h"
 
 #include <langinfo.h>
@@ -82,18 +83,7 @@ const char *mark_end(const Output *output, Mark mark)
 
 char *output_clean(const Output *output, const char *text)
 {
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    GString *clean = g_string_new(NULL);
-
-    for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
-
-        if (!g_unichar_isprint(c) || (c > 0x7e && !output->utf8))
-            g_string_append_c(clean, '?');
-        else
-            g_string_append_unichar(clean, c);
-    }
-    return g_string_free(clean, FALSE);
+    return text_sanitize(text, TEXT_WHOLE, !output->utf8);
 }
 
 Table *table_new(void)

@@ -50,8 +50,8 @@ typedef enum {
 const char *mark_begin(const Output *output, Mark mark);
 const char *mark_end(const Output *output, Mark mark);
 
-/* text as it may go to a terminal: valid UTF-8 (ASCII where the locale has no more), no control
- * characters. Freed with g_free(). */
+/* The whole text as it may go to a terminal: text_sanitize(), in ASCII where the locale has no
+ * more. Freed with g_free(). */
 char *output_clean(const Output *output, const char *text);
 
 typedef struct Table Table;

@@ -21,6 +21,7 @@
  * one deadline over everything, and the memory that hostile XML can use is capped.
  */
 #include "config.h"
+#include "kernel/base/text.h"
 #include "plugin/libvirt/service/service-calls.h"
 #include "plugin/libvirt/service/leader.h"
 
@@ -410,7 +411,7 @@ int main(int argc, char **argv)
     if (argc < 4)
         return usage(argv[1]);
     limit_memory();
-    g_autofree char *name = xml_printable(argv[1]);
+    g_autofree char *name = text_sanitize(argv[1], TEXT_QUOTED_MAX, false);
     for (size_t i = 0; i < G_N_ELEMENTS(operations); i++) {
         if (!g_str_equal(argv[2], operations[i].operation) ||
             !g_str_equal(argv[3], operations[i].sub_operation))

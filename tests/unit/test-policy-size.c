@@ -118,28 +118,6 @@ static void test_format(void)
     }
 }
 
-static void test_quote(void)
-{
-    static const struct {
-        const char *text;
-        const char *quoted;
-    } texts[] = {
-        {NULL, "\"\""},
-        {"", "\"\""},
-        {"acme", "\"acme\""},
-        {"a\nb\tc\033[31m", "\"a?b?c?[31m\""},
-        {"gr\xc3\xbc\xc3\x9f", "\"gr\xc3\xbc\xc3\x9f\""},
-        {"\xff", "\"\xef\xbf\xbd\""},
-    };
-    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autofree char *quoted = error_quote(texts[i].text);
-        g_assert_cmpstr(quoted, ==, texts[i].quoted);
-    }
-    g_autofree char *megabyte = g_strnfill(1024 * 1024, 'x');
-    g_autofree char *cut = error_quote(megabyte);
-    g_assert_cmpuint(strlen(cut), ==, 128 + strlen("\"...\""));
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -147,6 +125,5 @@ int main(int argc, char **argv)
     g_test_add_func("/size/parse-refuses", test_parse_refuses);
     g_test_add_func("/size/parse-overflow", test_parse_overflow);
     g_test_add_func("/size/format", test_format);
-    g_test_add_func("/error/quote", test_quote);
     return g_test_run();
 }

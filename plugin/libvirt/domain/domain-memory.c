@@ -19,6 +19,7 @@
  */
 #include "plugin/libvirt/domain/domain-xml.h"
 
+#include "kernel/base/text.h"
 #include <string.h>
 
 #define KIB UINT64_C(1024)
@@ -75,7 +76,8 @@ static gboolean size_parse(const char *text, const char *unit, uint64_t default_
         value = g_ascii_strtoull(digits, &end, 10);
     if (!end || *end || !scale || __builtin_mul_overflow(value, scale, &bytes) ||
         bytes > SIZE_MAX_BYTES) {
-        g_autofree char *number = xml_printable(digits), *suffix = xml_printable(unit ? unit : "");
+        g_autofree char *number = text_sanitize(digits, TEXT_QUOTED_MAX, false),
+                        *suffix = text_sanitize(unit ? unit : "", TEXT_QUOTED_MAX, false);
         return xml_invalid(error, "The domain's %s of '%s%s%s' is not a size that a machine has.",
                            what, number, *suffix ? " " : "", suffix);
     }

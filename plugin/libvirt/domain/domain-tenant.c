@@ -7,6 +7,7 @@
  */
 #include "plugin/libvirt/domain/domain-xml.h"
 
+#include "kernel/base/text.h"
 /* Nova changed the number in 2021 (838370a490); what it says about owners is the same. */
 static const char *const nova_namespaces[] = {"http://openstack.org/xmlns/libvirt/nova/1.1",
                                               "http://openstack.org/xmlns/libvirt/nova/1.0"};
@@ -115,7 +116,7 @@ static gboolean check_enable(const DomainXml *xml, const char *tenant, char **re
         return xml_invalid(error, "The domain has <iommufd enabled='no'>: remove it first.");
     }
     if (xml->fdgroup && !g_str_equal(xml->fdgroup, DOMAIN_FDGROUP)) {
-        g_autofree char *clean = xml_printable(xml->fdgroup);
+        g_autofree char *clean = text_sanitize(xml->fdgroup, TEXT_QUOTED_MAX, false);
         return xml_invalid(
             error,
             "The domain gets its IOMMUFD from the fdgroup '%s': remove its <iommufd> "
@@ -126,7 +127,7 @@ static gboolean check_enable(const DomainXml *xml, const char *tenant, char **re
     if (!domain_xml_tenant(xml, &old, error))
         return FALSE;
     if (old && !g_str_equal(old, tenant)) {
-        g_autofree char *clean = xml_printable(old);
+        g_autofree char *clean = text_sanitize(old, TEXT_QUOTED_MAX, false);
         return xml_invalid(
             error,
             "The domain belongs to the tenant '%s' and can't be given to '%s' as well: "

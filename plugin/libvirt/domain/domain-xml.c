@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/domain/domain-xml.h"
 
+#include "kernel/base/text.h"
 #include <string.h>
 
 #define NAME_MAX_BYTES 255
@@ -18,7 +19,7 @@ static gboolean address_part(xmlNode *address, const char *name, uint64_t max, u
     if (text) {
         value = g_ascii_isdigit(*text) ? g_ascii_strtoull(text, &end, 0) : G_MAXUINT64;
         if (value > max || *end) {
-            g_autofree char *clean = xml_printable(text);
+            g_autofree char *clean = text_sanitize(text, TEXT_QUOTED_MAX, false);
             return xml_invalid(
                 error,
                 "The domain has a PCI device whose address says %s '%s', which no PCI "
@@ -227,7 +228,7 @@ static char *uuid_parse(const char *text, GError **error)
         g_string_append_c(uuid, g_ascii_tolower(*c));
     }
     if (uuid->len != 36) {
-        g_autofree char *clean = xml_printable(text);
+        g_autofree char *clean = text_sanitize(text, TEXT_QUOTED_MAX, false);
         xml_invalid(error, "The domain's UUID '%s' is no UUID.", clean);
         g_string_free(uuid, TRUE);
         return NULL;
@@ -237,7 +238,7 @@ static char *uuid_parse(const char *text, GError **error)
 
 static gboolean name_check(const char *name, GError **error)
 {
-    g_autofree char *clean = xml_printable(name);
+    g_autofree char *clean = text_sanitize(name, TEXT_QUOTED_MAX, false);
 
     if (!*name || strlen(name) > NAME_MAX_BYTES) {
         return xml_invalid(error, "The domain's name '%s' has %zu bytes; 1 to %d are possible.",

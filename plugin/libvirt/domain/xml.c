@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/domain/xml.h"
 
+#include "kernel/base/text.h"
 #include <errno.h>
 #include <libxml/parser.h>
 #include <libxml/SAX2.h>
@@ -10,7 +11,6 @@
 /* The tree costs libxml2 about 120 bytes per element or attribute: with this cap a hostile
  * document of XML_MAX_BYTES stays below 16 MiB of memory, and a machine with 500 disks passes. */
 #define XML_MAX_NODES 100000
-#define PRINTABLE_CHARS 64
 
 G_DEFINE_QUARK(iommud - libvirt - xml - error, xml_error)
 
@@ -102,7 +102,7 @@ static void set_parse_error(xmlParserCtxt *parser, const Watch *watch, GError **
     /* libxml2's sentence repeats what the document says: it goes out in one clean line. */
     const xmlError *why = xmlCtxtGetLastError(parser);
     g_autofree char *text = g_strdup(why && why->message ? why->message : "not well-formed");
-    g_autofree char *clean = xml_printable(g_strchomp(text));
+    g_autofree char *clean = text_sanitize(g_strchomp(text), TEXT_QUOTED_MAX, false);
     xml_invalid(error, "The domain XML can't be parsed: line %d: %s.", why ? why->line : 0, clean);
 }
 
@@ -174,21 +174,4 @@ bool xml_attribute_is(xmlNode *node, const char *name, const char *value)
 char *xml_text(xmlNode *node)
 {
     return steal_text(xmlNodeGetContent(node));
-}
-
-char *xml_printable(const char *text)
-{
-    GString *line = g_string_new(NULL);
-
-    for (unsigned n = 0; *text; text = g_utf8_next_char(text), n++) {
-        gunichar c = g_utf8_get_char_validated(text, -1);
-        if (c == (gunichar)-1 || c == (gunichar)-2)
-            break;
-        if (n == PRINTABLE_CHARS) {
-            g_string_append(line, "...");
-            break;
-        }
-        g_string_append_unichar(line, g_unichar_isprint(c) ? c : '?');
-    }
-    return g_string_free(line, FALSE);
 }

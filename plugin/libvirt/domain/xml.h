@@ -41,7 +41,3 @@ char *xml_attribute(xmlNode *node, const char *name);
 bool xml_attribute_is(xmlNode *node, const char *name, const char *value);
 /* The text inside an element, freed with g_free(). */
 char *xml_text(xmlNode *node);
-
-/* A copy of text fit for one line of a message: at most 64 characters, control characters as '?'.
- */
-char *xml_printable(const char *text);
