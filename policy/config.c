@@ -7,24 +7,27 @@
 #include <string.h>
 
 #define SUFFIX ".conf"
-#define TIMEOUT_MAX (24 * 60 * 60)
-#define ROOM_MIN 64
-#define ROOM_MAX (4 * 1024 * 1024)
 
-static const char *const guards[_GUARD_MAX] = {
+static const char *const guards[] = {
     [GUARD_OFF] = "off",
     [GUARD_KNOWN] = "known",
     [GUARD_STRICT] = "strict",
 };
+const EnumTable guard_table = ENUM_TABLE("a guard", guards);
 
-int guard_from_string(const char *text)
-{
-    for (int i = 0; i < _GUARD_MAX; i++) {
-        if (g_strcmp0(guards[i], text) == 0)
-            return i;
-    }
-    return -1;
-}
+/* A key of a file, and the field that it is for. */
+typedef struct Rule {
+    const char *group;
+    const char *key;
+    gboolean (*parse)(const struct Rule *rule, const char *value, void *field, GError **error);
+    size_t offset;
+    const void *values; /* what parse wants to know of them: an EnumTable or a Range */
+} Rule;
+
+typedef struct {
+    unsigned min, max;
+    const char *sentence;
+} Range;
 
 /* ---- values ---- */
 
@@ -36,73 +39,61 @@ static gboolean refuse_value(const char *value, const char *expected, GError **e
     return FALSE;
 }
 
-static gboolean parse_number(const char *value, unsigned min, unsigned max, unsigned *ret_number)
+static gboolean parse_enum(const Rule *rule, const char *value, void *field, GError **error)
 {
-    guint64 number;
-    if (!g_ascii_string_to_unsigned(value, 10, min, max, &number, NULL))
-        return FALSE;
-    *ret_number = (unsigned)number;
-    return TRUE;
-}
-
-static gboolean parse_budget(const char *value, void *target, GError **error)
-{
-    Config *config = target;
-    if (!g_str_has_suffix(value, "%")) {
-        config->budget_percent = 0;
-        return size_parse(value, &config->budget, error);
+    const EnumTable *table = rule->values;
+    int number = enum_from_string(table, value);
+    if (number < 0) {
+        g_autofree char *words = enum_alternatives(table);
+        g_autofree char *expected = g_strdup_printf("%s: write %s", table->what, words);
+        return refuse_value(value, expected, error);
     }
-    g_autofree char *number = g_strndup(value, strlen(value) - 1);
-    if (!parse_number(number, 1, 100, &config->budget_percent))
-        return refuse_value(value, "a share of the host's memory: write 1% to 100%", error);
+    /* All enums of ours are unsigned for the compiler: none has a negative value. */
+    *(unsigned *)field = (unsigned)number;
     return TRUE;
 }
 
-static gboolean parse_default(const char *value, void *target, GError **error)
+static gboolean parse_range(const Rule *rule, const char *value, void *field, GError **error)
 {
-    Config *config = target;
-    if (*value && !tenant_id_check(value, error))
-        return FALSE;
-    g_free(config->default_tenant);
-    config->default_tenant = *value ? g_strdup(value) : NULL;
+    const Range *range = rule->values;
+    guint64 number;
+    if (!g_ascii_string_to_unsigned(value, 10, range->min, range->max, &number, NULL))
+        return refuse_value(value, range->sentence, error);
+    *(unsigned *)field = (unsigned)number;
     return TRUE;
 }
 
-static gboolean parse_timeout(const char *value, void *target, GError **error)
-{
-    Config *config = target;
-    if (!parse_number(value, 1, TIMEOUT_MAX, &config->admission_timeout))
-        return refuse_value(value, "a time: write 1 to 86400 seconds", error);
-    return TRUE;
-}
-
-static gboolean parse_guard(const char *value, void *target, GError **error)
-{
-    Config *config = target;
-    int guard = guard_from_string(value);
-    if (guard < 0)
-        return refuse_value(value, "a guard: write off, known or strict", error);
-    config->guard = (Guard)guard;
-    return TRUE;
-}
-
-static gboolean parse_yes(const char *value, bool *target, GError **error)
+static gboolean parse_yes(const Rule *rule, const char *value, void *field, GError **error)
 {
     bool yes = g_str_equal(value, "yes");
     if (!yes && !g_str_equal(value, "no"))
         return refuse_value(value, "an answer: write yes or no", error);
-    *target = yes;
+    *(bool *)field = yes;
     return TRUE;
 }
 
-static gboolean parse_require_guard(const char *value, void *target, GError **error)
+static gboolean parse_size(const Rule *rule, const char *value, void *field, GError **error)
 {
-    return parse_yes(value, &((Config *)target)->require_guard, error);
+    return size_parse(value, field, error);
 }
 
-static gboolean parse_direct_open(const char *value, void *target, GError **error)
+/* A list of words, each of which check accepts. */
+static gboolean parse_list(const char *value, char ***field,
+                           gboolean (*check)(const char *word, GError **error), GError **error)
 {
-    return parse_yes(value, &((Config *)target)->direct_open, error);
+    g_auto(GStrv) parts = g_strsplit(value, ";", -1);
+    g_autoptr(GStrvBuilder) words = g_strv_builder_new();
+    for (char **part = parts; *part; part++) {
+        g_strstrip(*part);
+        if (!**part)
+            continue;
+        if (!check(*part, error))
+            return FALSE;
+        g_strv_builder_add(words, *part);
+    }
+    g_strfreev(*field);
+    *field = g_strv_builder_end(words);
+    return TRUE;
 }
 
 /* A unit's name, never a path: it becomes a part of one. */
@@ -115,142 +106,78 @@ static gboolean unit_check(const char *unit, GError **error)
     return ok || refuse_value(unit, "the name of a systemd unit, such as libvirtd.service", error);
 }
 
-static gboolean parse_carriers(const char *value, void *target, GError **error)
+static gboolean parse_units(const Rule *rule, const char *value, void *field, GError **error)
 {
-    Config *config = target;
-    g_auto(GStrv) parts = g_strsplit(value, ";", -1);
-    g_autoptr(GStrvBuilder) units = g_strv_builder_new();
-    for (char **part = parts; *part; part++) {
-        g_strstrip(*part);
-        if (!**part)
-            continue;
-        if (!unit_check(*part, error))
-            return FALSE;
-        g_strv_builder_add(units, *part);
+    return parse_list(value, field, unit_check, error);
+}
+
+static gboolean parse_devices(const Rule *rule, const char *value, void *field, GError **error)
+{
+    return parse_list(value, field, device_pattern_check, error);
+}
+
+/* The field is the whole Config: a share of the memory is kept beside the bytes. */
+static gboolean parse_budget(const Rule *rule, const char *value, void *field, GError **error)
+{
+    Config *config = field;
+    if (!g_str_has_suffix(value, "%")) {
+        config->budget_percent = 0;
+        return size_parse(value, &config->budget, error);
     }
-    g_strfreev(config->carriers);
-    config->carriers = g_strv_builder_end(units);
+    g_autofree char *number = g_strndup(value, strlen(value) - 1);
+    guint64 percent;
+    if (!g_ascii_string_to_unsigned(number, 10, 1, 100, &percent, NULL))
+        return refuse_value(value, "a share of the host's memory: write 1% to 100%", error);
+    config->budget_percent = (unsigned)percent;
     return TRUE;
 }
 
-static gboolean parse_room(const char *value, unsigned *target, GError **error)
+static gboolean parse_default(const Rule *rule, const char *value, void *field, GError **error)
 {
-    if (!parse_number(value, ROOM_MIN, ROOM_MAX, target))
-        return refuse_value(value, "a size: write 64 to 4194304 entries", error);
+    char **id = field;
+    if (*value && !tenant_id_check(value, error))
+        return FALSE;
+    g_free(*id);
+    *id = *value ? g_strdup(value) : NULL;
     return TRUE;
 }
 
-static gboolean parse_max_iommufds(const char *value, void *target, GError **error)
+static gboolean parse_id(const Rule *rule, const char *value, void *field, GError **error)
 {
-    return parse_room(value, &((Config *)target)->max_iommufds, error);
-}
-
-static gboolean parse_max_objects(const char *value, void *target, GError **error)
-{
-    return parse_room(value, &((Config *)target)->max_objects, error);
-}
-
-static gboolean parse_max_mappings(const char *value, void *target, GError **error)
-{
-    return parse_room(value, &((Config *)target)->max_mappings, error);
-}
-
-static gboolean parse_max_processes(const char *value, void *target, GError **error)
-{
-    return parse_room(value, &((Config *)target)->max_processes, error);
-}
-
-static gboolean parse_id(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    g_free(config->id);
-    config->id = g_strdup(value);
+    char **id = field;
+    g_free(*id);
+    *id = g_strdup(value);
     return tenant_id_check(value, error);
-}
-
-static gboolean parse_limit(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    return size_parse(value, &config->limit, error);
-}
-
-static gboolean parse_isolation(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    int isolation = isolation_from_string(value);
-    if (isolation < 0)
-        return refuse_value(value, "an isolation: write tenant or machine", error);
-    config->isolation = (Isolation)isolation;
-    return TRUE;
-}
-
-static gboolean parse_accounting(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    int accounting = accounting_from_string(value);
-    if (accounting < 0)
-        return refuse_value(value, "an accounting: write process or user", error);
-    config->accounting = (Accounting)accounting;
-    return TRUE;
-}
-
-static gboolean parse_count(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    int count = count_from_string(value);
-    if (count < 0)
-        return refuse_value(value, "a way to count: write charged or unique", error);
-    config->count = (Count)count;
-    return TRUE;
-}
-
-static gboolean parse_devices(const char *value, void *target, GError **error)
-{
-    TenantConfig *config = target;
-    g_auto(GStrv) parts = g_strsplit(value, ";", -1);
-    g_autoptr(GStrvBuilder) patterns = g_strv_builder_new();
-    for (char **part = parts; *part; part++) {
-        g_strstrip(*part);
-        if (!**part)
-            continue;
-        if (!device_pattern_check(*part, error))
-            return FALSE;
-        g_strv_builder_add(patterns, *part);
-    }
-    g_strfreev(config->devices);
-    config->devices = g_strv_builder_end(patterns);
-    return TRUE;
 }
 
 /* ---- files ---- */
 
-typedef struct {
-    const char *group;
-    const char *key;
-    gboolean (*parse)(const char *value, void *target, GError **error);
-} Rule;
+static const Range timeout = {1, 24 * 60 * 60, "a time: write 1 to 86400 seconds"};
+static const Range capacity = {64, 4 * 1024 * 1024, "a size: write 64 to 4194304 entries"};
 
+#define CONFIG(field) offsetof(Config, field)
 static const Rule config_rules[] = {
-    {"Host", "Budget", parse_budget},
-    {"Tenants", "Default", parse_default},
-    {"Machines", "AdmissionTimeout", parse_timeout},
-    {"Kernel", "Guard", parse_guard},
-    {"Kernel", "RequireGuard", parse_require_guard},
-    {"Kernel", "DirectOpen", parse_direct_open},
-    {"Kernel", "Carriers", parse_carriers},
-    {"Kernel", "MaxIommufds", parse_max_iommufds},
-    {"Kernel", "MaxObjects", parse_max_objects},
-    {"Kernel", "MaxMappings", parse_max_mappings},
-    {"Kernel", "MaxProcesses", parse_max_processes},
+    {"Host", "Budget", parse_budget, 0},
+    {"Tenants", "Default", parse_default, CONFIG(default_tenant)},
+    {"Machines", "AdmissionTimeout", parse_range, CONFIG(admission_timeout), &timeout},
+    {"Kernel", "Guard", parse_enum, CONFIG(guard), &guard_table},
+    {"Kernel", "RequireGuard", parse_yes, CONFIG(require_guard)},
+    {"Kernel", "DirectOpen", parse_yes, CONFIG(direct_open)},
+    {"Kernel", "Carriers", parse_units, CONFIG(carriers)},
+    {"Kernel", "MaxIommufds", parse_range, CONFIG(max_iommufds), &capacity},
+    {"Kernel", "MaxObjects", parse_range, CONFIG(max_objects), &capacity},
+    {"Kernel", "MaxMappings", parse_range, CONFIG(max_mappings), &capacity},
+    {"Kernel", "MaxProcesses", parse_range, CONFIG(max_processes), &capacity},
 };
 
+#define TENANT(field) offsetof(TenantConfig, field)
 static const Rule tenant_rules[] = {
-    {"Tenant", "Id", parse_id},
-    {"Tenant", "Limit", parse_limit},
-    {"Tenant", "Count", parse_count},
-    {"Tenant", "Isolation", parse_isolation},
-    {"Tenant", "Accounting", parse_accounting},
-    {"Tenant", "Devices", parse_devices},
+    {"Tenant", "Id", parse_id, TENANT(id)},
+    {"Tenant", "Limit", parse_size, TENANT(limit)},
+    {"Tenant", "Count", parse_enum, TENANT(count), &count_mode_table},
+    {"Tenant", "Isolation", parse_enum, TENANT(isolation), &isolation_table},
+    {"Tenant", "Accounting", parse_enum, TENANT(accounting), &accounting_table},
+    {"Tenant", "Devices", parse_devices, TENANT(devices)},
 };
 
 /* With key NULL: the first rule of the group. */
@@ -269,7 +196,7 @@ static gboolean apply_key(GKeyFile *keys, const Rule *rule, const char *file, vo
     g_autoptr(GError) wrong = NULL;
     g_autofree char *value = g_key_file_get_string(keys, rule->group, rule->key, &wrong);
     /* After a wrong escape GKeyFile sets the error and yet returns a value. */
-    if (!wrong && rule->parse(g_strstrip(value), target, &wrong))
+    if (!wrong && rule->parse(rule, g_strstrip(value), (char *)target + rule->offset, &wrong))
         return TRUE;
     if (wrong->domain != IOMMUD_ERROR) {
         g_autofree char *raw = g_key_file_get_value(keys, rule->group, rule->key, NULL);
@@ -380,7 +307,7 @@ char *tenant_config_to_data(const TenantConfig *config)
         g_string_append(data, "Limit=infinity\n");
     else
         g_string_append_printf(data, "Limit=%" PRIu64 "\n", config->limit);
-    g_string_append_printf(data, "Count=%s\n", count_to_string(config->count));
+    g_string_append_printf(data, "Count=%s\n", count_mode_to_string(config->count));
     g_string_append_printf(data, "Isolation=%s\n", isolation_to_string(config->isolation));
     g_string_append_printf(data, "Accounting=%s\n", accounting_to_string(config->accounting));
     if (config->devices) {

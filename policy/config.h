@@ -27,11 +27,10 @@ typedef enum {
     GUARD_OFF,
     GUARD_KNOWN,  /* ioctls that it does not know are allowed, and counted */
     GUARD_STRICT, /* they are refused */
-    _GUARD_MAX,
 } Guard;
 
-/* "off"/"known"/"strict". -1 for anything else. */
-int guard_from_string(const char *text);
+/* "off"/"known"/"strict". */
+ENUM_DECLARE(guard, Guard)
 
 typedef struct {
     uint64_t budget;            /* bytes; SIZE_INFINITY: none. Used when budget_percent is 0 */

@@ -8,25 +8,12 @@
 
 #define NAME_BYTES_MAX 255
 
-static const char *const states[_MACHINE_STATE_MAX] = {
+static const char *const states[] = {
     [MACHINE_ADMITTED] = "admitted",
     [MACHINE_RUNNING] = "running",
     [MACHINE_REAPING] = "reaping",
 };
-
-const char *machine_state_to_string(MachineState state)
-{
-    return states[state];
-}
-
-int machine_state_from_string(const char *text)
-{
-    for (int i = 0; i < _MACHINE_STATE_MAX; i++) {
-        if (g_strcmp0(states[i], text) == 0)
-            return i;
-    }
-    return -1;
-}
+const EnumTable machine_state_table = ENUM_TABLE("the state of a machine", states);
 
 char *machine_uuid_parse(const char *text, GError **error)
 {

@@ -10,11 +10,9 @@ typedef enum {
     MACHINE_ADMITTED, /* bytes and devices promised; its leader is not known yet */
     MACHINE_RUNNING,  /* its leader is watched */
     MACHINE_REAPING,  /* dead or released; what it left is being destroyed */
-    _MACHINE_STATE_MAX,
 } MachineState;
 
-const char *machine_state_to_string(MachineState state);
-int machine_state_from_string(const char *text);
+ENUM_DECLARE(machine_state, MachineState)
 
 struct Machine {
     char *uuid; /* canonical, lower case, with dashes */

@@ -8,59 +8,23 @@
 
 #define TENANT_ID_MAX 64
 
-static const char *const isolations[_ISOLATION_MAX] = {
+static const char *const isolations[] = {
     [ISOLATION_TENANT] = "tenant",
     [ISOLATION_MACHINE] = "machine",
 };
+const EnumTable isolation_table = ENUM_TABLE("an isolation", isolations);
 
-static const char *const accountings[_ACCOUNTING_MAX] = {
-    [ACCOUNTING_PROCESS] = "process",
-    [ACCOUNTING_USER] = "user",
+static const char *const accountings[] = {
+    [HOST_ACCOUNTING_USER] = "user",
+    [HOST_ACCOUNTING_PROCESS] = "process",
 };
+const EnumTable accounting_table = ENUM_TABLE("an accounting", accountings);
 
-static const char *const counts[_COUNT_MAX] = {
+static const char *const count_modes[] = {
     [COUNT_CHARGED] = "charged",
     [COUNT_UNIQUE] = "unique",
 };
-
-static int table_find(const char *const *table, int n, const char *text)
-{
-    for (int i = 0; i < n; i++) {
-        if (g_strcmp0(table[i], text) == 0)
-            return i;
-    }
-    return -1;
-}
-
-const char *isolation_to_string(Isolation isolation)
-{
-    return isolations[isolation];
-}
-
-int isolation_from_string(const char *text)
-{
-    return table_find(isolations, _ISOLATION_MAX, text);
-}
-
-const char *accounting_to_string(Accounting accounting)
-{
-    return accountings[accounting];
-}
-
-int accounting_from_string(const char *text)
-{
-    return table_find(accountings, _ACCOUNTING_MAX, text);
-}
-
-const char *count_to_string(Count count)
-{
-    return counts[count];
-}
-
-int count_from_string(const char *text)
-{
-    return table_find(counts, _COUNT_MAX, text);
-}
+const EnumTable count_mode_table = ENUM_TABLE("a way to count", count_modes);
 
 /* ---- config ---- */
 
@@ -69,6 +33,7 @@ TenantConfig *tenant_config_new(const char *id)
     TenantConfig *config = g_new0(TenantConfig, 1);
     config->id = g_strdup(id);
     config->limit = SIZE_INFINITY;
+    config->accounting = HOST_ACCOUNTING_PROCESS;
     return config;
 }
 

@@ -2,6 +2,8 @@
 /* An owner of machines, with a budget of pinned bytes and rules on devices. */
 #pragma once
 
+#include "kernel/base/enum-table.h"
+#include "kernel/host/host.h"
 #include "policy/charge.h"
 #include "policy/device.h"
 
@@ -13,42 +15,31 @@ typedef struct Machine Machine;
 typedef enum {
     ISOLATION_TENANT,  /* one shared IOMMUFD for all machines of the tenant */
     ISOLATION_MACHINE, /* a fresh IOMMUFD for each start of a machine */
-    _ISOLATION_MAX,
 } Isolation;
-
-typedef enum {
-    ACCOUNTING_PROCESS, /* the kernel counts against the mapping process (libvirt's choice) */
-    ACCOUNTING_USER,    /* against the user, summed over its processes */
-    _ACCOUNTING_MAX,
-} Accounting;
 
 /* Which bytes a limit counts. A page that is mapped in two address spaces is charged twice. */
 typedef enum {
     COUNT_CHARGED, /* what the kernel charges: each mapping */
     COUNT_UNIQUE,  /* what is really pinned: each page once */
-    _COUNT_MAX,
-} Count;
+} CountMode;
 
-/* "tenant"/"machine"; "process"/"user"; "charged"/"unique". from_string: -1 for anything else. */
-const char *isolation_to_string(Isolation isolation);
-int isolation_from_string(const char *text);
-const char *accounting_to_string(Accounting accounting);
-int accounting_from_string(const char *text);
-const char *count_to_string(Count count);
-int count_from_string(const char *text);
+/* "tenant"/"machine"; "user"/"process"; "charged"/"unique". */
+ENUM_DECLARE(isolation, Isolation)
+ENUM_DECLARE(accounting, HostAccounting)
+ENUM_DECLARE(count_mode, CountMode)
 
 /* What configuration or CreateTenant says about a tenant. */
 typedef struct {
     char *id;
     uint64_t limit; /* bytes, or SIZE_INFINITY */
     Isolation isolation;
-    Accounting accounting;
-    Count count;
+    HostAccounting accounting;
+    CountMode count;
     char **devices; /* patterns (device.h); NULL: every device, empty: none */
     char *source;   /* the file that defines it, NULL: made at run time */
 } TenantConfig;
 
-/* No limit, ISOLATION_TENANT, ACCOUNTING_PROCESS, COUNT_CHARGED, every device. */
+/* No limit, ISOLATION_TENANT, HOST_ACCOUNTING_PROCESS, COUNT_CHARGED, every device. */
 TenantConfig *tenant_config_new(const char *id);
 TenantConfig *tenant_config_copy(const TenantConfig *config);
 /* Accepts NULL. */

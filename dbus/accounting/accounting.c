@@ -15,7 +15,7 @@
 
 static LedgerOptions options_of(const Config *config)
 {
-    static const enum ledger_guard_mode modes[_GUARD_MAX] = {
+    static const enum ledger_guard_mode modes[] = {
         [GUARD_OFF] = LEDGER_GUARD_OFF,
         [GUARD_KNOWN] = LEDGER_GUARD_KNOWN,
         [GUARD_STRICT] = LEDGER_GUARD_STRICT,

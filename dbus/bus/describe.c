@@ -107,7 +107,7 @@ static void add_tenant(Json *json, TenantLife *life)
     json_bytes(json, "peak_bytes", figures.peak);
     json_bytes(json, "orphaned_bytes", tenant_life_orphaned(life));
     add_figures(json, &figures);
-    json_string(json, "count", count_to_string(config->count));
+    json_string(json, "count", count_mode_to_string(config->count));
     json_string(json, "isolation", isolation_to_string(config->isolation));
     json_string(json, "accounting_mode", accounting_to_string(config->accounting));
     json_string(json, "source", config->source);

@@ -42,7 +42,7 @@ static int option_accounting(sd_bus_message *message, void *config)
     int accounting = r < 0 ? -1 : accounting_from_string(text);
     if (r >= 0 && accounting < 0)
         return -EINVAL;
-    ((TenantConfig *)config)->accounting = (Accounting)accounting;
+    ((TenantConfig *)config)->accounting = (HostAccounting)accounting;
     return r;
 }
 
@@ -50,10 +50,10 @@ static int option_count(sd_bus_message *message, void *config)
 {
     const char *text;
     int r = sd_bus_message_read(message, "s", &text);
-    int count = r < 0 ? -1 : count_from_string(text);
+    int count = r < 0 ? -1 : count_mode_from_string(text);
     if (r >= 0 && count < 0)
         return -EINVAL;
-    ((TenantConfig *)config)->count = (Count)count;
+    ((TenantConfig *)config)->count = (CountMode)count;
     return r;
 }
 

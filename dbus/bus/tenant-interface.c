@@ -179,7 +179,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
         g_str_equal(property, "Id")               ? life->id
         : g_str_equal(property, "Isolation")      ? isolation_to_string(config->isolation)
         : g_str_equal(property, "AccountingMode") ? accounting_to_string(config->accounting)
-        : g_str_equal(property, "Count")          ? count_to_string(config->count)
+        : g_str_equal(property, "Count")          ? count_mode_to_string(config->count)
         : config->source                          ? config->source
                                                   : "";
     return sd_bus_message_append(reply, "s", value);

@@ -58,10 +58,7 @@ gboolean tenant_life_open_fresh(TenantLife *life, int *ret_fd, GError **error)
     Host *host = life->manager->host;
     if (!manager_need_iommufd(life->manager, error))
         return FALSE;
-    HostAccounting mode = life->tenant->config->accounting == ACCOUNTING_USER
-                              ? HOST_ACCOUNTING_USER
-                              : HOST_ACCOUNTING_PROCESS;
-    int r = host->ops->iommufd_open(host, mode, ret_fd);
+    int r = host->ops->iommufd_open(host, life->tenant->config->accounting, ret_fd);
     if (r < 0) {
         error_set_kernel(error, r, "No IOMMUFD could be opened for tenant %s", life->id);
         return FALSE;

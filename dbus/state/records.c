@@ -310,9 +310,9 @@ TenantRecord *state_load_tenant(const Manager *manager, const char *id)
     record->isolation = g_strcmp0(isolation, isolation_to_string(ISOLATION_MACHINE)) == 0
                             ? ISOLATION_MACHINE
                             : ISOLATION_TENANT;
-    record->accounting = g_strcmp0(accounting, accounting_to_string(ACCOUNTING_USER)) == 0
-                             ? ACCOUNTING_USER
-                             : ACCOUNTING_PROCESS;
+    record->accounting = g_strcmp0(accounting, accounting_to_string(HOST_ACCOUNTING_USER)) == 0
+                             ? HOST_ACCOUNTING_USER
+                             : HOST_ACCOUNTING_PROCESS;
     record->window = g_key_file_get_uint64(file, GROUP_TENANT, "Window", NULL);
     record->entered = (unsigned)g_key_file_get_integer(file, GROUP_TENANT, "Entered", NULL);
     record->settled = get_object_set(file, GROUP_TENANT, "Settled");

@@ -65,7 +65,7 @@ typedef struct {
     uint64_t peak_pinned;
     uint32_t number;
     Isolation isolation;
-    Accounting accounting;
+    HostAccounting accounting;
     uint64_t window;
     unsigned entered;
     ObjectSet *settled;

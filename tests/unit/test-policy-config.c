@@ -141,7 +141,7 @@ static void test_all(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(acme->limit, ==, 64 * GIB);
     g_assert_cmpint(acme->count, ==, COUNT_UNIQUE);
     g_assert_cmpint(acme->isolation, ==, ISOLATION_MACHINE);
-    g_assert_cmpint(acme->accounting, ==, ACCOUNTING_USER);
+    g_assert_cmpint(acme->accounting, ==, HOST_ACCOUNTING_USER);
     g_assert_cmpuint(g_strv_length(acme->devices), ==, 2);
     g_assert_cmpstr(acme->devices[1], ==, "10de:*");
     const TenantConfig *made = config->tenants->pdata[2];
@@ -271,8 +271,8 @@ static void test_tenant_values(Fixture *fixture, gconstpointer data)
         {"[Tenant]\nCount=all\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], key Count: "
                                   "\"all\" is not a way to count: write charged or unique."},
         {"[Tenant]\nAccounting=mm\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], key "
-                                      "Accounting: \"mm\" is not an accounting: write process or "
-                                      "user."},
+                                      "Accounting: \"mm\" is not an accounting: write user or "
+                                      "process."},
         {"[Tenant]\nDevices=10de:*;81:00.*\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], "
                                                "key Devices: \"81:00.*\" matches no device: ..."},
         {"[Tenant]\nColour=red\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant] has an "
@@ -380,7 +380,7 @@ static void test_save(Fixture *fixture, gconstpointer data)
     g_autoptr(TenantConfig) tenant = tenant_config_new("acme");
     tenant->limit = 64 * GIB + 1;
     tenant->isolation = ISOLATION_MACHINE;
-    tenant->accounting = ACCOUNTING_USER;
+    tenant->accounting = HOST_ACCOUNTING_USER;
     tenant->count = COUNT_UNIQUE;
     tenant->devices = g_strsplit("0000:81:1[0-7].*;10de:*", ";", -1);
     g_autoptr(GError) error = NULL;
@@ -401,7 +401,7 @@ static void test_save(Fixture *fixture, gconstpointer data)
     g_assert_cmpstr(read->id, ==, "acme");
     g_assert_cmpuint(read->limit, ==, 64 * GIB + 1);
     g_assert_cmpint(read->isolation, ==, ISOLATION_MACHINE);
-    g_assert_cmpint(read->accounting, ==, ACCOUNTING_USER);
+    g_assert_cmpint(read->accounting, ==, HOST_ACCOUNTING_USER);
     g_assert_cmpint(read->count, ==, COUNT_UNIQUE);
     g_assert_cmpstrv(read->devices, tenant->devices);
 

@@ -64,9 +64,7 @@ static void test_name(void)
 
 static void test_state(void)
 {
-    for (int state = 0; state < _MACHINE_STATE_MAX; state++)
-        g_assert_cmpint(machine_state_from_string(machine_state_to_string((MachineState)state)), ==,
-                        state);
+    g_assert_cmpint(machine_state_from_string("admitted"), ==, MACHINE_ADMITTED);
     g_assert_cmpstr(machine_state_to_string(MACHINE_REAPING), ==, "reaping");
     g_assert_cmpint(machine_state_from_string("dead"), ==, -1);
     g_assert_cmpint(machine_state_from_string(NULL), ==, -1);

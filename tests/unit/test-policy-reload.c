@@ -132,13 +132,13 @@ static void test_isolation(Fixture *fixture, gconstpointer data)
     g_clear_error(&error);
     assert_unchanged(fixture);
     evil->isolation = ISOLATION_TENANT;
-    evil->accounting = ACCOUNTING_USER;
+    evil->accounting = HOST_ACCOUNTING_USER;
     g_assert_false(registry_reload(fixture->registry, config, 10 * GIB, NULL, NULL, NULL));
     assert_unchanged(fixture);
 
     registry_remove_machine(fixture->registry, machine);
     g_assert_true(registry_reload(fixture->registry, config, 10 * GIB, NULL, NULL, &error));
-    g_assert_cmpint(get(fixture, "evil")->config->accounting, ==, ACCOUNTING_USER);
+    g_assert_cmpint(get(fixture, "evil")->config->accounting, ==, HOST_ACCOUNTING_USER);
 }
 
 static void test_twice(Fixture *fixture, gconstpointer data)

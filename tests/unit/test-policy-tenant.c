@@ -28,10 +28,21 @@ static void test_id(void)
 
 static void test_words(void)
 {
-    for (int i = 0; i < _ISOLATION_MAX; i++)
-        g_assert_cmpint(isolation_from_string(isolation_to_string((Isolation)i)), ==, i);
-    for (int i = 0; i < _ACCOUNTING_MAX; i++)
-        g_assert_cmpint(accounting_from_string(accounting_to_string((Accounting)i)), ==, i);
+    static const struct {
+        const EnumTable *table;
+        const char *words;
+    } tables[] = {
+        {&isolation_table, "tenant or machine"},
+        {&accounting_table, "user or process"},
+        {&count_mode_table, "charged or unique"},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
+        g_autofree char *words = enum_alternatives(tables[i].table);
+        g_assert_cmpstr(words, ==, tables[i].words);
+    }
+    g_assert_cmpstr(isolation_to_string(ISOLATION_MACHINE), ==, "machine");
+    g_assert_cmpstr(accounting_to_string(HOST_ACCOUNTING_PROCESS), ==, "process");
+    g_assert_cmpint(count_mode_from_string("unique"), ==, COUNT_UNIQUE);
     g_assert_cmpint(isolation_from_string("Machine"), ==, -1);
     g_assert_cmpint(isolation_from_string(NULL), ==, -1);
     g_assert_cmpint(accounting_from_string(""), ==, -1);
@@ -42,11 +53,11 @@ static void test_config(void)
     g_autoptr(TenantConfig) config = tenant_config_new("acme");
     g_assert_cmpuint(config->limit, ==, SIZE_INFINITY);
     g_assert_cmpint(config->isolation, ==, ISOLATION_TENANT);
-    g_assert_cmpint(config->accounting, ==, ACCOUNTING_PROCESS);
+    g_assert_cmpint(config->accounting, ==, HOST_ACCOUNTING_PROCESS);
     g_assert_null(config->devices);
     g_assert_null(config->source);
     config->isolation = ISOLATION_MACHINE;
-    config->accounting = ACCOUNTING_USER;
+    config->accounting = HOST_ACCOUNTING_USER;
     config->limit = 4096;
     config->devices = g_strsplit("10de:*;0000:81:*", ";", -1);
     config->source = g_strdup("/etc/iommud/tenants.d/acme.conf");
@@ -55,7 +66,7 @@ static void test_config(void)
     g_assert_cmpstr(copy->id, ==, "acme");
     g_assert_cmpuint(copy->limit, ==, 4096);
     g_assert_cmpint(copy->isolation, ==, ISOLATION_MACHINE);
-    g_assert_cmpint(copy->accounting, ==, ACCOUNTING_USER);
+    g_assert_cmpint(copy->accounting, ==, HOST_ACCOUNTING_USER);
     g_assert_cmpstrv(copy->devices, config->devices);
     g_assert_cmpstr(copy->source, ==, config->source);
     g_assert_true(tenant_config_check(copy, NULL));
@@ -104,7 +115,7 @@ static void test_set_config(void)
     g_assert_true(tenant->config->id == key);
     g_assert_cmpint(tenant->iommufd, ==, fd);
 
-    config->accounting = ACCOUNTING_USER;
+    config->accounting = HOST_ACCOUNTING_USER;
     tenant_set_config(tenant, config);
     g_assert_cmpint(tenant->iommufd, ==, -EBADF);
     g_assert_false(is_open(fd));
