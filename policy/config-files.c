@@ -6,8 +6,6 @@
 #include "policy/size.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -73,51 +71,34 @@ static gboolean refuse_file(const char *path, const char *reason, GError **error
     return FALSE;
 }
 
-/* The whole of fd, up to one byte more than a file may have. */
-static gboolean read_all(int fd, const char *path, GString *data, GError **error)
-{
-    char buffer[8192];
-    ssize_t n;
-    do {
-        n = TEMP_FAILURE_RETRY(read(fd, buffer, sizeof(buffer)));
-        if (n < 0)
-            return refuse_file(path, g_strerror(errno), error);
-        g_string_append_len(data, buffer, n);
-    } while (n > 0 && data->len <= FILE_SIZE_MAX);
-    if (data->len > FILE_SIZE_MAX)
-        return refuse_file(path, "it is larger than 1 MiB", error);
-    return TRUE;
-}
-
 /* *ret_data is NULL when there is no such file. */
-static gboolean read_file(const char *path, GString **ret_data, GError **error)
+static gboolean read_file(const char *path, char **ret_data, size_t *ret_length, GError **error)
 {
-    /* O_NONBLOCK: opening a FIFO must not hang the service. */
-    autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT) {
-        *ret_data = NULL;
-        return TRUE;
-    }
+    /* Asked before it is opened: opening a FIFO would hang the service. */
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return refuse_file(path, g_strerror(errno), error);
+    *ret_data = NULL;
+    *ret_length = 0;
+    if (stat(path, &st) < 0)
+        return errno == ENOENT || refuse_file(path, g_strerror(errno), error);
     if (!S_ISREG(st.st_mode))
         return refuse_file(path, "it is not a regular file", error);
-    g_autoptr(GString) data = g_string_new(NULL);
-    if (!read_all(fd, path, data, error))
-        return FALSE;
-    *ret_data = g_steal_pointer(&data);
-    return TRUE;
+    if (st.st_size > FILE_SIZE_MAX)
+        return refuse_file(path, "it is larger than 1 MiB", error);
+    g_autoptr(GError) wrong = NULL;
+    if (g_file_get_contents(path, ret_data, ret_length, &wrong))
+        return TRUE;
+    return refuse_file(path, wrong->message, error);
 }
 
 static gboolean load_main(Config *config, const char *config_dir, GError **error)
 {
     g_autofree char *path = g_build_filename(config_dir, CONFIG_NAME, NULL);
     g_autofree char *name = g_filename_display_name(path);
-    g_autoptr(GString) data = NULL;
-    if (!read_file(path, &data, error))
+    g_autofree char *data = NULL;
+    size_t length;
+    if (!read_file(path, &data, &length, error))
         return FALSE;
-    return !data || config_parse(config, name, data->str, data->len, error);
+    return !data || config_parse(config, name, data, length, error);
 }
 
 static int name_compare(gconstpointer a, gconstpointer b)
@@ -148,14 +129,15 @@ static GPtrArray *list_files(const char *folder, GError **error)
 
 static TenantConfig *load_tenant(const char *path, const char *name, GError **error)
 {
-    g_autoptr(GString) data = NULL;
-    if (!read_file(path, &data, error))
+    g_autofree char *data = NULL;
+    size_t length;
+    if (!read_file(path, &data, &length, error))
         return NULL;
     if (!data) {
         refuse_file(path, g_strerror(ENOENT), error);
         return NULL;
     }
-    return tenant_config_parse(name, data->str, data->len, error);
+    return tenant_config_parse(name, data, length, error);
 }
 
 /* The tenants of one folder: id -> TenantConfig with its file as source, owned. */
@@ -234,46 +216,16 @@ Config *config_load(const char *config_dir, const char *state_dir, GError **erro
 
 /* ---- writing ---- */
 
-static gboolean refuse_change(const char *id, const char *verb, int error_number, GError **error)
+static gboolean refuse_change(const char *id, const char *verb, const char *reason, GError **error)
 {
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
                 "The file of tenant %s can't be %s: %s: make room or mend its folder, and try "
                 "again.",
-                id, verb, g_strerror(error_number));
+                id, verb, reason);
     return FALSE;
 }
 
-static bool write_all(int fd, const char *data)
-{
-    size_t left = strlen(data);
-    while (left > 0) {
-        ssize_t n = TEMP_FAILURE_RETRY(write(fd, data, left));
-        if (n < 0)
-            return false;
-        data += n;
-        left -= (size_t)n;
-    }
-    return fsync(fd) == 0;
-}
-
-/* A new file in folder with a name that config_load() ignores, which a crash may leave behind, then
- * in one step in the place of name. GLib's own would keep the mode of what is there. */
-static bool replace_file(const char *folder, const char *name, const char *data)
-{
-    g_autofree char *path = g_build_filename(folder, name, NULL);
-    g_autofree char *temporary = g_strdup_printf("%s/.%s.XXXXXX", folder, name);
-    autoclose int fd = mkostemp(temporary, O_CLOEXEC); /* 0600 */
-    if (fd < 0)
-        return false;
-    if (write_all(fd, data) && rename(temporary, path) == 0)
-        return true;
-    int saved = errno;
-    unlink(temporary);
-    errno = saved;
-    return false;
-}
-
-/* What is in folder is in place already; this keeps a power failure from undoing it. */
+/* Keeps a power failure from bringing back what was removed. */
 static void sync_folder(const char *folder)
 {
     autoclose int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -286,11 +238,20 @@ gboolean tenant_config_save(const TenantConfig *config, const char *state_dir, G
     if (!tenant_config_check(config, error))
         return FALSE;
     g_autofree char *folder = g_build_filename(state_dir, TENANTS_NAME, NULL);
-    g_autofree char *name = g_strconcat(config->id, SUFFIX, NULL);
+    g_autofree char *path = g_strdup_printf("%s/%s" SUFFIX, folder, config->id);
     g_autofree char *data = tenant_config_to_data(config);
-    if (g_mkdir_with_parents(folder, 0700) < 0 || !replace_file(folder, name, data))
-        return refuse_change(config->id, "written", errno, error);
-    sync_folder(folder);
+    g_autoptr(GError) wrong = NULL;
+    if (g_mkdir_with_parents(folder, 0700) < 0)
+        return refuse_change(config->id, "written", g_strerror(errno), error);
+    /* The new file gets the mode of the old one, where there is one. */
+    if (chmod(path, 0600) < 0 && errno != ENOENT)
+        return refuse_change(config->id, "written", g_strerror(errno), error);
+    /* By way of a file whose name does not end in SUFFIX: config_load() ignores what a crash leaves
+     * of it. */
+    if (!g_file_set_contents_full(path, data, -1,
+                                  G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+                                  0600, &wrong))
+        return refuse_change(config->id, "written", wrong->message, error);
     return TRUE;
 }
 
@@ -301,7 +262,7 @@ gboolean tenant_config_remove(const char *id, const char *state_dir, GError **er
     g_autofree char *folder = g_build_filename(state_dir, TENANTS_NAME, NULL);
     g_autofree char *path = g_strdup_printf("%s/%s" SUFFIX, folder, id);
     if (unlink(path) < 0 && errno != ENOENT)
-        return refuse_change(id, "removed", errno, error);
+        return refuse_change(id, "removed", g_strerror(errno), error);
     sync_folder(folder);
     return TRUE;
 }
