@@ -3,30 +3,11 @@
 
 #include <string.h>
 
-static int address_compare(gconstpointer a, gconstpointer b)
+/* Who holds the device, apart from the machine that is to be replaced. */
+static const Machine *holder_of(const AdmissionContext *context, const char *address)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-GPtrArray *admission_parse_devices(const char *const *devices, GError **error)
-{
-    g_autoptr(GPtrArray) addresses = g_ptr_array_new_with_free_func(g_free);
-    for (; devices && *devices; devices++) {
-        char *address = device_address_parse(*devices, error);
-        if (!address)
-            return NULL;
-        g_ptr_array_add(addresses, address);
-    }
-    g_ptr_array_sort(addresses, address_compare);
-    for (guint i = 1; i < addresses->len; i++) {
-        if (g_str_equal(addresses->pdata[i - 1], addresses->pdata[i])) {
-            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                        "Device %s is named twice: name each device once.",
-                        (const char *)addresses->pdata[i]);
-            return NULL;
-        }
-    }
-    return g_steal_pointer(&addresses);
+    const Machine *holder = device_holders_find(context->holders, address);
+    return holder != context->replaced ? holder : NULL;
 }
 
 /* ---- one device ---- */
@@ -50,9 +31,10 @@ static gboolean check_permitted(const Tenant *tenant, const HostDevice *device, 
     return TRUE;
 }
 
-gboolean admission_check_holder(Registry *registry, const char *address, GError **error)
+gboolean admission_check_holder(const AdmissionContext *context, const char *address,
+                                GError **error)
 {
-    const Machine *holder = registry_device_holder(registry, address);
+    const Machine *holder = holder_of(context, address);
     if (!holder)
         return TRUE;
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
@@ -62,7 +44,8 @@ gboolean admission_check_holder(Registry *registry, const char *address, GError 
     return FALSE;
 }
 
-static gboolean check_free(Registry *registry, const HostDevice *device, GError **error)
+static gboolean check_free(const AdmissionContext *context, const HostDevice *device,
+                           GError **error)
 {
     if (device->group < 0) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
@@ -71,34 +54,29 @@ static gboolean check_free(Registry *registry, const HostDevice *device, GError 
                     device->address);
         return FALSE;
     }
-    return admission_check_holder(registry, device->address, error);
+    return admission_check_holder(context, device->address, error);
 }
 
 /* ---- its group ---- */
 
-static gboolean check_held_member(const Admission *admission, const HostDevice *device,
+static gboolean check_held_member(const AdmissionContext *context, const HostDevice *device,
                                   const HostDevice *member, const Machine *holder, GError **error)
 {
-    if (holder == admission->machine)
-        return TRUE;
     const TenantConfig *owner = holder->tenant->config;
-    if (holder->tenant != admission->tenant) {
-        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_GROUP_SHARED,
-                    "Device %s is in IOMMU group %d with %s, which machine %s (%s) of tenant %s "
-                    "holds, and a group is never split between tenants: stop that machine, or "
-                    "choose another device.",
-                    device->address, device->group, member->address, holder->name, holder->uuid,
-                    owner->id);
-        return FALSE;
-    }
-    if (owner->isolation == ISOLATION_TENANT && holder->iommufd && admission->iommufd)
+    bool siblings = holder->tenant == context->tenant;
+    if (holder == context->machine ||
+        (siblings && owner->isolation == ISOLATION_TENANT && holder->iommufd && context->iommufd))
         return TRUE;
+    const char *advice =
+        siblings ? "machines share a group only on a shared IOMMUFD: give both devices to one "
+                   "machine, or use Isolation=tenant and IOMMUFD for both machines"
+                 : "a group is never split between tenants: stop that machine, or choose another "
+                   "device";
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_GROUP_SHARED,
                 "Device %s is in IOMMU group %d with %s, which machine %s (%s) of tenant %s holds, "
-                "and machines share a group only on a shared IOMMUFD: give both devices to one "
-                "machine, or use Isolation=tenant and IOMMUFD for both machines.",
+                "and %s.",
                 device->address, device->group, member->address, holder->name, holder->uuid,
-                owner->id);
+                owner->id, advice);
     return FALSE;
 }
 
@@ -110,12 +88,12 @@ static bool driver_is_harmless(const char *driver)
 }
 
 /* member: of device's group, no bridge, not requested. */
-static gboolean check_member(const Admission *admission, const HostDevice *device,
+static gboolean check_member(const AdmissionContext *context, const HostDevice *device,
                              const HostDevice *member, GError **error)
 {
-    const Machine *holder = registry_device_holder(admission->registry, member->address);
+    const Machine *holder = holder_of(context, member->address);
     if (holder)
-        return check_held_member(admission, device, member, holder, error);
+        return check_held_member(context, device, member, holder, error);
     if (driver_is_harmless(member->driver))
         return TRUE;
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_GROUP_SHARED,
@@ -126,13 +104,15 @@ static gboolean check_member(const Admission *admission, const HostDevice *devic
     return FALSE;
 }
 
-static bool requested(GPtrArray *addresses, const char *address, guint *ret_index)
+/* addresses: sorted. */
+static bool requested(const char *const *addresses, size_t n, const char *address,
+                      size_t *ret_index)
 {
-    guint low = 0;
-    guint high = addresses->len;
+    size_t low = 0;
+    size_t high = n;
     while (low < high) {
-        guint middle = low + (high - low) / 2;
-        int order = strcmp(address, addresses->pdata[middle]);
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(address, addresses[middle]);
         if (order == 0) {
             *ret_index = middle;
             return true;
@@ -146,80 +126,76 @@ static bool requested(GPtrArray *addresses, const char *address, guint *ret_inde
 }
 
 /* groups: number -> a requested HostDevice in it. */
-static gboolean check_groups(const Admission *admission, GPtrArray *addresses, GHashTable *groups,
-                             GError **error)
+static gboolean check_groups(const AdmissionContext *context, const char *const *addresses,
+                             size_t n, GHashTable *groups, GError **error)
 {
-    for (size_t i = 0; i < admission->n_host_devices; i++) {
-        const HostDevice *member = &admission->host_devices[i];
+    for (size_t i = 0; i < context->n_host_devices; i++) {
+        const HostDevice *member = &context->host_devices[i];
         if (member->bridge)
             continue;
         const HostDevice *device = g_hash_table_lookup(groups, GINT_TO_POINTER(member->group));
-        guint index;
-        if (device && !requested(addresses, member->address, &index) &&
-            !check_member(admission, device, member, error))
+        size_t index;
+        if (device && !requested(addresses, n, member->address, &index) &&
+            !check_member(context, device, member, error))
             return FALSE;
     }
     return TRUE;
 }
 
 /* What the host has for each of addresses, in their order. */
-static const HostDevice **find_devices(const Admission *admission, GPtrArray *addresses,
-                                       GError **error)
+static const HostDevice **find_devices(const AdmissionContext *context,
+                                       const char *const *addresses, size_t n, GError **error)
 {
-    g_autofree const HostDevice **devices = g_new0(const HostDevice *, addresses->len);
-    for (size_t i = 0; i < admission->n_host_devices; i++) {
-        guint index;
-        if (requested(addresses, admission->host_devices[i].address, &index))
-            devices[index] = &admission->host_devices[i];
+    g_autofree const HostDevice **devices = g_new0(const HostDevice *, n);
+    for (size_t i = 0; i < context->n_host_devices; i++) {
+        size_t index;
+        if (requested(addresses, n, context->host_devices[i].address, &index))
+            devices[index] = &context->host_devices[i];
     }
-    for (guint i = 0; i < addresses->len; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!devices[i]) {
             g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_DEVICE,
                         "This host has no PCI device %s: see 'iommuctl devices' for what it has.",
-                        (const char *)addresses->pdata[i]);
+                        addresses[i]);
             return NULL;
         }
     }
     return g_steal_pointer(&devices);
 }
 
-gboolean admission_check(const Admission *admission, GPtrArray *addresses, GError **error)
+gboolean admission_check(const AdmissionContext *context, const char *const *addresses,
+                         GError **error)
 {
-    if (addresses->len == 0)
+    size_t n = addresses ? g_strv_length((char **)addresses) : 0;
+    if (n == 0)
         return TRUE;
-    g_autofree const HostDevice **devices = find_devices(admission, addresses, error);
+    g_autofree const HostDevice **devices = find_devices(context, addresses, n, error);
     if (!devices)
         return FALSE;
-    for (guint i = 0; i < addresses->len; i++) {
-        if (!check_permitted(admission->tenant, devices[i], error))
+    for (size_t i = 0; i < n; i++) {
+        if (!check_permitted(context->tenant, devices[i], error))
             return FALSE;
     }
     g_autoptr(GHashTable) groups = g_hash_table_new(g_direct_hash, g_direct_equal);
-    for (guint i = 0; i < addresses->len; i++) {
-        if (!check_free(admission->registry, devices[i], error))
+    for (size_t i = 0; i < n; i++) {
+        if (!check_free(context, devices[i], error))
             return FALSE;
         g_hash_table_insert(groups, GINT_TO_POINTER(devices[i]->group), (gpointer)devices[i]);
     }
-    return check_groups(admission, addresses, groups, error);
+    return check_groups(context, addresses, n, groups, error);
 }
 
-bool registry_device_assignable(Registry *registry, const HostDevice *device,
-                                const HostDevice *host_devices, size_t n_host_devices,
-                                char **ret_reason)
+gboolean admission_check_alone(const AdmissionContext *context, const HostDevice *device,
+                               GError **error)
 {
-    const Admission admission = {
-        .registry = registry,
-        .host_devices = host_devices,
-        .n_host_devices = n_host_devices,
-    };
-    g_autoptr(GError) refusal = NULL;
-    bool ok = check_permitted(NULL, device, &refusal) && check_free(registry, device, &refusal);
-    for (size_t i = 0; ok && i < n_host_devices; i++) {
-        const HostDevice *member = &host_devices[i];
+    if (!check_permitted(context->tenant, device, error) || !check_free(context, device, error))
+        return FALSE;
+    for (size_t i = 0; i < context->n_host_devices; i++) {
+        const HostDevice *member = &context->host_devices[i];
         if (member->group == device->group && !member->bridge &&
-            !g_str_equal(member->address, device->address))
-            ok = check_member(&admission, device, member, &refusal);
+            !g_str_equal(member->address, device->address) &&
+            !check_member(context, device, member, error))
+            return FALSE;
     }
-    *ret_reason = ok ? NULL : g_strdup(refusal->message);
-    return ok;
+    return TRUE;
 }

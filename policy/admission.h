@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Which devices a machine may have: the rules behind registry_admit(), registry_add_device() and
- * registry_device_assignable(). Nothing here changes anything.
+ * Which devices a machine may have: the rules behind registry_admit(), registry_replace(),
+ * registry_add_device() and registry_device_assignable(). Nothing here changes anything.
  *
  * The IOMMU group is the smallest unit that is safe to hand out. A device is refused with
  * GROUP_SHARED while a member of its group that is not a bridge
@@ -14,24 +14,26 @@
  */
 #pragma once
 
-#include "policy/registry.h"
+#include "policy/device-holders.h"
 
-/* Who asks. */
+/* Who asks, and what is there. */
 typedef struct {
-    Registry *registry;
-    const Tenant *tenant;   /* NULL: any, its rules are not asked */
-    const Machine *machine; /* that is there and gets more, NULL for a new one */
-    bool iommufd;           /* as in Machine */
+    const DeviceHolders *holders;
+    const Tenant *tenant;    /* NULL: any, its rules are not asked */
+    const Machine *machine;  /* that is there and gets more, NULL for a new one */
+    const Machine *replaced; /* whose place the new one takes: what it holds is free. Or NULL */
+    bool iommufd;            /* as in Machine */
     const HostDevice *host_devices;
     size_t n_host_devices;
-} Admission;
-
-/* Canonical addresses (owned char *), sorted. devices may be NULL. INVALID_ARGUMENT: not an
- * address, or one named twice. */
-GPtrArray *admission_parse_devices(const char *const *devices, GError **error);
+} AdmissionContext;
 
 /* Whether no machine holds the device. DEVICE_BUSY. */
-gboolean admission_check_holder(Registry *registry, const char *address, GError **error);
+gboolean admission_check_holder(const AdmissionContext *context, const char *address,
+                                GError **error);
 
-/* Whether all of addresses (as above) may be had, together. */
-gboolean admission_check(const Admission *admission, GPtrArray *addresses, GError **error);
+/* Whether all of addresses (as of device_addresses_parse()) may be had, together. */
+gboolean admission_check(const AdmissionContext *context, const char *const *addresses,
+                         GError **error);
+/* Whether this one may be had, with no other. */
+gboolean admission_check_alone(const AdmissionContext *context, const HostDevice *device,
+                               GError **error);

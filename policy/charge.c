@@ -72,14 +72,25 @@ uint64_t budget_reserved(const Budget *budget)
     return budget->reserved;
 }
 
-static uint64_t budget_room(const Budget *budget)
+/* What is reserved besides the charge except (NULL: none is left out). */
+static uint64_t budget_reserved_besides(const Budget *budget, const Charge *except)
 {
-    return budget->limit > budget->reserved ? budget->limit - budget->reserved : 0;
+    for (const Budget *b = except ? except->budget : NULL; b; b = b->parent) {
+        if (b == budget)
+            return budget->reserved - except->bytes;
+    }
+    return budget->reserved;
+}
+
+static uint64_t budget_room(const Budget *budget, const Charge *except)
+{
+    uint64_t reserved = budget_reserved_besides(budget, except);
+    return budget->limit > reserved ? budget->limit - reserved : 0;
 }
 
 uint64_t budget_left(const Budget *budget)
 {
-    return budget->limit == SIZE_INFINITY ? SIZE_INFINITY : budget_room(budget);
+    return budget->limit == SIZE_INFINITY ? SIZE_INFINITY : budget_room(budget, NULL);
 }
 
 size_t budget_charges(const Budget *budget)
@@ -92,16 +103,17 @@ size_t budget_charges(const Budget *budget)
  *
  * An unlimited budget (limit = 2^64 - 1) ends where its sum would no longer have room in 64 bits.
  */
-static bool budget_fits(const Budget *budget, uint64_t more)
+static bool budget_fits(const Budget *budget, uint64_t more, const Charge *except)
 {
     uint64_t sum;
-    return !__builtin_add_overflow(budget->reserved, more, &sum) && sum <= budget->limit;
+    return !__builtin_add_overflow(budget_reserved_besides(budget, except), more, &sum) &&
+           sum <= budget->limit;
 }
 
 static void budget_refuse(const Budget *budget, const char *what, uint64_t more, bool grows,
-                          GError **error)
+                          const Charge *except, GError **error)
 {
-    uint64_t left = budget_room(budget);
+    uint64_t left = budget_room(budget, except);
     g_autofree char *asked = size_format(more);
     g_autofree char *available = size_format(left);
     g_autofree char *limit = size_format(budget->limit);
@@ -126,17 +138,16 @@ static void budget_add(Budget *budget, uint64_t more)
         b->reserved += more;
 }
 
-/* From budget and its parents, or from none. */
-static gboolean budget_take(Budget *budget, uint64_t more, const char *what, bool grows,
-                            GError **error)
+/* Whether budget and its parents have so much more. */
+static gboolean budget_check(const Budget *budget, uint64_t more, const char *what, bool grows,
+                             const Charge *except, GError **error)
 {
     for (const Budget *b = budget; b; b = b->parent) {
-        if (!budget_fits(b, more)) {
-            budget_refuse(b, what, more, grows, error);
+        if (!budget_fits(b, more, except)) {
+            budget_refuse(b, what, more, grows, except, error);
             return FALSE;
         }
     }
-    budget_add(budget, more);
     return TRUE;
 }
 
@@ -169,10 +180,25 @@ static Charge *charge_new(Budget *budget, uint64_t bytes, const char *what)
     return charge;
 }
 
+gboolean charge_check(const Budget *budget, uint64_t bytes, const char *what, const Charge *except,
+                      GError **error)
+{
+    return check_finite(bytes, what, error) &&
+           budget_check(budget, bytes, what, false, except, error);
+}
+
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error)
 {
-    if (!check_finite(bytes, what, error) || !budget_take(budget, bytes, what, false, error))
+    return charge_replace(NULL, budget, bytes, what, error);
+}
+
+Charge *charge_replace(Charge *old, Budget *budget, uint64_t bytes, const char *what,
+                       GError **error)
+{
+    if (!charge_check(budget, bytes, what, old, error))
         return NULL;
+    charge_free(old);
+    budget_add(budget, bytes);
     return charge_new(budget, bytes, what);
 }
 
@@ -193,8 +219,9 @@ gboolean charge_resize(Charge *charge, uint64_t bytes, GError **error)
         return FALSE;
     if (bytes > charge->bytes) {
         uint64_t more = bytes - charge->bytes;
-        if (!budget_take(charge->budget, more, charge->what, true, error))
+        if (!budget_check(charge->budget, more, charge->what, true, NULL, error))
             return FALSE;
+        budget_add(charge->budget, more);
     } else {
         budget_give_back(charge->budget, charge->bytes - bytes);
     }

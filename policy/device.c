@@ -4,6 +4,7 @@
 #include "kernel/base/pci-address.h"
 #include "policy/error.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* An address as text at its longest; 'x' is any hex digit. */
@@ -25,6 +26,41 @@ char *device_address_parse(const char *text, GError **error)
     char canonical[PCI_ADDRESS_SIZE];
     pci_address_format(&address, canonical);
     return g_strdup(canonical);
+}
+
+static int address_compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char **device_addresses_parse(const char *const *texts, GError **error)
+{
+    size_t n = texts ? g_strv_length((char **)texts) : 0;
+    g_auto(GStrv) addresses = g_new0(char *, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        addresses[i] = device_address_parse(texts[i], error);
+        if (!addresses[i])
+            return NULL;
+    }
+    qsort(addresses, n, sizeof(*addresses), address_compare);
+    for (size_t i = 1; i < n; i++) {
+        if (g_str_equal(addresses[i - 1], addresses[i])) {
+            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                        "Device %s is named twice: name each device once.", addresses[i]);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&addresses);
+}
+
+bool device_addresses_are_canonical(const char *const *addresses)
+{
+    for (size_t i = 0; addresses && addresses[i]; i++) {
+        if (!pci_address_is_canonical(addresses[i]) ||
+            (i > 0 && strcmp(addresses[i - 1], addresses[i]) >= 0))
+            return false;
+    }
+    return true;
 }
 
 /* ---- patterns ---- */

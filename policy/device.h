@@ -15,6 +15,12 @@
  * g_free(). */
 char *device_address_parse(const char *text, GError **error);
 
+/* The same for all of a NULL-terminated list (NULL: none), sorted; INVALID_ARGUMENT also when one
+ * device is named twice. Freed with g_strfreev(). */
+char **device_addresses_parse(const char *const *texts, GError **error);
+/* Whether a list (NULL: none) is as device_addresses_parse() makes it. */
+bool device_addresses_are_canonical(const char *const *addresses);
+
 /* Whether text is a pattern that some device could match. INVALID_ARGUMENT. */
 gboolean device_pattern_check(const char *pattern, GError **error);
 /* pattern as device_pattern_check() accepts it, address canonical. */

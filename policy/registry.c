@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/registry.h"
 
+#include "kernel/base/uuid.h"
 #include "policy/admission.h"
 #include "policy/size.h"
 
@@ -10,7 +11,7 @@ struct Registry {
     Budget *host;
     GHashTable *tenants;  /* id -> Tenant, owned */
     GHashTable *machines; /* uuid -> Machine, owned */
-    GHashTable *devices;  /* address -> Machine that holds it; the key is in its devices */
+    DeviceHolders *holders;
     char *default_tenant;
 };
 
@@ -22,7 +23,7 @@ Registry *registry_new(uint64_t host_limit)
                       "raise Budget= in iommud.conf and reload, or stop a machine of any tenant");
     registry->tenants = g_hash_table_new(g_str_hash, g_str_equal);
     registry->machines = g_hash_table_new(g_str_hash, g_str_equal);
-    registry->devices = g_hash_table_new(g_str_hash, g_str_equal);
+    registry->holders = device_holders_new();
     return registry;
 }
 
@@ -32,7 +33,7 @@ void registry_free(Registry *registry)
         return;
     GHashTableIter iter;
     gpointer value;
-    g_hash_table_unref(registry->devices);
+    device_holders_free(registry->holders);
     g_hash_table_iter_init(&iter, registry->machines);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Machine *machine = value;
@@ -108,6 +109,19 @@ Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error)
     return tenant;
 }
 
+Tenant *registry_find_tenant(Registry *registry, const char *id, GError **error)
+{
+    if (!id || !*id)
+        id = registry->default_tenant;
+    if (id)
+        return registry_get_tenant(registry, id, error);
+    g_set_error_literal(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
+                        "No tenant is named, and none is the default: name one, a domain of "
+                        "libvirt's in its metadata, or set Default= in the group [Tenants] of "
+                        "iommud.conf and reload the service.");
+    return NULL;
+}
+
 static gboolean tenant_check_idle(const Tenant *tenant, GError **error)
 {
     if (!tenant_busy(tenant))
@@ -145,38 +159,26 @@ GPtrArray *registry_tenants(Registry *registry)
 
 /* ---- machines ---- */
 
-/* What admission and restoration need first, in the order in which it is asked. */
+/* An admission that is being checked, and what was found out about it. */
 typedef struct {
-    char *uuid;
-    GPtrArray *addresses;
-    Tenant *tenant; /* not owned */
-} Newcomer;
+    Registry *registry;
+    const AdmissionRequest *request;
+    Machine *replaced; /* NULL, or the machine of that UUID that it takes the place of */
+    Tenant *tenant;
+    uint64_t bytes; /* to be charged */
+    char *title;    /* of the charge */
+} AdmissionCheck;
 
-static void newcomer_clear(Newcomer *newcomer)
+static void admission_check_clear(AdmissionCheck *check)
 {
-    g_free(newcomer->uuid);
-    g_clear_pointer(&newcomer->addresses, g_ptr_array_unref);
+    g_free(check->title);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Newcomer, newcomer_clear)
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AdmissionCheck, admission_check_clear)
 
-static Tenant *find_tenant(Registry *registry, const AdmissionRequest *request, const char *uuid,
-                           GError **error)
+static gboolean check_new(const AdmissionCheck *check, GError **error)
 {
-    if (request->tenant && *request->tenant)
-        return registry_get_tenant(registry, request->tenant, error);
-    if (registry->default_tenant)
-        return registry_get_tenant(registry, registry->default_tenant, error);
-    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
-                "Machine %s (%s) names no tenant, and there is no default one: name one in its "
-                "metadata, or set Default= in iommud.conf and reload.",
-                request->name, uuid);
-    return NULL;
-}
-
-static gboolean check_new(Registry *registry, const char *uuid, GError **error)
-{
-    const Machine *machine = g_hash_table_lookup(registry->machines, uuid);
-    if (!machine)
+    const Machine *machine = g_hash_table_lookup(check->registry->machines, check->request->uuid);
+    if (machine == check->replaced)
         return TRUE;
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS,
                 "Machine %s (%s) of tenant %s is %s already: release it before it is admitted "
@@ -186,37 +188,20 @@ static gboolean check_new(Registry *registry, const char *uuid, GError **error)
     return FALSE;
 }
 
-/* *newcomer is to be cleared whatever comes back. */
-static gboolean newcomer_check(Newcomer *newcomer, Registry *registry,
-                               const AdmissionRequest *request, GError **error)
+/* What admission and restoration ask first, in this order. */
+static gboolean check_identity(AdmissionCheck *check, GError **error)
 {
-    newcomer->uuid = machine_uuid_parse(request->uuid, error);
-    if (!newcomer->uuid || !machine_name_check(request->name, error))
+    const AdmissionRequest *request = check->request;
+    g_assert(uuid_is_canonical(request->uuid));
+    g_assert(device_addresses_are_canonical(request->devices));
+    g_assert(!check->replaced || g_str_equal(check->replaced->uuid, request->uuid));
+    if (!machine_name_check(request->name, error))
         return FALSE;
-    newcomer->addresses = admission_parse_devices(request->devices, error);
-    if (!newcomer->addresses)
+    check->tenant = registry_find_tenant(check->registry, request->tenant, error);
+    if (!check->tenant || !check_new(check, error))
         return FALSE;
-    newcomer->tenant = find_tenant(registry, request, newcomer->uuid, error);
-    return newcomer->tenant && check_new(registry, newcomer->uuid, error);
-}
-
-static char *newcomer_title(const Newcomer *newcomer, const AdmissionRequest *request)
-{
-    return g_strdup_printf("machine %s (%s)", request->name, newcomer->uuid);
-}
-
-/* Takes charge. */
-static Machine *machines_insert(Registry *registry, Newcomer *newcomer,
-                                const AdmissionRequest *request, Charge *charge)
-{
-    Machine *machine = machine_new(newcomer->uuid, request->name, newcomer->tenant, charge,
-                                   g_steal_pointer(&newcomer->addresses));
-    machine->iommufd = request->iommufd;
-    g_hash_table_insert(registry->machines, machine->uuid, machine);
-    g_hash_table_insert(machine->tenant->machines, machine->uuid, machine);
-    for (guint i = 0; i < machine->devices->len; i++)
-        g_hash_table_insert(registry->devices, machine->devices->pdata[i], machine);
-    return machine;
+    check->title = g_strdup_printf("machine %s (%s)", request->name, request->uuid);
+    return TRUE;
 }
 
 /* What the tenant's limit counts of it. */
@@ -226,25 +211,75 @@ static uint64_t counted_bytes(const Tenant *tenant, uint64_t bytes, uint64_t uni
     return unique ? MIN(unique_bytes, bytes) : bytes;
 }
 
-Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
-                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
+/* All that registry_admit() asks, but for the budgets. */
+static gboolean check_admission(AdmissionCheck *check, const HostDevice *host_devices,
+                                size_t n_host_devices, GError **error)
 {
-    g_auto(Newcomer) newcomer = {0};
-    if (!newcomer_check(&newcomer, registry, request, error))
-        return NULL;
-    const Admission admission = {
-        .registry = registry,
-        .tenant = newcomer.tenant,
+    const AdmissionRequest *request = check->request;
+    if (!check_identity(check, error))
+        return FALSE;
+    const AdmissionContext context = {
+        .holders = check->registry->holders,
+        .tenant = check->tenant,
+        .replaced = check->replaced,
         .iommufd = request->iommufd,
         .host_devices = host_devices,
         .n_host_devices = n_host_devices,
     };
-    if (!admission_check(&admission, newcomer.addresses, error))
+    check->bytes = counted_bytes(check->tenant, request->bytes, request->unique_bytes);
+    return admission_check(&context, request->devices, error);
+}
+
+/* Takes charge. The request may name what is the replaced machine's: copied before that is freed.
+ */
+static Machine *machines_insert(const AdmissionCheck *check, Charge *charge)
+{
+    Registry *registry = check->registry;
+    const AdmissionRequest *request = check->request;
+    GPtrArray *addresses = g_ptr_array_new_with_free_func(g_free);
+    for (size_t i = 0; request->devices && request->devices[i]; i++)
+        g_ptr_array_add(addresses, g_strdup(request->devices[i]));
+    Machine *machine = machine_new(request->uuid, request->name, check->tenant, charge, addresses);
+    machine->iommufd = request->iommufd;
+    if (check->replaced)
+        registry_remove_machine(registry, check->replaced);
+    g_hash_table_insert(registry->machines, machine->uuid, machine);
+    g_hash_table_insert(machine->tenant->machines, machine->uuid, machine);
+    device_holders_add_machine(registry->holders, machine);
+    return machine;
+}
+
+gboolean registry_check(Registry *registry, const AdmissionRequest *request, Machine *replaced,
+                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
+{
+    g_auto(AdmissionCheck) check = {registry, request, .replaced = replaced};
+    return check_admission(&check, host_devices, n_host_devices, error) &&
+           charge_check(check.tenant->budget, check.bytes, check.title,
+                        replaced ? replaced->charge : NULL, error);
+}
+
+Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
+                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
+{
+    g_auto(AdmissionCheck) check = {registry, request};
+    if (!check_admission(&check, host_devices, n_host_devices, error))
         return NULL;
-    g_autofree char *title = newcomer_title(&newcomer, request);
-    uint64_t bytes = counted_bytes(newcomer.tenant, request->bytes, request->unique_bytes);
-    Charge *charge = charge_take(newcomer.tenant->budget, bytes, title, error);
-    return charge ? machines_insert(registry, &newcomer, request, charge) : NULL;
+    Charge *charge = charge_take(check.tenant->budget, check.bytes, check.title, error);
+    return charge ? machines_insert(&check, charge) : NULL;
+}
+
+Machine *registry_replace(Registry *registry, Machine *machine, const AdmissionRequest *request,
+                          const HostDevice *host_devices, size_t n_host_devices, GError **error)
+{
+    g_auto(AdmissionCheck) check = {registry, request, .replaced = machine};
+    if (!check_admission(&check, host_devices, n_host_devices, error))
+        return NULL;
+    Charge *charge =
+        charge_replace(machine->charge, check.tenant->budget, check.bytes, check.title, error);
+    if (!charge)
+        return NULL;
+    machine->charge = NULL; /* freed */
+    return machines_insert(&check, charge);
 }
 
 gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
@@ -256,29 +291,28 @@ gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t uni
 
 Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error)
 {
-    g_auto(Newcomer) newcomer = {0};
-    if (!newcomer_check(&newcomer, registry, request, error))
+    g_auto(AdmissionCheck) check = {registry, request};
+    const AdmissionContext context = {.holders = registry->holders};
+    if (!check_identity(&check, error))
         return NULL;
-    for (guint i = 0; i < newcomer.addresses->len; i++) {
-        if (!admission_check_holder(registry, newcomer.addresses->pdata[i], error))
+    for (size_t i = 0; request->devices && request->devices[i]; i++) {
+        if (!admission_check_holder(&context, request->devices[i], error))
             return NULL;
     }
-    g_autofree char *title = newcomer_title(&newcomer, request);
-    Charge *charge = charge_restore(newcomer.tenant->budget, request->bytes, title);
+    Charge *charge = charge_restore(check.tenant->budget, request->bytes, check.title);
     if (!charge) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                     "The reservation of machine %s (%s) has no room in 64 bits along with those of "
                     "the others: what was saved of it is damaged.",
-                    request->name, newcomer.uuid);
+                    request->name, request->uuid);
         return NULL;
     }
-    return machines_insert(registry, &newcomer, request, charge);
+    return machines_insert(&check, charge);
 }
 
 void registry_remove_machine(Registry *registry, Machine *machine)
 {
-    for (guint i = 0; i < machine->devices->len; i++)
-        g_hash_table_remove(registry->devices, machine->devices->pdata[i]);
+    device_holders_remove_machine(registry->holders, machine);
     g_hash_table_remove(machine->tenant->machines, machine->uuid);
     g_hash_table_remove(registry->machines, machine->uuid);
     machine_free(machine);
@@ -286,14 +320,10 @@ void registry_remove_machine(Registry *registry, Machine *machine)
 
 Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error)
 {
-    g_autofree char *canonical = machine_uuid_parse(uuid, error);
-    if (!canonical)
-        return NULL;
-    Machine *machine = g_hash_table_lookup(registry->machines, canonical);
+    Machine *machine = g_hash_table_lookup(registry->machines, uuid);
     if (!machine)
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
-                    "There is no machine %s: see 'iommuctl machines' for those there are.",
-                    canonical);
+                    "There is no machine %s: see 'iommuctl machines' for those there are.", uuid);
     return machine;
 }
 
@@ -315,56 +345,71 @@ GPtrArray *registry_machines(Registry *registry)
 gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
                              const HostDevice *host_devices, size_t n_host_devices, GError **error)
 {
-    const char *const one[] = {address ? address : "", NULL};
-    g_autoptr(GPtrArray) addresses = admission_parse_devices(one, error);
-    if (!addresses)
-        return FALSE;
+    const char *const addresses[] = {address, NULL};
+    g_assert(device_addresses_are_canonical(addresses));
     if (machine->state == MACHINE_REAPING) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
                     "Machine %s (%s) is gone and being reaped: admit it anew with device %s.",
-                    machine->name, machine->uuid, (const char *)addresses->pdata[0]);
+                    machine->name, machine->uuid, address);
         return FALSE;
     }
-    const Admission admission = {
-        .registry = registry,
+    const AdmissionContext context = {
+        .holders = registry->holders,
         .tenant = machine->tenant,
         .machine = machine,
         .iommufd = machine->iommufd,
         .host_devices = host_devices,
         .n_host_devices = n_host_devices,
     };
-    if (!admission_check(&admission, addresses, error))
+    if (!admission_check(&context, addresses, error))
         return FALSE;
-    char *added = g_ptr_array_steal_index(addresses, 0);
+    char *added = g_strdup(address);
     guint at = 0;
     while (at < machine->devices->len && strcmp(machine->devices->pdata[at], added) < 0)
         at++;
     g_ptr_array_insert(machine->devices, (gint)at, added);
-    g_hash_table_insert(registry->devices, added, machine);
+    device_holders_add(registry->holders, added, machine);
     return TRUE;
 }
 
 gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
                                 GError **error)
 {
-    g_autofree char *canonical = device_address_parse(address, error);
-    if (!canonical)
-        return FALSE;
     guint at;
-    if (!g_ptr_array_find_with_equal_func(machine->devices, canonical, g_str_equal, &at)) {
+    if (!g_ptr_array_find_with_equal_func(machine->devices, address, g_str_equal, &at)) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_DEVICE,
                     "Machine %s (%s) has no device %s: see 'iommuctl devices' for who holds it.",
-                    machine->name, machine->uuid, canonical);
+                    machine->name, machine->uuid, address);
         return FALSE;
     }
-    g_hash_table_remove(registry->devices, canonical);
+    device_holders_remove(registry->holders, address);
     g_ptr_array_remove_index(machine->devices, at);
     return TRUE;
 }
 
 Machine *registry_device_holder(Registry *registry, const char *address)
 {
-    return g_hash_table_lookup(registry->devices, address);
+    return device_holders_find(registry->holders, address);
+}
+
+const GPtrArray *registry_held_on_bus(Registry *registry, const char *address)
+{
+    return device_holders_on_bus(registry->holders, address);
+}
+
+bool registry_device_assignable(Registry *registry, const HostDevice *device,
+                                const HostDevice *host_devices, size_t n_host_devices,
+                                char **ret_reason)
+{
+    const AdmissionContext context = {
+        .holders = registry->holders,
+        .host_devices = host_devices,
+        .n_host_devices = n_host_devices,
+    };
+    g_autoptr(GError) refusal = NULL;
+    bool ok = admission_check_alone(&context, device, &refusal);
+    *ret_reason = ok ? NULL : g_strdup(refusal->message);
+    return ok;
 }
 
 /* ---- reload ---- */

@@ -46,6 +46,8 @@ gboolean registry_reload(Registry *registry, const Config *config, uint64_t memo
 Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error);
 /* NO_SUCH_TENANT. */
 Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error);
+/* The same, but with NULL or "" the default tenant: who names none is of that. NO_SUCH_TENANT. */
+Tenant *registry_find_tenant(Registry *registry, const char *id, GError **error);
 /* NO_SUCH_TENANT; TENANT_BUSY while it has machines or charges. Frees the tenant. */
 gboolean registry_remove_tenant(Registry *registry, const char *id, GError **error);
 /* Sorted by id; elements not owned; free with g_ptr_array_unref(). */
@@ -53,12 +55,13 @@ GPtrArray *registry_tenants(Registry *registry);
 
 /* ---- machines ---- */
 
+/* Canonical: whoever reads the request, from the bus or from a file, has parsed it. */
 typedef struct {
-    const char *uuid; /* any spelling */
+    const char *uuid; /* of machine_uuid_parse() */
     const char *name;
     const char *tenant;         /* NULL or "": the default tenant */
     uint64_t bytes;             /* the reservation: what the kernel will charge */
-    const char *const *devices; /* NULL-terminated addresses, may be empty or NULL */
+    const char *const *devices; /* of device_addresses_parse(); NULL: none */
     bool iommufd;
     uint64_t unique_bytes; /* as bytes, with each page once; 0: no less than bytes */
 } AdmissionRequest;
@@ -67,12 +70,23 @@ typedef struct {
  * Admits a machine: tenant, device rules, groups, limit and host budget, in this order, all or
  * nothing. host_devices: what the kernel has now.
  * What is reserved is unique_bytes where the tenant counts unique bytes, else bytes.
- * INVALID_ARGUMENT: uuid, name (empty, control characters, over 255 bytes), device named twice,
- * infinite bytes; NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's
- * rules, or a bridge); DEVICE_BUSY (another machine's); GROUP_SHARED (see policy/admission.h);
- * NOT_SUPPORTED (no IOMMU group); LIMIT_EXCEEDED; HOST_BUDGET_EXCEEDED.
+ * INVALID_ARGUMENT: name (empty, control characters, over 255 bytes), infinite bytes;
+ * NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's rules, or a bridge);
+ * DEVICE_BUSY (another machine's); GROUP_SHARED (see policy/admission.h); NOT_SUPPORTED (no IOMMU
+ * group); LIMIT_EXCEEDED; HOST_BUDGET_EXCEEDED.
  */
 Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
+                        const HostDevice *host_devices, size_t n_host_devices, GError **error);
+/*
+ * Admits a machine in the place of one that is there, as one step: machine is freed and the new one
+ * returned, which may be of another tenant, or it fails as registry_admit() does and nothing has
+ * changed. What machine holds is free for the new one, bytes and devices. request is of its UUID.
+ */
+Machine *registry_replace(Registry *registry, Machine *machine, const AdmissionRequest *request,
+                          const HostDevice *host_devices, size_t n_host_devices, GError **error);
+/* Whether registry_replace() of the machine replaced would succeed, or with NULL registry_admit().
+ * As long as nothing changes meanwhile neither can fail after a yes. */
+gboolean registry_check(Registry *registry, const AdmissionRequest *request, Machine *replaced,
                         const HostDevice *host_devices, size_t n_host_devices, GError **error);
 /* Takes back a machine that was admitted before a restart, as it was: what was promised stays
  * promised, so limits, rules, groups and whether its devices are there are not asked again.
@@ -84,19 +98,22 @@ gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t uni
                                   GError **error);
 /* Gives back the charge and the devices, and frees the machine. */
 void registry_remove_machine(Registry *registry, Machine *machine);
-/* uuid in any spelling. NO_SUCH_MACHINE, INVALID_ARGUMENT. */
+/* uuid canonical. NO_SUCH_MACHINE. */
 Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error);
 /* Sorted by name, then uuid; elements not owned. */
 GPtrArray *registry_machines(Registry *registry);
-/* One more device for a machine that is there, by the rules of registry_admit(). NO_SUCH_MACHINE:
- * it is being reaped. */
+/* One more device for a machine that is there, by the rules of registry_admit(). address canonical.
+ * NO_SUCH_MACHINE: it is being reaped. */
 gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
                              const HostDevice *host_devices, size_t n_host_devices, GError **error);
-/* NO_SUCH_DEVICE: the machine does not hold it. */
+/* address canonical. NO_SUCH_DEVICE: the machine does not hold it. */
 gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
                                 GError **error);
 /* The machine that holds the device, or NULL. address canonical. */
 Machine *registry_device_holder(Registry *registry, const char *address);
+/* The devices that machines hold on the bus of this canonical address, itself among them if it is
+ * held: const char *, in no order, valid until a device changes hands. NULL: none. */
+const GPtrArray *registry_held_on_bus(Registry *registry, const char *address);
 
 /* Whether a machine of any tenant that its rules allow it could get the device now, with no other
  * device; *ret_reason (to be freed with g_free()) is a sentence when not, else NULL. */

@@ -22,14 +22,15 @@ static int check_not_reaping(const MachineLife *life, sd_bus_error *ret_error)
 static int change_device(sd_bus_message *message, MachineLife *life, sd_bus_error *ret_error,
                          gboolean (*change)(MachineLife *, const char *, GError **))
 {
-    const char *address;
+    const char *given;
     g_autoptr(GError) error = NULL;
-    int r = sd_bus_message_read(message, "s", &address);
+    int r = sd_bus_message_read(message, "s", &given);
     if (r >= 0)
         r = check_not_reaping(life, ret_error);
     if (r < 0)
         return r;
-    if (!change(life, address, &error))
+    g_autofree char *address = device_address_parse(given, &error);
+    if (!address || !change(life, address, &error))
         return bus_error_set(ret_error, error);
     return sd_bus_reply_method_return(message, "");
 }

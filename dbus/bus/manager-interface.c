@@ -177,18 +177,20 @@ static int admit(Manager *manager, sd_bus_message *message, sd_bus_error *ret_er
 {
     AdmissionRequest request = {.iommufd = true};
     const char *given;
-    g_auto(GStrv) devices = NULL;
+    g_auto(GStrv) given_devices = NULL;
     g_autoptr(GError) error = NULL;
     int r = sd_bus_message_read(message, "ssst", &given, &request.name, &request.tenant,
                                 &request.bytes);
     if (r >= 0)
-        r = bus_read_strings(message, &devices);
+        r = bus_read_strings(message, &given_devices);
     if (r >= 0)
         r = bus_options_read(message, admission_options, &request, ret_error);
     if (r < 0)
         return r;
     g_autofree char *uuid = machine_uuid_parse(given, &error);
-    if (!uuid)
+    g_auto(GStrv) devices =
+        uuid ? device_addresses_parse((const char *const *)given_devices, &error) : NULL;
+    if (!devices)
         return bus_error_set(ret_error, error);
     request.uuid = uuid;
     request.devices = (const char *const *)devices;

@@ -43,11 +43,10 @@ static void admit_undo(MachineLife *life, bool fresh)
 static gboolean check_binding(Manager *manager, const AdmissionRequest *request, GError **error)
 {
     for (size_t i = 0; request->devices && request->devices[i]; i++) {
-        g_autofree char *address = device_address_parse(request->devices[i], NULL);
-        if (address && g_hash_table_contains(manager->binding, address)) {
+        if (g_hash_table_contains(manager->binding, request->devices[i])) {
             g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
                         "Device %s is being bound to another driver right now: try again.",
-                        address);
+                        request->devices[i]);
             return FALSE;
         }
     }
@@ -109,6 +108,12 @@ static MachineLife *admit_again(Manager *manager, MachineLife *old, const Admiss
                                 GError **error)
 {
     Machine *machine = old->machine;
+    const HostDevice *host_devices;
+    size_t n;
+    if (!check_binding(manager, request, error) ||
+        !manager_devices(manager, &host_devices, &n, error) ||
+        !registry_check(manager->registry, request, machine, host_devices, n, error))
+        return NULL;
     g_autofree char *name = g_strdup(machine->name);
     g_auto(GStrv) devices = machine_life_devices(old);
     int64_t since = machine->since;

@@ -47,7 +47,7 @@ bool machine_life_check_alive(MachineLife *life);
 void machine_life_reap(MachineLife *life);
 /* Nothing is left of it: gives back the charge, announces it, answers who waits, frees life. */
 void machine_life_finish(MachineLife *life);
-/* DEVICE_*, GROUP_SHARED, ... as registry_add_device(). */
+/* address canonical. DEVICE_*, GROUP_SHARED, ... as registry_add_device(). */
 gboolean machine_life_add_device(MachineLife *life, const char *address, GError **error);
 gboolean machine_life_remove_device(MachineLife *life, const char *address, GError **error);
 /* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED. */

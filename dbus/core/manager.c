@@ -162,24 +162,16 @@ void manager_free(Manager *manager)
 
 TenantLife *manager_get_tenant(Manager *manager, const char *id, GError **error)
 {
-    if (!id || !*id)
-        id = registry_default_tenant(manager->registry);
-    if (!id) {
-        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
-                    "No tenant was named, and none is the default: name one, or set Default= in "
-                    "the group [Tenants] of %s/iommud.conf.",
-                    manager->config_dir);
-        return NULL;
-    }
-    if (!registry_get_tenant(manager->registry, id, error))
-        return NULL;
-    return g_hash_table_lookup(manager->tenants, id);
+    const Tenant *tenant = registry_find_tenant(manager->registry, id, error);
+    return tenant ? g_hash_table_lookup(manager->tenants, tenant->config->id) : NULL;
 }
 
 MachineLife *manager_get_machine(Manager *manager, const char *uuid, GError **error)
 {
-    const Machine *machine = registry_get_machine(manager->registry, uuid, error);
-    return machine ? g_hash_table_lookup(manager->machines, machine->uuid) : NULL;
+    g_autofree char *canonical = machine_uuid_parse(uuid, error);
+    if (!canonical || !registry_get_machine(manager->registry, canonical, error))
+        return NULL;
+    return g_hash_table_lookup(manager->machines, canonical);
 }
 
 TenantLife *manager_create_tenant(Manager *manager, TenantConfig *config, GError **error)

@@ -197,14 +197,16 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     g_autofree char *tenant = g_key_file_get_string(file, GROUP_MACHINE, "Tenant", NULL);
     g_autofree char *state = g_key_file_get_string(file, GROUP_MACHINE, "State", NULL);
     int number = state ? machine_state_from_string(state) : -1;
-    if (!name || !tenant || number < 0)
+    g_auto(GStrv) listed = g_key_file_get_string_list(file, GROUP_MACHINE, "Devices", NULL, NULL);
+    g_auto(GStrv) devices = device_addresses_parse((const char *const *)listed, NULL);
+    if (!name || !tenant || number < 0 || !devices)
         return NULL;
     MachineRecord *record = g_new0(MachineRecord, 1);
     record->uuid = g_strdup(uuid);
     record->name = g_steal_pointer(&name);
     record->tenant = g_steal_pointer(&tenant);
     record->state = (MachineState)number;
-    record->devices = g_key_file_get_string_list(file, GROUP_MACHINE, "Devices", NULL, NULL);
+    record->devices = g_steal_pointer(&devices);
     record->bytes = g_key_file_get_uint64(file, GROUP_MACHINE, "Bytes", NULL);
     record->last_pinned = g_key_file_get_uint64(file, GROUP_MACHINE, "LastPinned", NULL);
     record->iommufd = g_key_file_get_boolean(file, GROUP_MACHINE, "Iommufd", NULL);

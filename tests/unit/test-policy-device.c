@@ -60,6 +60,36 @@ static void test_address_refuses(void)
                     "hex, such as 0000:01:00.0.");
 }
 
+static void test_addresses(void)
+{
+    g_autoptr(GError) error = NULL;
+    const char *const texts[] = {"6:2.0", "10000:E1:00.0", "0000:06:01.0", "1:0.0", NULL};
+    const char *const sorted[] = {"0000:01:00.0", "0000:06:01.0", "0000:06:02.0", "10000:e1:00.0",
+                                  NULL};
+    g_auto(GStrv) addresses = device_addresses_parse(texts, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstrv(addresses, sorted);
+    g_assert_true(device_addresses_are_canonical(sorted));
+    g_assert_false(device_addresses_are_canonical(texts));
+    g_auto(GStrv) none = device_addresses_parse(NULL, &error);
+    g_assert_cmpuint(g_strv_length(none), ==, 0);
+    g_assert_true(device_addresses_are_canonical(NULL));
+
+    const char *const nonsense[] = {"1:0.0", "nonsense", NULL};
+    g_assert_null(device_addresses_parse(nonsense, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    g_clear_error(&error);
+    const char *const twice[] = {"0000:01:00.0", "6:2.0", "1:0.0", NULL};
+    g_assert_null(device_addresses_parse(twice, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    g_assert_cmpstr(error->message, ==,
+                    "Device 0000:01:00.0 is named twice: name each device once.");
+    const char *const same[] = {"0000:01:00.0", "0000:01:00.0", NULL};
+    const char *const backwards[] = {"0000:02:00.0", "0000:01:00.0", NULL};
+    g_assert_false(device_addresses_are_canonical(same));
+    g_assert_false(device_addresses_are_canonical(backwards));
+}
+
 /* Device 0000:81:0a.3, an 8086:1521. */
 static void test_pattern(void)
 {
@@ -162,6 +192,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/device/address", test_address);
     g_test_add_func("/device/address-refuses", test_address_refuses);
+    g_test_add_func("/device/addresses", test_addresses);
     g_test_add_func("/device/pattern", test_pattern);
     g_test_add_func("/device/pattern-refuses", test_pattern_refuses);
     g_test_add_func("/device/pattern-is-fast", test_pattern_is_fast);

@@ -6,6 +6,7 @@
  *
  *   sum of charges == reserved,  and  reserved <= limit, or it was over the limit and did not grow.
  */
+#include "kernel/base/pci-address.h"
 #include "policy/registry.h"
 #include "policy/size.h"
 
@@ -18,6 +19,7 @@
 #define N_MACHINES 24
 #define N_MAPPINGS 8
 #define N_DEVICES 24
+#define DEVICES_PER_BUS 4
 #define N_REQUESTED_MAX 3
 #define ACCEPTED (-1)
 
@@ -47,6 +49,7 @@ typedef struct {
     HostDevice host[N_DEVICES];
     unsigned accepted;
     unsigned refused[_IOMMUD_ERROR_MAX];
+    unsigned replaced[2]; /* refused and accepted */
 } Model;
 
 /* ---- the model's answers ---- */
@@ -160,30 +163,45 @@ static void note(Model *model, int expected, const GError *error)
     }
 }
 
-static void step_admit(Model *model)
+/* A machine of that slot as somebody may ask for it. addresses: room for all its devices. */
+static ModelMachine random_wish(const Model *model, const char **addresses)
 {
-    int at = g_test_rand_int_range(0, N_MACHINES);
-    ModelMachine *slot = &model->machines[at];
     ModelMachine wish = {
         .tenant = g_test_rand_int_range(0, N_TENANTS),
         .bytes = random_bytes(),
         .iommufd = g_test_rand_int_range(0, 4) > 0,
     };
-    const char *devices[N_REQUESTED_MAX + 1] = {NULL};
-    int n = 0;
-    for (int i = g_test_rand_int_range(0, N_REQUESTED_MAX + 1); i > 0; i--) {
-        int device = g_test_rand_int_range(0, N_DEVICES);
-        if (!wish.has[device])
-            devices[n++] = model->host[device].address;
-        wish.has[device] = true;
+    for (int i = g_test_rand_int_range(0, N_REQUESTED_MAX + 1); i > 0; i--)
+        wish.has[g_test_rand_int_range(0, N_DEVICES)] = true;
+    for (int i = 0; i < N_DEVICES; i++) {
+        if (wish.has[i])
+            *addresses++ = model->host[i].address;
     }
-    int expected = slot->machine ? IOMMUD_ERROR_MACHINE_EXISTS : ACCEPTED;
-    if (expected == ACCEPTED)
-        expected = expect_devices(model, &wish, wish.has);
-    if (expected == ACCEPTED)
-        expected = expect_charge(model, wish.tenant, wish.bytes);
+    *addresses = NULL;
+    return wish;
+}
 
-    g_autofree char *uuid = g_strdup_printf("00000000-0000-4000-8000-%012x", at);
+static int expect_admission(const Model *model, const ModelMachine *wish)
+{
+    int expected = expect_devices(model, wish, wish->has);
+    return expected == ACCEPTED ? expect_charge(model, wish->tenant, wish->bytes) : expected;
+}
+
+/* Admits the wish in a slot, or replaces what is there. What is expected of a replacement is what
+ * would be of an admission if the old machine were not there. */
+static void admit(Model *model, ModelMachine *slot, bool replace)
+{
+    const char *devices[N_REQUESTED_MAX + 1];
+    ModelMachine wish = random_wish(model, devices);
+    ModelMachine old = *slot;
+    int expected = IOMMUD_ERROR_MACHINE_EXISTS;
+    if (replace || !old.machine) {
+        *slot = (ModelMachine){0};
+        expected = expect_admission(model, &wish);
+        *slot = old;
+    }
+    g_autofree char *uuid =
+        g_strdup_printf("00000000-0000-4000-8000-%012x", (unsigned)(slot - model->machines));
     g_autofree char *tenant = g_strdup_printf("tenant-%d", wish.tenant);
     const AdmissionRequest request = {.uuid = uuid,
                                       .name = "machine",
@@ -191,12 +209,33 @@ static void step_admit(Model *model)
                                       .bytes = wish.bytes,
                                       .devices = devices,
                                       .iommufd = wish.iommufd};
+    Machine *replaced = replace ? old.machine : NULL;
+    g_autoptr(GError) foreseen = NULL;
     g_autoptr(GError) error = NULL;
-    wish.machine = registry_admit(model->registry, &request, model->host, N_DEVICES, &error);
+    bool may =
+        registry_check(model->registry, &request, replaced, model->host, N_DEVICES, &foreseen);
+    wish.machine =
+        replaced
+            ? registry_replace(model->registry, replaced, &request, model->host, N_DEVICES, &error)
+            : registry_admit(model->registry, &request, model->host, N_DEVICES, &error);
     note(model, expected, error);
     g_assert_true((wish.machine != NULL) == (expected == ACCEPTED));
+    g_assert_true(may == (wish.machine != NULL));
+    g_assert_cmpstr(foreseen ? foreseen->message : NULL, ==, error ? error->message : NULL);
     if (wish.machine)
         *slot = wish;
+    if (replaced)
+        model->replaced[wish.machine != NULL]++;
+}
+
+static void step_admit(Model *model)
+{
+    admit(model, &model->machines[g_test_rand_int_range(0, N_MACHINES)], false);
+}
+
+static void step_replace(Model *model)
+{
+    admit(model, &model->machines[g_test_rand_int_range(0, N_MACHINES)], true);
 }
 
 static ModelMachine *random_machine(Model *model)
@@ -314,6 +353,15 @@ static void check(Model *model)
         g_assert_true(registry_device_holder(model->registry, model->host[i].address) ==
                       (holder ? holder->machine : NULL));
     }
+    for (int i = 0; i < N_DEVICES; i += DEVICES_PER_BUS) {
+        const GPtrArray *held = registry_held_on_bus(model->registry, model->host[i].address);
+        unsigned n = 0;
+        for (int j = i; j < i + DEVICES_PER_BUS; j++)
+            n += holder_of(model, j) != NULL;
+        g_assert_cmpuint(held ? held->len : 0, ==, n);
+        for (unsigned j = 0; j < n; j++)
+            g_assert_true(pci_address_same_bus(held->pdata[j], model->host[i].address));
+    }
     for (int i = 0; i < N_MACHINES; i++) {
         const ModelMachine *slot = &model->machines[i];
         unsigned n = 0;
@@ -340,7 +388,8 @@ static void model_set_up(Model *model)
     }
     for (int i = 0; i < N_DEVICES; i++) {
         HostDevice *device = &model->host[i];
-        g_snprintf(device->address, sizeof(device->address), "0000:%02x:00.0", i);
+        g_snprintf(device->address, sizeof(device->address), "0000:%02x:%02x.0",
+                   i / DEVICES_PER_BUS, i % DEVICES_PER_BUS);
         device->vendor = 0x8086;
         device->product = (uint16_t)(i % 5);
         device->bridge = i % 8 == 7;
@@ -352,7 +401,7 @@ static void test_random(void)
 {
     static void (*const steps[])(Model *) = {
         step_admit,      step_admit,         step_admit,   step_admit, step_remove, step_resize,
-        step_add_device, step_remove_device, step_mapping, step_limit, step_driver,
+        step_add_device, step_remove_device, step_mapping, step_limit, step_driver, step_replace,
     };
     g_autofree Model *model = g_new0(Model, 1);
     model_set_up(model);
@@ -372,6 +421,9 @@ static void test_random(void)
         g_test_message("refused with %d: %u", (int)codes[i], model->refused[codes[i]]);
         g_assert_cmpuint(model->refused[codes[i]], >, 50);
     }
+    g_test_message("replacements: %u refused, %u accepted", model->replaced[0], model->replaced[1]);
+    g_assert_cmpuint(model->replaced[0], >, N_STEPS / 1000);
+    g_assert_cmpuint(model->replaced[1], >, N_STEPS / 1000);
     for (int i = 0; i < N_MAPPINGS; i++)
         charge_free(model->mappings[i].charge);
     registry_free(model->registry);
