@@ -3,12 +3,14 @@
 
 #include "policy/error.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <string.h>
 
 /* The n-th letter stands for 1024^n bytes. */
 static const char units[] = "BKMGTP";
+#define DIGITS "0123456789"
 
 /* A number as it is written: whole.decimals unit. */
 typedef struct {
@@ -19,34 +21,41 @@ typedef struct {
     unsigned unit;
 } Number;
 
+/* "", or one of units, which from K on may be spelled "K", "KB" or "KiB", in any case. */
+static bool unit_scan(const char *text, unsigned *ret_unit)
+{
+    *ret_unit = 0;
+    if (!*text)
+        return true;
+    const char *letter = strchr(units, g_ascii_toupper(*text));
+    if (!letter)
+        return false;
+    *ret_unit = (unsigned)(letter - units);
+    const char *rest = text + 1;
+    return !*rest || (*ret_unit > 0 &&
+                      (g_ascii_strcasecmp(rest, "B") == 0 || g_ascii_strcasecmp(rest, "iB") == 0));
+}
+
 /* false: text is no number. */
 static bool number_scan(const char *text, Number *ret_number)
 {
     Number number = {0};
-    const char *p = text;
-    for (; g_ascii_isdigit(*p); p++)
-        number.overflow |= __builtin_mul_overflow(number.whole, 10, &number.whole) ||
-                           __builtin_add_overflow(number.whole, *p - '0', &number.whole);
-    if (p == text)
+    size_t n_digits = strspn(text, DIGITS);
+    if (n_digits == 0)
         return false;
-    if (*p == '.') {
-        number.decimals = ++p;
-        while (g_ascii_isdigit(*p))
-            p++;
-        number.n_decimals = (size_t)(p - number.decimals);
+    errno = 0;
+    number.whole = g_ascii_strtoull(text, NULL, 10);
+    number.overflow = errno == ERANGE;
+    const char *rest = text + n_digits;
+    if (*rest == '.') {
+        number.decimals = rest + 1;
+        number.n_decimals = strspn(number.decimals, DIGITS);
+        rest = number.decimals + number.n_decimals;
         if (number.n_decimals == 0)
             return false;
     }
-    if (*p) {
-        const char *unit = strchr(units, g_ascii_toupper(*p++));
-        if (!unit)
-            return false;
-        number.unit = (unsigned)(unit - units);
-    }
-    if (number.unit > 0 && (g_ascii_strcasecmp(p, "B") == 0 || g_ascii_strcasecmp(p, "iB") == 0))
-        p += strlen(p);
     /* There are no fractions of a byte. */
-    if (*p || (number.decimals && number.unit == 0))
+    if (!unit_scan(rest, &number.unit) || (number.decimals && number.unit == 0))
         return false;
     *ret_number = number;
     return true;
