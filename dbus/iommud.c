@@ -224,13 +224,15 @@ static int load_or_unload(const Options *options)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(Config) config = NULL;
-    bool done = true;
-    if (options->unload)
-        done = books_unload(&error);
+    Host *host = manager_open_host(options->manager.simulate, &error);
+    bool done = host;
+    if (done && options->unload)
+        done = books_unload(host, &error);
     if (done && options->load) {
         config = config_load(options->manager.config_dir, options->manager.state_dir, &error);
-        done = config && books_load(config, options->manager.runtime_dir, &error);
+        done = config && books_load(host, config, options->manager.runtime_dir, &error);
     }
+    host_free(host);
     if (!done)
         fprintf(stderr, "iommud: %s\n", error->message);
     return done ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -25,9 +25,9 @@ void books_free(Books *books);
 
 /* Loads the programs for a service that is about to start and may not do so itself: what could not
  * be loaded is kept for it in runtime_dir. KERNEL_REFUSED. */
-gboolean books_load(const Config *config, const char *runtime_dir, GError **error);
-/* Removes programs and maps. KERNEL_REFUSED. */
-gboolean books_unload(GError **error);
+gboolean books_load(Host *host, const Config *config, const char *runtime_dir, GError **error);
+/* Removes what was loaded. KERNEL_REFUSED. */
+gboolean books_unload(Host *host, GError **error);
 
 /* Whether the ledger counts, and whether the guard checks. */
 bool books_count(const Books *books);
@@ -108,4 +108,4 @@ uint64_t books_missed(Books *books);
 /* Ioctls that the guard does not know and has allowed (Guard=known) or refused (strict). */
 uint64_t books_unknown_ioctls(Books *books);
 /* For the reaper's worker. Valid as long as books. */
-const Ledger *books_ledger(const Books *books);
+Ledger *books_ledger(const Books *books);

@@ -7,7 +7,6 @@
 #include "dbus/core/machine.h"
 #include "dbus/state/records.h"
 #include "dbus/core/tenant.h"
-#include "kernel/base/cgroup.h"
 #include "kernel/base/pci-address.h"
 #include "kernel/base/process.h"
 
@@ -60,9 +59,9 @@ void books_set_tenant(Books *books, TenantLife *life)
         state_save_tenant(life);
     }
     g_hash_table_insert(books->tenants, GUINT_TO_POINTER(life->number), life);
-    int r = ledger_set_limit(books->ledger, life->number, config->limit,
-                             config->count == COUNT_UNIQUE ? LEDGER_COUNT_UNIQUE
-                                                           : LEDGER_COUNT_CHARGED);
+    int r = books->ledger->ops->set_limit(
+        books->ledger, life->number, config->limit,
+        config->count == COUNT_UNIQUE ? LEDGER_COUNT_MODE_UNIQUE : LEDGER_COUNT_MODE_CHARGED);
     if (r >= 0)
         return;
     g_autoptr(GError) error = NULL;
@@ -78,7 +77,7 @@ void books_remove_tenant(Books *books, TenantLife *life)
         return;
     g_hash_table_remove(books->tenants, GUINT_TO_POINTER(life->number));
     if (books_count(books))
-        (void)ledger_remove_tenant(books->ledger, life->number);
+        (void)books->ledger->ops->remove_tenant(books->ledger, life->number);
 }
 
 /* Without a number it would be nobody's, who has no limit. */
@@ -95,17 +94,17 @@ static gboolean need_number(const TenantLife *life, GError **error)
 
 gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error)
 {
-    unsigned flags = LEDGER_CONTEXT_CLOSED_CIRCLE | (shared ? LEDGER_CONTEXT_SHARED : 0);
+    unsigned flags = LEDGER_CONTEXT_FLAG_RESTRICTED | (shared ? LEDGER_CONTEXT_FLAG_SHARED : 0);
     uint32_t context;
     if (!books_count(books))
         return TRUE;
     if (!need_number(life, error))
         return FALSE;
     if (books_guard(books))
-        flags |= LEDGER_CONTEXT_GUARDED;
+        flags |= LEDGER_CONTEXT_FLAG_GUARDED;
     else
-        flags &= ~(unsigned)LEDGER_CONTEXT_CLOSED_CIRCLE;
-    int r = ledger_register(books->ledger, fd, life->number, flags, &context);
+        flags &= ~(unsigned)LEDGER_CONTEXT_FLAG_RESTRICTED;
+    int r = books->ledger->ops->register_iommufd(books->ledger, fd, life->number, flags, &context);
     if (r < 0) {
         set_error(error, r, "MaxIommufds", "The IOMMUFD of tenant %s could not be put under guard",
                   life->id);
@@ -139,8 +138,9 @@ static bool reset_is_shared(Books *books, const MachineLife *life, const char *a
 
 static int admit_device(Books *books, const MachineLife *life, const char *address)
 {
-    unsigned flags = reset_is_shared(books, life, address) ? LEDGER_DEVICE_RESET_SHARED : 0;
-    return ledger_admit_device(books->ledger, address, life->tenant->number, life->number, flags);
+    unsigned flags = reset_is_shared(books, life, address) ? LEDGER_DEVICE_FLAG_RESET_SHARED : 0;
+    return books->ledger->ops->admit_device(books->ledger, address, life->tenant->number,
+                                            life->number, flags);
 }
 
 /* Whoever has a device on the same bus may no longer reset it, or may again. */
@@ -164,7 +164,7 @@ void books_dismiss_device(Books *books, const char *address)
 {
     if (!books_count(books))
         return;
-    (void)ledger_dismiss_device(books->ledger, address);
+    (void)books->ledger->ops->dismiss_device(books->ledger, address);
     update_neighbours(books, address);
 }
 
@@ -183,7 +183,7 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
         return FALSE;
     }
     g_hash_table_insert(books->machines, GUINT_TO_POINTER(life->number), life);
-    r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
+    r = books->ledger->ops->add_machine(books->ledger, life->number, life->tenant->number);
     for (unsigned i = 0; r >= 0 && i < devices->len; i++) {
         r = admit_device(books, life, g_ptr_array_index(devices, i));
         update_neighbours(books, g_ptr_array_index(devices, i));
@@ -194,15 +194,6 @@ gboolean books_admit(Books *books, MachineLife *life, GError **error)
     return r >= 0;
 }
 
-static void forget_machine(Books *books, MachineLife *life)
-{
-    if (life->cgroup)
-        (void)ledger_remove_cgroup(books->ledger, life->cgroup);
-    if (books_count(books))
-        (void)ledger_remove_machine(books->ledger, life->number);
-    life->cgroup = 0;
-}
-
 void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
 {
     if (life->number == 0)
@@ -210,43 +201,30 @@ void books_dismiss(Books *books, MachineLife *life, const char *const *devices)
     g_hash_table_remove(books->machines, GUINT_TO_POINTER(life->number));
     for (size_t i = 0; devices[i]; i++)
         books_dismiss_device(books, devices[i]);
-    forget_machine(books, life);
+    if (books_count(books))
+        (void)books->ledger->ops->remove_machine(books->ledger, life->number);
     life->number = 0;
-}
-
-/* Helpers that were not forked by the leader belong to the machine as well. */
-static void add_cgroup(Books *books, MachineLife *life, pid_t pid)
-{
-    g_autofree char *path = NULL;
-    uint64_t cgroup;
-    if (cgroup_of(pid, &path) < 0)
-        return;
-    g_autofree char *scope = cgroup_machine(path);
-    if (scope && cgroup_id(scope, &cgroup) >= 0 &&
-        ledger_add_cgroup(books->ledger, cgroup, life->number) >= 0)
-        life->cgroup = cgroup;
 }
 
 gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error)
 {
-    struct ledger_book book;
-    struct ledger_owner owner = {0};
+    LedgerMachine other = {.pid = 0};
     if (!books_count(books))
         return TRUE;
-    int r =
-        ledger_name_process(books->ledger, pid, start, life->number, life->tenant->number, NULL);
-    if (r != -EEXIST && r < 0)
+    const LedgerOps *ops = books->ledger->ops;
+    int r = ops->name_process(books->ledger, pid, start, life->number, life->tenant->number);
+    if (r >= 0)
+        return TRUE;
+    if (r != -EEXIST) {
         set_error(error, r, "MaxProcesses", "Process %d could not be named as machine %s", (int)pid,
                   life->uuid);
-    if (r >= 0)
-        add_cgroup(books, life, pid);
-    if (r != -EEXIST)
-        return r >= 0;
-    (void)ledger_machine(books->ledger, life->number, &book, &owner);
+        return FALSE;
+    }
+    (void)ops->machine(books->ledger, life->number, &other);
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                "Process %d can't be the leader of machine %s (%s): process %u (%.16s) has bound a "
+                "Process %d can't be the leader of machine %s (%s): process %d (%s) has bound a "
                 "device of that machine before it: find out what that is, and end it.",
-                (int)pid, life->machine->name, life->uuid, owner.tgid, owner.comm);
+                (int)pid, life->machine->name, life->uuid, (int)other.pid, other.comm);
     return FALSE;
 }
 
@@ -255,8 +233,8 @@ void books_undo_start(Books *books, MachineLife *life)
 {
     if (!books_count(books) || life->number == 0)
         return;
-    forget_machine(books, life);
-    int r = ledger_add_machine(books->ledger, life->number, life->tenant->number);
+    (void)books->ledger->ops->remove_machine(books->ledger, life->number);
+    int r = books->ledger->ops->add_machine(books->ledger, life->number, life->tenant->number);
     if (r < 0)
         journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
                       &(JournalAbout){.tenant = life->tenant->id, .machine = life->uuid},
@@ -271,65 +249,22 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 
 /* ---- those who pass descriptors on ---- */
 
-/* A unit that is started again may have another cgroup than before. */
-static void trust_unit(Books *books, const char *unit)
-{
-    const uint64_t *before = g_hash_table_lookup(books->units, unit);
-    uint64_t cgroup = 0;
-    (void)cgroup_find_unit("", unit, &cgroup);
-    if (before && cgroup != *before) {
-        (void)ledger_remove_cgroup(books->ledger, *before);
-        g_hash_table_remove(books->units, unit);
-        before = NULL;
-    }
-    if (!cgroup || before)
-        return;
-    if (ledger_add_cgroup(books->ledger, cgroup, LEDGER_CARRIER) >= 0)
-        g_hash_table_insert(books->units, g_strdup(unit), g_memdup2(&cgroup, sizeof(cgroup)));
-}
-
-static void trust_units(Books *books)
-{
-    for (char **unit = books->carriers; *unit; unit++)
-        trust_unit(books, *unit);
-}
-
-/* What an earlier run or configuration has let pass descriptors on may no longer. */
 void books_set_carriers(Books *books, const char *const *carriers)
 {
-    GHashTableIter iter;
-    void *cgroup;
-    g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    g_strfreev(books->carriers);
-    books->carriers = g_strdupv((char **)carriers);
     if (!books_guard(books))
         return;
-    g_hash_table_remove_all(books->units);
-    trust_units(books);
-    g_hash_table_iter_init(&iter, books->units);
-    while (g_hash_table_iter_next(&iter, NULL, &cgroup))
-        g_array_append_vals(kept, cgroup, 1);
-    int r = ledger_keep_carriers(books->ledger, (const uint64_t *)(void *)kept->data, kept->len);
+    int r = books->ledger->ops->set_relay_units(books->ledger, carriers);
     if (r < 0)
         journal_write(LOG_WARNING, MESSAGE_KERNEL_NOT_TOLD, NULL,
                       "Units that Carriers= no longer names may still pass IOMMUFDs on: %s.",
                       g_strerror(-r));
 }
 
-static bool is_carrier(const Books *books, pid_t pid)
-{
-    g_autofree char *path = NULL;
-    if (cgroup_of(pid, &path) < 0)
-        return false;
-    g_autofree char *unit = cgroup_unit(path);
-    return unit && g_strv_contains((const char *const *)books->carriers, unit);
-}
-
 void books_trust_bus(Books *books, pid_t pid)
 {
     uint64_t start;
     if (books_guard(books) && process_start_time(pid, &start) >= 0)
-        (void)ledger_trust_process(books->ledger, pid, start, LEDGER_ROLE_CARRIER);
+        (void)books->ledger->ops->trust_relay(books->ledger, pid, start);
 }
 
 gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error)
@@ -337,12 +272,9 @@ gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **e
     uint64_t start;
     if (!books_guard(books))
         return TRUE;
-    trust_units(books);
-    if (is_carrier(books, pid))
-        return TRUE;
     int r = process_start_time(pid, &start);
     if (r >= 0)
-        r = ledger_name_process(books->ledger, pid, start, 0, life->number, NULL);
+        r = books->ledger->ops->allow_receiver(books->ledger, pid, start, life->number);
     if (r == -EEXIST)
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
                     "Process %d holds another tenant's IOMMUFD and can't have that of tenant %s: "

@@ -6,9 +6,8 @@
 
 struct Books {
     Manager *manager;
-    Ledger *ledger; /* NULL: the host is simulated, or there is no memory */
+    Ledger *ledger; /* NULL: there is no memory for it */
     bool require_guard;
-    char **carriers;
     char *ledger_state;
     char *guard_state;
     sd_event_source *events;
@@ -18,13 +17,12 @@ struct Books {
     uint32_t last_machine;
     GHashTable *tenants;  /* number -> TenantLife */
     GHashTable *machines; /* number -> MachineLife */
-    GHashTable *units;    /* carrier -> its cgroup, as uint64_t *; both owned */
 
-    LedgerBook *rows; /* of all owners, as of this turn of the event loop */
-    size_t n_rows;
+    LedgerUsage *usage; /* of all owners, as of this turn of the event loop */
+    size_t n_usage;
     uint64_t iteration;
-    LedgerTruth *truths; /* of the last look */
-    size_t n_truths;
+    LedgerMeasurement *measurements; /* of the last look */
+    size_t n_measurements;
     int64_t looked; /* when, and how long it took: µs */
     int64_t look_cost;
     LedgerLegacy *legacy; /* of processes with containers of VFIO's own */
@@ -40,5 +38,7 @@ struct Books {
 /* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that
  * count unique bytes. */
 void books_reconcile(Books *books);
+/* False: there is no ledger. */
+bool books_counters(Books *books, LedgerCounters *ret_counters);
 /* Hands out what has happened (books-events.c). */
 void books_dispatch(Books *books);

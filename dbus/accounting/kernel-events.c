@@ -14,7 +14,7 @@
 
 /* An event, with the names of what it has numbers of. */
 typedef struct {
-    const struct ledger_event *event;
+    const LedgerEvent *event;
     TenantLife *tenant;   /* NULL: none, or gone */
     MachineLife *machine; /* NULL: none, or gone */
     char *command;        /* the process's name */
@@ -22,10 +22,10 @@ typedef struct {
     Refusal refusal;      /* for the journal and the bus */
 } KernelEvent;
 
-static void kernel_event_init(KernelEvent *self, Books *books, const struct ledger_event *event)
+static void kernel_event_init(KernelEvent *self, Books *books, const LedgerEvent *event)
 {
     self->event = event;
-    self->command = g_strndup(event->comm, sizeof(event->comm));
+    self->command = g_strdup(event->comm);
     self->tenant = g_hash_table_lookup(books->tenants, GUINT_TO_POINTER(event->tenant));
     self->machine = books_find_machine(books, event->machine);
     if (!self->tenant && self->machine)
@@ -34,12 +34,12 @@ static void kernel_event_init(KernelEvent *self, Books *books, const struct ledg
     g_autofree char *quoted = error_quote(self->command);
     self->who = self->machine ? g_strdup_printf("Machine %s (%s), process %u (%s),",
                                                 self->machine->machine->name, self->machine->uuid,
-                                                event->tgid, quoted)
-                              : g_strdup_printf("Process %u (%s)", event->tgid, quoted);
+                                                (unsigned)event->pid, quoted)
+                              : g_strdup_printf("Process %u (%s)", (unsigned)event->pid, quoted);
     self->refusal = (Refusal){
         .tenant = self->tenant ? self->tenant->id : "",
         .machine = self->machine ? self->machine->uuid : "",
-        .pid = event->tgid,
+        .pid = (uint32_t)event->pid,
         .command = self->command,
         .ioctl = event->command ? ledger_ioctl_name(event->command) : "",
         .object = event->id,
@@ -59,7 +59,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KernelEvent, kernel_event_clear)
 /* ---- one kind each ---- */
 
 /* QEMU asks for this at each of its starts, and goes on without. */
-static bool is_expected(const struct ledger_event *event)
+static bool is_expected(const LedgerEvent *event)
 {
     return (event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff);
 }
@@ -103,9 +103,9 @@ static void on_refused(const Books *books, const KernelEvent *self)
 
 static void on_limit(KernelEvent *self)
 {
-    const struct ledger_event *event = self->event;
+    const LedgerEvent *event = self->event;
     Refusal *refusal = &self->refusal;
-    refusal->requested = event->asked;
+    refusal->requested = event->requested;
     refusal->left = event->left;
     refusal->limit = self->tenant ? budget_limit(self->tenant->tenant->budget) : SIZE_INFINITY;
     g_autofree char *asked = size_format(refusal->requested);
@@ -125,7 +125,7 @@ static void on_limit(KernelEvent *self)
         books_look(self->tenant->manager->books, G_USEC_PER_SEC);
 }
 
-static void on_tampered(const KernelEvent *self)
+static void on_argument_changed(const KernelEvent *self)
 {
     journal_write(LOG_ALERT, MESSAGE_TAMPERED, &(JournalAbout){.refusal = &self->refusal},
                   "%s changed the argument of %s while it was being checked, and was killed.",
@@ -136,7 +136,7 @@ static void on_tampered(const KernelEvent *self)
 
 static void on_full(const KernelEvent *self)
 {
-    bool object = self->event->asked == 0;
+    bool object = self->event->requested == 0;
     journal_write(LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
                   "%s was refused %s: what is left of the ledger's room for %s is kept for others. "
                   "Raise %s= in iommud.conf and restart iommud.",
@@ -144,26 +144,26 @@ static void on_full(const KernelEvent *self)
                   object ? "MaxObjects" : "MaxMappings");
 }
 
-static void on_event(const struct ledger_event *event, void *data)
+static void on_event(const LedgerEvent *event, void *data)
 {
     Books *books = data;
     g_auto(KernelEvent) self = {0};
     kernel_event_init(&self, books, event);
-    switch ((enum ledger_event_kind)event->kind) {
-    case LEDGER_EVENT_REFUSED:
+    switch (event->kind) {
+    case LEDGER_EVENT_KIND_REFUSED:
         on_refused(books, &self);
         break;
-    case LEDGER_EVENT_LIMIT:
+    case LEDGER_EVENT_KIND_LIMIT:
         on_limit(&self);
         break;
-    case LEDGER_EVENT_TAMPERED:
-        on_tampered(&self);
+    case LEDGER_EVENT_KIND_ARGUMENT_CHANGED:
+        on_argument_changed(&self);
         break;
-    case LEDGER_EVENT_EXIT:
+    case LEDGER_EVENT_KIND_EXIT:
         if (self.tenant)
             reaper_wake(self.tenant);
         break;
-    case LEDGER_EVENT_FULL:
+    case LEDGER_EVENT_KIND_FULL:
         on_full(&self);
         break;
     }
@@ -171,5 +171,5 @@ static void on_event(const struct ledger_event *event, void *data)
 
 void books_dispatch(Books *books)
 {
-    (void)ledger_dispatch(books->ledger, on_event, books);
+    (void)books->ledger->ops->dispatch(books->ledger, on_event, books);
 }

@@ -6,7 +6,6 @@
 #include "dbus/core/machine.h"
 #include "dbus/core/tenant.h"
 
-#define PAGE LEDGER_PAGE_SIZE
 /* What is mapped more than once is looked up anew when somebody asks and this has gone by, or less
  * after something was missed; on a host where a look takes long, so much more that looks take a
  * fiftieth of the time at most. */
@@ -34,38 +33,32 @@ void books_refresh(Books *books)
 static bool look(Books *books)
 {
     uint64_t iteration = 0;
-    LedgerBook *rows;
+    LedgerUsage *usage;
     size_t n;
     if (!books_count(books))
         return false;
     (void)sd_event_get_iteration(books->manager->event, &iteration);
-    if (books->rows && books->iteration == iteration)
+    if (books->usage && books->iteration == iteration)
         return true;
     books_refresh(books);
-    if (ledger_books(books->ledger, &rows, &n) < 0)
+    if (books->ledger->ops->usage(books->ledger, &usage, &n) < 0)
         return false;
-    g_free(books->rows);
-    books->rows = rows;
-    books->n_rows = n;
+    g_free(books->usage);
+    books->usage = usage;
+    books->n_usage = n;
     books->iteration = iteration;
     return true;
 }
 
-static uint64_t positive(int64_t value)
+static void add_usage(Figures *figures, const LedgerUsage *usage)
 {
-    return value > 0 ? (uint64_t)value : 0;
-}
-
-static void add_row(Figures *figures, const LedgerBook *row)
-{
-    uint64_t pinned = positive(row->book.pinned) * PAGE;
-    figures->pinned += pinned;
-    figures->orphaned += row->alive ? 0 : pinned;
-    figures->peak += positive(row->book.peak) * PAGE;
-    figures->mapped += positive(row->book.mapped);
-    figures->maps += row->book.maps;
-    figures->unmaps += row->book.unmaps;
-    figures->refusals += row->book.refused;
+    figures->pinned += usage->pinned;
+    figures->orphaned += usage->alive ? 0 : usage->pinned;
+    figures->peak += usage->peak;
+    figures->mapped += usage->mapped;
+    figures->maps += usage->maps;
+    figures->unmaps += usage->unmaps;
+    figures->refusals += usage->refused;
 }
 
 /* Less what was pinned more than once at the last look: never more than that. */
@@ -79,13 +72,13 @@ bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures)
     Figures figures = {0};
     uint64_t twice = 0;
     bool known = life->number > 0 && look(books);
-    for (size_t i = 0; known && i < books->n_rows; i++) {
-        if (books->rows[i].machine == life->number)
-            add_row(&figures, &books->rows[i]);
+    for (size_t i = 0; known && i < books->n_usage; i++) {
+        if (books->usage[i].machine == life->number)
+            add_usage(&figures, &books->usage[i]);
     }
-    for (size_t i = 0; known && i < books->n_truths; i++) {
-        if (books->truths[i].machine == life->number)
-            twice += (books->truths[i].pinned - books->truths[i].unique) * PAGE;
+    for (size_t i = 0; known && i < books->n_measurements; i++) {
+        if (books->measurements[i].machine == life->number)
+            twice += books->measurements[i].pinned - books->measurements[i].unique;
     }
     set_unique(&figures, twice);
     *ret_figures = figures;
@@ -104,7 +97,8 @@ static bool look_at_legacy(Books *books)
     g_clear_pointer(&books->legacy, g_free);
     books->n_legacy = 0;
     books->legacy_looked = now;
-    books->legacy_known = ledger_legacy(books->ledger, &books->legacy, &books->n_legacy) >= 0;
+    books->legacy_known =
+        books->ledger->ops->legacy(books->ledger, &books->legacy, &books->n_legacy) >= 0;
     return books->legacy_known;
 }
 
@@ -116,7 +110,7 @@ bool books_legacy(Books *books, pid_t pid, Figures *ret_figures)
         const LedgerLegacy *legacy = &books->legacy[i];
         if (legacy->pid != pid)
             continue;
-        figures.pinned = figures.unique = legacy->pinned * PAGE;
+        figures.pinned = figures.unique = legacy->pinned;
         figures.mapped = legacy->mapped;
         figures.maps = legacy->maps;
     }
@@ -137,22 +131,22 @@ static bool is_tenants(const Books *books, const TenantLife *life, uint32_t tena
 bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
 {
     Figures figures = {0};
-    struct ledger_tenant tenant;
+    LedgerTenantUsage tenant;
     uint64_t twice = 0;
     bool known = life->number > 0 && look(books);
-    for (size_t i = 0; known && i < books->n_rows; i++) {
-        if (is_tenants(books, life, books->rows[i].tenant, books->rows[i].machine))
-            add_row(&figures, &books->rows[i]);
+    for (size_t i = 0; known && i < books->n_usage; i++) {
+        if (is_tenants(books, life, books->usage[i].tenant, books->usage[i].machine))
+            add_usage(&figures, &books->usage[i]);
     }
-    for (size_t i = 0; known && i < books->n_truths; i++) {
-        const LedgerTruth *truth = &books->truths[i];
-        if (is_tenants(books, life, truth->tenant, truth->machine))
-            twice += (truth->pinned - truth->unique) * PAGE;
+    for (size_t i = 0; known && i < books->n_measurements; i++) {
+        const LedgerMeasurement *measured = &books->measurements[i];
+        if (is_tenants(books, life, measured->tenant, measured->machine))
+            twice += measured->pinned - measured->unique;
     }
     set_unique(&figures, twice);
     /* The sum of peaks is not the peak of the sum. */
-    if (known && ledger_tenant(books->ledger, life->number, &tenant) >= 0) {
-        figures.peak = MAX(positive(tenant.peak) * PAGE, figures.pinned);
+    if (known && books->ledger->ops->tenant_usage(books->ledger, life->number, &tenant) >= 0) {
+        figures.peak = MAX(tenant.peak, figures.pinned);
         figures.maps += tenant.maps;
         figures.unmaps += tenant.unmaps;
         figures.refusals += tenant.refused;
@@ -164,9 +158,9 @@ bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
 uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner)
 {
     bool known = look(books);
-    for (size_t i = 0; known && i < books->n_rows; i++) {
-        if (books->rows[i].context == context && books->rows[i].owner == owner)
-            return positive(books->rows[i].book.pinned) * PAGE;
+    for (size_t i = 0; known && i < books->n_usage; i++) {
+        if (books->usage[i].context == context && books->usage[i].owner == owner)
+            return books->usage[i].pinned;
     }
     return 0;
 }
@@ -174,7 +168,7 @@ uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner)
 gboolean books_objects(Books *books, const TenantLife *life, LedgerObject **ret_objects,
                        size_t *ret_n, GError **error)
 {
-    int r = ledger_objects(books->ledger, life->context, ret_objects, ret_n);
+    int r = books->ledger->ops->objects(books->ledger, life->context, ret_objects, ret_n);
     if (r < 0)
         error_set_kernel(error, r, "The objects in the IOMMUFD of tenant %s could not be listed",
                          life->id);

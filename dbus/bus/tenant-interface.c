@@ -118,7 +118,7 @@ static int append_known(sd_bus_message *reply, TenantLife *life, GError **error)
         const LedgerObject *object = &objects[i];
         const MachineLife *owner = books_find_machine(books, object->machine);
         uint64_t pinned = 0;
-        if (object->type == LEDGER_OBJECT_IOAS &&
+        if (object->type == LEDGER_OBJECT_TYPE_IOAS &&
             g_hash_table_add(counted, GUINT_TO_POINTER(object->owner)))
             pinned = books_owner_pinned(books, object->context, object->owner);
         r = sd_bus_message_append(reply, "(ussut)", object->id,

@@ -23,7 +23,6 @@ struct MachineLife {
     sd_event_source *timer;        /* admitted: the time limit; running: the end of a hotplug */
     uint64_t leader_start;         /* process_start_time() */
     uint32_t number;               /* for the ledger (books.h); 0: none yet */
-    uint64_t cgroup;               /* that the ledger knows as the machine's own; 0: none */
 
     bool shares;        /* since its admission: what it leaves is in the tenant's shared IOMMUFD */
     bool inside;        /* of the tenant's start window */

@@ -20,22 +20,18 @@
 
 /* ---- begin and end ---- */
 
-static gboolean open_host(Manager *manager, const char *simulate, GError **error)
+Host *manager_open_host(const char *simulate, GError **error)
 {
     g_autofree char *sentence = NULL;
-    if (!simulate) {
-        int r = linux_host_new("", &manager->host);
-        if (r < 0)
-            error_set_kernel(error, r, "The host can't be looked at");
-        return r >= 0;
-    }
-    manager->simulated = true;
-    int r = simulated_host_new(simulate, &manager->host, &sentence);
+    Host *host = NULL;
+    int r = simulate ? simulated_host_new(simulate, &host, &sentence) : linux_host_new("", &host);
     if (r < 0 && sentence)
         g_set_error_literal(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT, sentence);
-    else if (r < 0)
+    else if (r < 0 && simulate)
         error_set_kernel(error, r, "The file %s can't be read", simulate);
-    return r >= 0;
+    else if (r < 0)
+        error_set_kernel(error, r, "The host can't be looked at");
+    return host;
 }
 
 static gboolean load_config(Manager *manager, GPtrArray **ret_added, GPtrArray **ret_removed,
@@ -126,9 +122,11 @@ Manager *manager_new(sd_event *event, const ManagerOptions *options, GError **er
         error_set_kernel(error, r, "No worker could be made");
         return NULL;
     }
-    if (!state_prepare(manager->runtime_dir, error) ||
-        !open_host(manager, options->simulate, error) ||
-        !load_config(manager, &tenants, NULL, error))
+    if (!state_prepare(manager->runtime_dir, error))
+        return NULL;
+    manager->simulated = options->simulate;
+    manager->host = manager_open_host(options->simulate, error);
+    if (!manager->host || !load_config(manager, &tenants, NULL, error))
         return NULL;
     add_tenants(manager, tenants);
     log_missing(manager);

@@ -44,6 +44,8 @@ struct Manager {
 /* Reads the configuration, and takes up what an earlier run has left: machines, leaders, IOMMUFDs.
  * Logs on its own what is missing on this host. */
 Manager *manager_new(sd_event *event, const ManagerOptions *options, GError **error);
+/* The running kernel, or the host that the file describes. Freed with host_free(). */
+Host *manager_open_host(const char *simulate, GError **error);
 /* Machines and IOMMUFDs stay as they are, for the next run. Accepts NULL. */
 void manager_free(Manager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)

@@ -42,7 +42,8 @@ static bool is_still(const Sweep *sweep, const SweepCandidate *candidate)
 {
     LedgerObject object;
     if (sweep->ledger)
-        return ledger_lookup_object(sweep->ledger, sweep->context, candidate->id, &object) >= 0 &&
+        return sweep->ledger->ops->object(sweep->ledger, sweep->context, candidate->id, &object) >=
+                   0 &&
                object.owner == candidate->owner;
     for (size_t i = 0; i < sweep->n_left; i++) {
         if (sweep->left[i].id == candidate->id)

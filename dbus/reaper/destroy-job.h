@@ -23,10 +23,10 @@ typedef struct Sweep {
     TenantLife *life; /* for the event loop only; NULL when the tenant is gone */
     GPtrArray *calls; /* for the event loop only: of Reap() */
     Host *host;
-    const Ledger *ledger; /* NULL: objects are found by probes */
-    uint32_t context;     /* the IOMMUFD in the ledger */
-    int fd;               /* owned: a copy of the tenant's IOMMUFD */
-    GArray *candidates;   /* SweepCandidate: what may go */
+    Ledger *ledger;     /* NULL: objects are found by probes */
+    uint32_t context;   /* the IOMMUFD in the ledger */
+    int fd;             /* owned: a copy of the tenant's IOMMUFD */
+    GArray *candidates; /* SweepCandidate: what may go */
     /* The outcome. */
     GArray *destroyed; /* SweepCandidate */
     HostObject *left;  /* without the ledger: all that is in the IOMMUFD afterwards */

@@ -5,16 +5,16 @@
 #include "dbus/core/tenant.h"
 
 /* The highest layer first: each of these may use those after it. */
-static const enum ledger_object_type layers[] = {
-    LEDGER_OBJECT_HW_QUEUE, LEDGER_OBJECT_VEVENTQ,     LEDGER_OBJECT_VDEVICE,
-    LEDGER_OBJECT_OTHER,    LEDGER_OBJECT_HWPT_NESTED, LEDGER_OBJECT_VIOMMU,
-    LEDGER_OBJECT_FAULT,    LEDGER_OBJECT_HWPT_PAGING, LEDGER_OBJECT_IOAS,
+static const LedgerObjectType layers[] = {
+    LEDGER_OBJECT_TYPE_HW_QUEUE, LEDGER_OBJECT_TYPE_VEVENTQ,     LEDGER_OBJECT_TYPE_VDEVICE,
+    LEDGER_OBJECT_TYPE_OTHER,    LEDGER_OBJECT_TYPE_HWPT_NESTED, LEDGER_OBJECT_TYPE_VIOMMU,
+    LEDGER_OBJECT_TYPE_FAULT,    LEDGER_OBJECT_TYPE_HWPT_PAGING, LEDGER_OBJECT_TYPE_IOAS,
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(layers) <= SWEEP_LAYERS);
 
 /* Its layer, or -1: it never goes by hand. */
-static int layer_of(enum ledger_object_type type)
+static int layer_of(LedgerObjectType type)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(layers); i++) {
         if (layers[i] == type)
@@ -31,9 +31,9 @@ bool leftovers_known(const TenantLife *life)
 static bool may_go(const TenantLife *life, bool alive, const LedgerObject *object)
 {
     const MachineLife *owner = books_find_machine(life->manager->books, object->machine);
-    if (object->owner == LEDGER_OWNER_SERVICE)
+    if (object->owner_kind == LEDGER_OWNER_KIND_SERVICE)
         return false;
-    if (object->owner == LEDGER_OWNER_NONE)
+    if (object->owner_kind == LEDGER_OWNER_KIND_UNKNOWN)
         return !alive;
     return !object->alive || (owner && owner->machine->state == MACHINE_REAPING);
 }
@@ -50,7 +50,7 @@ Sweep *leftovers_choose(const TenantLife *life, bool alive, const LedgerObject *
         sweep_add(sweep, (SweepCandidate){
                              .id = objects[i].id,
                              .layer = (unsigned)layer,
-                             .unmap = objects[i].type == LEDGER_OBJECT_IOAS,
+                             .unmap = objects[i].type == LEDGER_OBJECT_TYPE_IOAS,
                              .owner = objects[i].owner,
                              .machine = objects[i].machine,
                          });

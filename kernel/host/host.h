@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "kernel/ledger/ledger.h"
+
 /* Pages of the kernel's accounting. iopt_pages counts in PAGE_SIZE; x86-64 has 4 KiB only. */
 #define HOST_ANY_IOVA UINT64_MAX
 
@@ -140,6 +142,20 @@ typedef struct {
     int (*memory_total)(Host *host, uint64_t *ret_bytes);
     /* Bytes pinned on the whole host by anybody: nr_foll_pin_acquired - nr_foll_pin_released. */
     int (*memory_pinned)(Host *host, uint64_t *ret_bytes);
+
+    /* Loads this version's ledger and guard and keeps them in options->folder, unless they are
+     * there, and does no more: a step of its own, for it needs many privileges. Never fails for
+     * want of a feature: the status says what there is, and why not. -ENOMEM. */
+    int (*ledger_load)(Host *host, const LedgerOptions *options, LedgerStatus *ret_status);
+    /* Takes over the ledger and the guard that are kept (LedgerOptions), and reconciles them; what
+     * is not there yet is loaded. Without a folder they end with the Ledger. The caller becomes the
+     * service, which may name every object; the service manager, which keeps its descriptors, may
+     * receive them. Never fails for want of a feature: Ledger.status says what there is. The
+     * caller frees it with ledger_free(). -ENOMEM. */
+    int (*ledger_open)(Host *host, const LedgerOptions *options, Ledger **ret_ledger);
+    /* Removes everything that is kept in the folder; what nothing holds then ends. -EBUSY: somebody
+     * has it from ledger_open(), and would go on with tables that nobody keeps. */
+    int (*ledger_unload)(Host *host, const char *folder);
 } HostOps;
 
 /* Implementations embed this as their first member. */

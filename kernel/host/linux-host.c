@@ -6,6 +6,7 @@
 #include "kernel/host/pci-driver.h"
 #include "kernel/host/pci.h"
 #include "kernel/base/process.h"
+#include "kernel/ledger/bpf-ledger.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -206,6 +207,30 @@ static int linux_memory_pinned(Host *host, uint64_t *ret_bytes)
     return 0;
 }
 
+static int linux_ledger_load(Host *host, const LedgerOptions *options, LedgerStatus *ret_status)
+{
+    return bpf_ledger_load(options, ret_status);
+}
+
+static int linux_ledger_open(Host *host, const LedgerOptions *options, Ledger **ret_ledger)
+{
+    Ledger *ledger;
+    uint64_t start;
+    int r = bpf_ledger_open(options, &ledger);
+    if (r < 0)
+        return r;
+    /* The service manager keeps the IOMMUFDs, and gives them to the next run. */
+    if (ledger->status.counting && process_start_time(1, &start) >= 0)
+        (void)ledger->ops->trust_relay(ledger, 1, start);
+    *ret_ledger = ledger;
+    return 0;
+}
+
+static int linux_ledger_unload(Host *host, const char *folder)
+{
+    return bpf_ledger_unload(folder);
+}
+
 static const HostOps linux_ops = {
     .name = "linux",
     .free = linux_free,
@@ -228,6 +253,9 @@ static const HostOps linux_ops = {
     .process_holds = linux_process_holds,
     .memory_total = linux_memory_total,
     .memory_pinned = linux_memory_pinned,
+    .ledger_load = linux_ledger_load,
+    .ledger_open = linux_ledger_open,
+    .ledger_unload = linux_ledger_unload,
 };
 
 int linux_host_new(const char *root, Host **ret_host)

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kernel/base/cleanup.h"
@@ -36,10 +35,13 @@ const char *const ledger_program_names[N_PROGRAMS] = {
     [WALK_CONTEXT] = "walk_context",         [WALK_CONTAINER] = "walk_container",
 };
 
-Ledger *ledger_alloc(void)
-{
-    Ledger *ledger = g_new0(Ledger, 1);
+static const LedgerOps bpf_ops;
 
+BpfLedger *ledger_alloc(void)
+{
+    BpfLedger *ledger = g_new0(BpfLedger, 1);
+
+    ledger->base.ops = &bpf_ops;
     for (int i = 0; i < N_MAPS; i++)
         ledger->maps[i].fd = -EBADF;
     for (int i = 0; i < N_PROGRAMS; i++)
@@ -48,25 +50,27 @@ Ledger *ledger_alloc(void)
     ledger->presence = -EBADF;
     ledger->hooks = g_array_new(FALSE, FALSE, sizeof(int));
     ledger->links = g_array_new(FALSE, FALSE, sizeof(int));
-    ledger->tenants = g_hash_table_new(NULL, NULL);
-    g_mutex_init(&ledger->lock);
+    ledger->relay_units = g_new0(char *, 1);
+    ledger->relays = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    ledger->machines = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     return ledger;
 }
 
 int ledger_run(const Ledger *ledger, enum ledger_program_id program, void *args, size_t size)
 {
     LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = args, .ctx_size_in = size);
+    int fd = bpf_ledger(ledger)->programs[program];
 
-    if (ledger->programs[program] < 0)
+    if (fd < 0)
         return -EOPNOTSUPP;
-    if (bpf_prog_test_run_opts(ledger->programs[program], &opts))
+    if (bpf_prog_test_run_opts(fd, &opts))
         return -errno;
     return (int)opts.retval;
 }
 
 int ledger_each(const Ledger *ledger, enum ledger_map_id which, LedgerVisitor visit, void *data)
 {
-    const LedgerMap *map = &ledger->maps[which];
+    const LedgerMap *map = &bpf_ledger(ledger)->maps[which];
     g_autofree void *key = g_malloc0(map->key_size);
     g_autofree void *next = g_malloc0(map->key_size);
     g_autofree void *value = g_malloc0(map->value_size);
@@ -88,19 +92,24 @@ int ledger_each(const Ledger *ledger, enum ledger_map_id which, LedgerVisitor vi
     return r;
 }
 
+static int map_fd(const Ledger *ledger, enum ledger_map_id map)
+{
+    return bpf_ledger(ledger)->maps[map].fd;
+}
+
 int ledger_get(const Ledger *ledger, enum ledger_map_id map, const void *key, void *ret_value)
 {
-    if (ledger->maps[map].fd < 0)
+    if (map_fd(ledger, map) < 0)
         return -EOPNOTSUPP;
-    return bpf_map_lookup_elem(ledger->maps[map].fd, key, ret_value) ? -errno : 0;
+    return bpf_map_lookup_elem(map_fd(ledger, map), key, ret_value) ? -errno : 0;
 }
 
 static int update(const Ledger *ledger, enum ledger_map_id map, const void *key, const void *value,
                   uint64_t flags)
 {
-    if (ledger->maps[map].fd < 0)
+    if (map_fd(ledger, map) < 0)
         return -EOPNOTSUPP;
-    return bpf_map_update_elem(ledger->maps[map].fd, key, value, flags) ? -errno : 0;
+    return bpf_map_update_elem(map_fd(ledger, map), key, value, flags) ? -errno : 0;
 }
 
 int ledger_put(const Ledger *ledger, enum ledger_map_id map, const void *key, const void *value)
@@ -115,16 +124,16 @@ int ledger_add(const Ledger *ledger, enum ledger_map_id map, const void *key, co
 
 int ledger_drop(const Ledger *ledger, enum ledger_map_id map, const void *key)
 {
-    if (ledger->maps[map].fd < 0)
+    if (map_fd(ledger, map) < 0)
         return -EOPNOTSUPP;
-    return bpf_map_delete_elem(ledger->maps[map].fd, key) ? -errno : 0;
+    return bpf_map_delete_elem(map_fd(ledger, map), key) ? -errno : 0;
 }
 
 int ledger_fence(const Ledger *ledger)
 {
     const uint32_t zero = 0;
 
-    return ledger_put(ledger, MAP_FENCE, &zero, &ledger->maps[MAP_CONFIG].fd);
+    return ledger_put(ledger, MAP_FENCE, &zero, &bpf_ledger(ledger)->maps[MAP_CONFIG].fd);
 }
 
 int ledger_map_open(int fd, LedgerMap *ret_map)
@@ -150,7 +159,7 @@ static int get_pinned(const char *folder, const char *kind, const char *name)
     return bpf_obj_get(path);
 }
 
-static int get_hooks(Ledger *ledger, const char *version)
+static int get_hooks(BpfLedger *ledger, const char *version)
 {
     g_autofree char *path = g_build_filename(version, "hooks", NULL);
     g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
@@ -167,7 +176,7 @@ static int get_hooks(Ledger *ledger, const char *version)
 }
 
 /* What a loader has pinned is all there, or its folder would not have its name. */
-int ledger_take_over(Ledger *ledger, const char *version)
+int ledger_take_over(BpfLedger *ledger, const char *version)
 {
     const uint32_t zero = 0;
     int r;
@@ -186,20 +195,44 @@ int ledger_take_over(Ledger *ledger, const char *version)
     if (ledger->walk_files < 0)
         return -errno;
     r = get_hooks(ledger, version);
-    return r ? r : ledger_get(ledger, MAP_LOADED, &zero, &ledger->report);
+    return r ? r : ledger_get(&ledger->base, MAP_LOADED, &zero, &ledger->report);
 }
+
+static const LedgerEventKind event_kinds[] = {
+    [LEDGER_EVENT_REFUSED] = LEDGER_EVENT_KIND_REFUSED,
+    [LEDGER_EVENT_LIMIT] = LEDGER_EVENT_KIND_LIMIT,
+    [LEDGER_EVENT_TAMPERED] = LEDGER_EVENT_KIND_ARGUMENT_CHANGED,
+    [LEDGER_EVENT_EXIT] = LEDGER_EVENT_KIND_EXIT,
+    [LEDGER_EVENT_FULL] = LEDGER_EVENT_KIND_FULL,
+};
 
 static int on_event(void *data, void *bytes, size_t size)
 {
-    Ledger *ledger = data;
+    const struct ledger_event *event = bytes;
+    BpfLedger *ledger = data;
 
-    if (ledger->handler && size >= sizeof(struct ledger_event))
-        ledger->handler(bytes, ledger->handler_data);
+    if (!ledger->handler || size < sizeof(*event) || event->kind >= G_N_ELEMENTS(event_kinds))
+        return 0;
+    LedgerEvent told = {
+        .kind = event_kinds[event->kind],
+        .error = event->error,
+        .pid = (pid_t)event->tgid,
+        .machine = event->machine,
+        .tenant = event->tenant,
+        .context = event->context,
+        .command = event->command,
+        .id = event->id,
+        .object_machine = event->object_machine,
+        .requested = event->asked,
+        .left = event->left,
+    };
+    memcpy(told.comm, event->comm, sizeof(told.comm) - 1);
+    ledger->handler(&told, ledger->handler_data);
     return 0;
 }
 
 /* What every ledger has for itself, whoever loaded the programs. */
-static int open_channels(Ledger *ledger)
+static int open_channels(BpfLedger *ledger)
 {
     size_t size = sizeof(struct ledger_row) * LEDGER_WALK_ROWS;
     const uint32_t zero = 0;
@@ -217,13 +250,12 @@ static int open_channels(Ledger *ledger)
     ledger->rows = rows;
     r = process_start_time(getpid(), &start);
     if (!r)
-        r = ledger_trust_process(ledger, getpid(), start, LEDGER_ROLE_SERVICE);
+        r = ledger_trust_process(&ledger->base, getpid(), start, LEDGER_ROLE_SERVICE);
     if (r)
         return r;
-    ledger->taken_over = ledger->report.used;
     used = ledger->report;
     used.used = 1;
-    return ledger_put(ledger, MAP_LOADED, &zero, &used);
+    return ledger_put(&ledger->base, MAP_LOADED, &zero, &used);
 }
 
 static bool is_there(const char *folder)
@@ -231,42 +263,25 @@ static bool is_there(const char *folder)
     return g_file_test(folder, G_FILE_TEST_IS_DIR);
 }
 
-/* In a child, whose memory for reading all the kernel's types ends with it. */
-static int load_apart(const LedgerOptions *options, LedgerReport *report)
-{
-    int channel[2], r;
-    ssize_t n;
-    pid_t pid;
-
-    if (pipe2(channel, O_CLOEXEC))
-        return -errno;
-    pid = fork();
-    if (!pid) {
-        r = ledger_load(options, report);
-        n = r ? 0 : write(channel[1], report, sizeof(*report));
-        _exit(n == sizeof(*report) ? 0 : 1);
-    }
-    r = pid < 0 ? -errno : 0;
-    close(channel[1]);
-    do
-        n = read(channel[0], report, sizeof(*report));
-    while (n < 0 && errno == EINTR);
-    close(channel[0]);
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    if (!r && n != sizeof(*report))
-        r = -ECHILD;
-    return r;
-}
-
 /* Nobody unloads what is in use: until this process ends. */
-static int be_present(Ledger *ledger)
+static int be_present(BpfLedger *ledger)
 {
     ledger->presence = open(ledger->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return ledger->presence < 0 || flock(ledger->presence, LOCK_SH) ? -errno : 0;
 }
 
-static int start(Ledger *ledger, const LedgerOptions *options)
+static void set_status(const LedgerReport *report, LedgerStatus *status)
+{
+    *status = (LedgerStatus){
+        .counting = report->active,
+        .guarding = report->active && report->guarding,
+        .rechecking = report->active && report->guarding && report->exact,
+    };
+    g_strlcpy(status->reason, report->reason, sizeof(status->reason));
+    g_strlcpy(status->guard_reason, report->guard_reason, sizeof(status->guard_reason));
+}
+
+static int start(BpfLedger *ledger, const LedgerOptions *options)
 {
     g_autofree char *version = NULL;
     int r = 0;
@@ -276,7 +291,7 @@ static int start(Ledger *ledger, const LedgerOptions *options)
     } else {
         version = ledger_version(options);
         if (!is_there(version))
-            r = load_apart(options, &ledger->report);
+            r = ledger_load_pinned(options, &ledger->report);
         if (!r && is_there(version))
             r = ledger_take_over(ledger, version);
         ledger->folder = g_strdup(options->folder);
@@ -284,6 +299,7 @@ static int start(Ledger *ledger, const LedgerOptions *options)
     }
     if (r || !ledger->report.active)
         return r;
+    set_status(&ledger->report, &ledger->base.status);
     r = ledger_configure(ledger, options);
     if (!r)
         r = open_channels(ledger);
@@ -291,7 +307,7 @@ static int start(Ledger *ledger, const LedgerOptions *options)
         r = be_present(ledger);
     if (!r && ledger->folder)
         ledger_trust_others(ledger);
-    return r ? r : ledger_reconcile(ledger, NULL, NULL, NULL);
+    return r ? r : ledger_reconcile(&ledger->base, NULL, NULL, NULL);
 }
 
 /* The latest first: the guard's links came last, and need what the ledger's do. */
@@ -303,7 +319,7 @@ static void close_all(GArray *descriptors)
     }
 }
 
-static void close_parts(Ledger *ledger)
+static void close_parts(BpfLedger *ledger)
 {
     close_all(ledger->links);
     close_all(ledger->hooks);
@@ -319,7 +335,7 @@ static void close_parts(Ledger *ledger)
         ledger->maps[i].fd = close_fd(ledger->maps[i].fd);
 }
 
-void ledger_explain(Ledger *ledger, int error)
+void ledger_explain(BpfLedger *ledger, int error)
 {
     LedgerReport *report = &ledger->report;
 
@@ -332,19 +348,30 @@ void ledger_explain(Ledger *ledger, int error)
         g_strlcpy(report->guard_reason, report->reason, sizeof(report->guard_reason));
 }
 
-int ledger_new(const LedgerOptions *options, Ledger **ret_ledger)
+int bpf_ledger_load(const LedgerOptions *options, LedgerStatus *ret_status)
 {
-    Ledger *ledger = ledger_alloc();
+    LedgerReport report = {0};
+    int r = ledger_load_pinned(options, &report);
+
+    if (!r)
+        set_status(&report, ret_status);
+    return r;
+}
+
+int bpf_ledger_open(const LedgerOptions *options, Ledger **ret_ledger)
+{
+    BpfLedger *ledger = ledger_alloc();
     int r;
 
     r = start(ledger, options);
     if (r == -ENOMEM) {
-        ledger_free(ledger);
+        bpf_ledger_free(&ledger->base);
         return r;
     }
     if (r)
         ledger_explain(ledger, r);
-    *ret_ledger = ledger;
+    set_status(&ledger->report, &ledger->base.status);
+    *ret_ledger = &ledger->base;
     return 0;
 }
 
@@ -364,31 +391,35 @@ static int remove_others(const char *folder, const char *current)
     return r;
 }
 
-int ledger_commit(Ledger *ledger)
+static int finish_upgrade(Ledger *ledger)
 {
+    const BpfLedger *self = bpf_ledger(ledger);
     int r;
 
-    if (!ledger->report.active)
+    if (!ledger->status.counting)
         return -EOPNOTSUPP;
     r = ledger_reconcile(ledger, NULL, NULL, NULL);
-    return r || !ledger->folder ? r : remove_others(ledger->folder, ledger->version);
+    return r || !self->folder ? r : remove_others(self->folder, self->version);
 }
 
-void ledger_free(Ledger *ledger)
+void bpf_ledger_free(Ledger *ledger)
 {
-    if (!ledger)
+    BpfLedger *self = bpf_ledger(ledger);
+
+    if (!self)
         return;
-    close_parts(ledger);
-    g_array_unref(ledger->links);
-    g_array_unref(ledger->hooks);
-    g_hash_table_unref(ledger->tenants);
-    g_mutex_clear(&ledger->lock);
-    g_free(ledger->folder);
-    g_free(ledger->version);
-    g_free(ledger);
+    close_parts(self);
+    g_array_unref(self->links);
+    g_array_unref(self->hooks);
+    g_hash_table_unref(self->relays);
+    g_hash_table_unref(self->machines);
+    g_strfreev(self->relay_units);
+    g_free(self->folder);
+    g_free(self->version);
+    g_free(self);
 }
 
-int ledger_unload(const char *folder)
+int bpf_ledger_unload(const char *folder)
 {
     autoclose int presence = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -399,50 +430,56 @@ int ledger_unload(const char *folder)
     return ledger_remove_folder(folder);
 }
 
-bool ledger_is_active(const Ledger *ledger)
+/* The folder keeps everything. */
+static int descriptor(Ledger *ledger)
 {
-    return ledger->report.active;
+    return -EBADF;
 }
 
-bool ledger_guard_is_active(const Ledger *ledger)
+static int event_fd(Ledger *ledger)
 {
-    return ledger->report.active && ledger->report.guarding;
+    return ledger->status.counting ? ring_buffer__epoll_fd(bpf_ledger(ledger)->events)
+                                   : -EOPNOTSUPP;
 }
 
-bool ledger_guard_is_exact(const Ledger *ledger)
+static int dispatch(Ledger *ledger, LedgerEventHandler handler, void *data)
 {
-    return ledger_guard_is_active(ledger) && ledger->report.exact;
-}
-
-const char *ledger_reason(const Ledger *ledger)
-{
-    return ledger->report.reason;
-}
-
-const char *ledger_guard_reason(const Ledger *ledger)
-{
-    return ledger->report.guard_reason;
-}
-
-bool ledger_was_taken_over(const Ledger *ledger)
-{
-    return ledger->taken_over;
-}
-
-int ledger_event_fd(const Ledger *ledger)
-{
-    return ledger->report.active ? ring_buffer__epoll_fd(ledger->events) : -EOPNOTSUPP;
-}
-
-int ledger_dispatch(Ledger *ledger, LedgerEventHandler handler, void *data)
-{
+    BpfLedger *self = bpf_ledger(ledger);
     int r;
 
-    if (!ledger->report.active)
+    if (!ledger->status.counting)
         return -EOPNOTSUPP;
-    ledger->handler = handler;
-    ledger->handler_data = data;
-    r = ring_buffer__consume(ledger->events);
-    ledger->handler = NULL;
+    self->handler = handler;
+    self->handler_data = data;
+    r = ring_buffer__consume(self->events);
+    self->handler = NULL;
     return r < 0 ? r : 0;
 }
+
+static const LedgerOps bpf_ops = {
+    .name = "bpf",
+    .free = bpf_ledger_free,
+    .finish_upgrade = finish_upgrade,
+    .descriptor = descriptor,
+    .register_iommufd = ledger_register,
+    .set_limit = ledger_set_limit,
+    .remove_tenant = ledger_remove_tenant,
+    .add_machine = ledger_add_machine,
+    .remove_machine = ledger_remove_machine,
+    .name_process = ledger_name_process,
+    .machine = ledger_machine,
+    .admit_device = ledger_admit_device,
+    .dismiss_device = ledger_dismiss_device,
+    .trust_relay = ledger_trust_relay,
+    .set_relay_units = ledger_set_relay_units,
+    .allow_receiver = ledger_allow_receiver,
+    .tenant_usage = ledger_tenant_usage,
+    .usage = ledger_usage,
+    .objects = ledger_objects,
+    .object = ledger_object,
+    .legacy = ledger_legacy,
+    .counters = ledger_counters,
+    .reconcile = ledger_reconcile,
+    .event_fd = event_fd,
+    .dispatch = dispatch,
+};

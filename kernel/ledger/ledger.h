@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The ledger and the guard: what runs in the kernel as BPF (kernel/bpf/), seen from user space.
+ * The ledger and the guard, as the rest of the house sees them. kernel/host/host.h hands them out:
+ * the running kernel's, which are BPF programs (kernel/ledger/bpf-ledger.h), and the simulated
+ * host's, which are the same in memory (kernel/simulated/ledger.h).
  *
- * The ledger knows the owner of every object of every IOMMUFD, and how many pages the kernel has
+ * The ledger knows the owner of every object of every IOMMUFD, and how many bytes the kernel has
  * pinned for whom. The guard refuses, on registered IOMMUFDs, what one machine may not do to
- * another, and mappings above a tenant's limit. Either may be unavailable on a kernel; the other
- * functions then return -EOPNOTSUPP, and ledger_reason() and ledger_guard_reason() say why.
+ * another, and mappings above a tenant's limit. Either may be unavailable on a host: then
+ * LedgerStatus says so and why, and the functions return -EOPNOTSUPP.
  *
  * Tenants and machines are numbers that the caller gives out, from 1 on; a machine's number is
  * never given out again, so that what an earlier machine of the same name left is not its own.
- * Processes are named by pid and start time (process_start_time()).
+ * Processes are named by pid and start time (process_start_time()); an owner is a process with all
+ * that it forks. Sizes are in bytes.
  *
  * Functions return 0 or a negative errno and set out parameters on success only. A Ledger is used
- * by one thread at a time. Nothing here logs.
+ * by one thread at a time, but for LedgerOps.object(). Nothing here logs.
  */
 #pragma once
 
@@ -21,141 +24,169 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "kernel/bpf/shared.h"
+/* In place of a limit: there is none. */
+#define LEDGER_UNLIMITED UINT64_MAX
+/* Room for TASK_COMM_LEN. */
+#define LEDGER_COMM_SIZE 16
+#define LEDGER_REASON_SIZE 256
 
 typedef struct Ledger Ledger;
 
+typedef enum {
+    LEDGER_GUARD_MODE_OFF,
+    LEDGER_GUARD_MODE_KNOWN,  /* an ioctl that the guard does not know is allowed and counted */
+    LEDGER_GUARD_MODE_STRICT, /* such an ioctl is refused */
+} LedgerGuardMode;
+
+/* What a tenant's limit counts. */
+typedef enum {
+    LEDGER_COUNT_MODE_CHARGED, /* every mapping */
+    LEDGER_COUNT_MODE_UNIQUE,  /* memory that is mapped more than once only once */
+} LedgerCountMode;
+
+/* The kernel's types of objects (enum iommufd_object_type), in numbers that do not differ by
+ * version and configuration. */
+typedef enum {
+    LEDGER_OBJECT_TYPE_OTHER,
+    LEDGER_OBJECT_TYPE_DEVICE,
+    LEDGER_OBJECT_TYPE_HWPT_PAGING,
+    LEDGER_OBJECT_TYPE_HWPT_NESTED,
+    LEDGER_OBJECT_TYPE_IOAS,
+    LEDGER_OBJECT_TYPE_ACCESS,
+    LEDGER_OBJECT_TYPE_FAULT,
+    LEDGER_OBJECT_TYPE_VIOMMU,
+    LEDGER_OBJECT_TYPE_VDEVICE,
+    LEDGER_OBJECT_TYPE_VEVENTQ,
+    LEDGER_OBJECT_TYPE_HW_QUEUE,
+} LedgerObjectType;
+
+/* Of a registered IOMMUFD. */
+typedef enum {
+    LEDGER_CONTEXT_FLAG_GUARDED = 1 << 0,    /* its ioctls are checked */
+    LEDGER_CONTEXT_FLAG_SHARED = 1 << 1,     /* for more than one machine */
+    LEDGER_CONTEXT_FLAG_RESTRICTED = 1 << 2, /* only known processes may receive its file */
+} LedgerContextFlags;
+
+typedef enum {
+    LEDGER_DEVICE_FLAG_RESET_SHARED = 1 << 0, /* its bus or slot holds another machine's device */
+} LedgerDeviceFlags;
+
+typedef enum {
+    LEDGER_OWNER_KIND_UNKNOWN, /* made before the ledger was there, by a process that is gone */
+    LEDGER_OWNER_KIND_SERVICE, /* the caller of ledger_open(), or an earlier one */
+    LEDGER_OWNER_KIND_PROCESS,
+} LedgerOwnerKind;
+
 typedef struct {
-    /* Below a bpffs: programs and maps are pinned there, so that the books go on when the caller
-     * is gone, and the next caller takes them over. NULL: all ends with the caller. */
+    /* Where the running kernel's ledger keeps programs and tables (a folder below a bpffs), so that
+     * they go on when the caller is gone, and the next caller takes them over. NULL: all ends with
+     * the caller. */
     const char *folder;
-    enum ledger_guard_mode guard;
-    unsigned flags; /* enum ledger_config_flags */
-    /* Sizes of the maps; 0: the default. */
-    uint32_t max_contexts;
+    /* Where a simulated ledger keeps them: what an earlier one has returned by
+     * LedgerOps.descriptor(), or -1. Stays the caller's. */
+    int descriptor;
+    LedgerGuardMode guard;
+    bool forbid_open; /* a machine may not open /dev/iommu itself */
+    /* Entries that there is room for; 0: the default. */
+    uint32_t max_contexts; /* IOMMUFDs, and tenants */
     uint32_t max_objects;
-    uint32_t max_pages;
-    uint32_t max_owners;
+    uint32_t max_ranges;
+    uint32_t max_owners; /* and machines, devices, cgroups */
 } LedgerOptions;
 
-/* What came of loading: `active` (the ledger counts), `guarding`, `exact`, and the sentences. */
-typedef struct ledger_report LedgerReport;
+/* What there is of the two. */
+typedef struct {
+    bool counting; /* the ledger */
+    bool guarding; /* the guard */
+    /* Whether an argument that is changed behind the guard's check makes its ioctl fail. If not,
+     * its process is killed all the same, but that one call has taken effect. */
+    bool rechecking;
+    /* One sentence on why not, with the remedy; "" when there is nothing to say. The guard can be
+     * there and yet not hold against everybody: then its sentence says so. */
+    char reason[LEDGER_REASON_SIZE];
+    char guard_reason[LEDGER_REASON_SIZE];
+} LedgerStatus;
 
-/* Loads this version's programs and pins them in the folder, unless they are there, and does no
- * more: a step of its own, for it needs many privileges and much memory. Never fails for want of a
- * feature: the report says what there is, and why not. -ENOMEM. */
-int ledger_load(const LedgerOptions *options, LedgerReport *ret_report);
+typedef enum {
+    LEDGER_EVENT_KIND_REFUSED,          /* an ioctl, a file or a device was refused */
+    LEDGER_EVENT_KIND_LIMIT,            /* a mapping would have taken the tenant above its limit */
+    LEDGER_EVENT_KIND_ARGUMENT_CHANGED, /* behind the check: its process was killed */
+    LEDGER_EVENT_KIND_EXIT,             /* the last process of an owner is gone */
+    LEDGER_EVENT_KIND_FULL, /* a table is full, so that a mapping or an object was refused */
+} LedgerEventKind;
 
-/* Takes over the programs that are pinned, and reconciles the books; needs no privilege but access
- * to the folder. What is not there yet is loaded by a child process. Without a folder the programs
- * are loaded here and end with the ledger. The caller becomes the service, which may name every
- * object. Never fails for want of a feature. -ENOMEM. */
-int ledger_new(const LedgerOptions *options, Ledger **ret_ledger);
-/* Programs of another version go on beside the new ones, which have copied its books if these have
- * the same layout, until the caller has told the new ones all that it knows (tenants, IOMMUFDs,
- * machines, devices) and calls this: the guard has no gap. */
-int ledger_commit(Ledger *ledger);
-/* Accepts NULL. Pinned programs go on. */
-void ledger_free(Ledger *ledger);
-/* Removes everything that is pinned in the folder; what nothing holds then ends. -EBUSY: somebody
- * has it from ledger_new() and would go on with books that nobody keeps. */
-int ledger_unload(const char *folder);
+/* A few a second are reported on behalf of each owner; LedgerCounters.lost_events counts the rest.
+ */
+typedef struct {
+    LedgerEventKind kind;
+    int error;                   /* negative errno that was returned */
+    pid_t pid;                   /* of the thread group */
+    char comm[LEDGER_COMM_SIZE]; /* its name */
+    uint32_t machine;            /* of the process, 0: none */
+    uint32_t tenant;
+    uint32_t context;
+    uint32_t command;        /* ioctl, 0: it was none */
+    uint32_t id;             /* object that was named, 0: none */
+    uint32_t object_machine; /* whose that object was at that moment, 0: no machine's */
+    uint64_t requested;      /* LIMIT, FULL: bytes; 0 of FULL: it was an object */
+    uint64_t left;           /* LIMIT: bytes */
+} LedgerEvent;
 
-/* Whether the ledger counts, and whether the guard checks. */
-bool ledger_is_active(const Ledger *ledger);
-bool ledger_guard_is_active(const Ledger *ledger);
-/* Whether an argument that was changed behind the guard's check is refused. If not, its process is
- * killed all the same, but that one call has taken effect. */
-bool ledger_guard_is_exact(const Ledger *ledger);
-/* One sentence on why not, with the remedy; "" when active. The guard can be active and yet not
- * hold against everybody: then its sentence says so. Valid until ledger_free(). */
-const char *ledger_reason(const Ledger *ledger);
-const char *ledger_guard_reason(const Ledger *ledger);
-/* Whether an earlier caller's books were taken over. */
-bool ledger_was_taken_over(const Ledger *ledger);
+typedef void (*LedgerEventHandler)(const LedgerEvent *event, void *data);
 
-/* Makes the IOMMUFD fd the tenant's. flags: enum ledger_context_flags; with GUARDED its ioctls are
- * checked from now on. *ret_context names it in the functions below. Again for the same fd: the
- * flags change. What is mapped there already becomes the tenant's, whose limit is to be set
- * before. -EINVAL: not an IOMMUFD. */
-int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
-/* The bytes that the tenant may have mapped (LEDGER_NO_LIMIT: any), and how they are counted. */
-int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, enum ledger_count count);
-/* The tenant is gone: nobody maps in its IOMMUFDs any more (EDQUOT). -ENOENT: it was not known. */
-int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
-
-/* A machine that may show itself from now on: by binding one of its devices, by a process in its
- * cgroup, or by name. Again for the same: it stays as it is. -EEXIST: it is another tenant's. */
-int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant);
-/* It is gone; what it left keeps its owner until it is destroyed. -ENOENT. */
-int ledger_remove_machine(Ledger *ledger, uint32_t machine);
-/* The process, and what it forks, is the machine (0: some process of the tenant). -ENOENT: no such
- * machine; -EEXIST: another process has shown itself as that machine, or this one as another. */
-int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
-                        uint32_t tenant, uint32_t *ret_owner);
-/* The process is the service, or a carrier, which may receive a guarded file to pass it on. */
-int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_role role);
-/* Processes in the cgroup (inode number of its folder) and below are the machine; with
- * LEDGER_CARRIER they are carriers. Of several the nearest to a process counts. */
-int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
-int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
-/* No cgroups but these are carriers any more, whoever has made them so. */
-int ledger_keep_carriers(Ledger *ledger, const uint64_t *cgroups, size_t n);
-
-/* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process of
- * the tenant); it need not be VFIO's yet. flags: enum ledger_device_flags. -EINVAL: not a PCI
- * address. */
-int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags);
-/* Nobody may bind it any more. -ENOENT: nobody might; -EINVAL: not a PCI address. */
-int ledger_dismiss_device(Ledger *ledger, const char *address);
-
-/* What a tenant has. -ENOENT. */
-int ledger_tenant(Ledger *ledger, uint32_t tenant, struct ledger_tenant *ret_tenant);
-/* What a machine has, in all IOMMUFDs together. All 0 if it has not shown itself. -ENOENT. */
-int ledger_machine(Ledger *ledger, uint32_t machine, struct ledger_book *ret_book,
-                   struct ledger_owner *ret_owner);
-/* The counters of the programs themselves. */
-int ledger_state(Ledger *ledger, struct ledger_state *ret_state);
-/* How often a hook was skipped, because another task was in it on the same processor. The walk
- * finds what was missed. */
-int ledger_missed(Ledger *ledger, uint64_t *ret_missed);
-
+/* An object of an IOMMUFD. */
 typedef struct {
     uint32_t context;
     uint32_t id;
-    enum ledger_object_type type;
-    uint32_t owner;
-    uint32_t machine; /* 0: none, or not known */
-    uint32_t tenant;
-    pid_t pid;
-    uint64_t start;
-    bool alive; /* the owner has a process left */
+    LedgerObjectType type;
+    LedgerOwnerKind owner_kind;
+    uint32_t owner;   /* a number that is never given out again */
+    uint32_t machine; /* of its owner; 0: none, or not known */
+    pid_t pid;        /* of the process that made it, */
+    uint64_t start;   /* and its start time */
+    bool alive;       /* the owner has a process left */
 } LedgerObject;
-/* The objects of a context (0: of all), by context and id. *ret_objects is freed with g_free(). */
-int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n);
-/* One object of a context. May be called by any thread at any time. -ENOENT. */
-int ledger_lookup_object(const Ledger *ledger, uint32_t context, uint32_t id,
-                         LedgerObject *ret_object);
 
+/* What an owner has in an IOMMUFD. What a dead owner has pinned is orphaned. */
 typedef struct {
     uint32_t context; /* 0: it was not known to which */
     uint32_t owner;
-    uint32_t machine;
-    uint32_t tenant; /* of the context; 0: of none */
-    pid_t pid;
+    uint32_t machine; /* 0: none, or not known */
+    uint32_t tenant;  /* of the context; 0: of none */
+    pid_t pid;        /* of the owner's first process */
     uint64_t start;
     bool alive;
-    struct ledger_book book;
-} LedgerBook;
-/* What every owner has in every context; a dead owner's pages are orphans. By context and owner.
- * *ret_books is freed with g_free(). */
-int ledger_books(Ledger *ledger, LedgerBook **ret_books, size_t *ret_n);
+    uint64_t pinned; /* bytes that the kernel has charged */
+    uint64_t peak;   /* of pinned */
+    uint64_t mapped; /* bytes, pinned or not */
+    uint64_t maps;   /* calls */
+    uint64_t unmaps;
+    uint64_t refused;
+} LedgerUsage;
+
+/* What a tenant has in all its IOMMUFDs. */
+typedef struct {
+    uint64_t limit; /* bytes, or LEDGER_UNLIMITED */
+    LedgerCountMode count;
+    uint64_t counted; /* bytes that count against the limit */
+    uint64_t pinned;
+    uint64_t peak; /* of pinned */
+    uint64_t maps; /* these three: of owners that are gone, which no LedgerUsage shows any more */
+    uint64_t unmaps;
+    uint64_t refused;
+} LedgerTenantUsage;
+
+/* The process that has shown itself as a machine. */
+typedef struct {
+    pid_t pid; /* 0: none has */
+    uint64_t start;
+    char comm[LEDGER_COMM_SIZE];
+} LedgerMachine;
 
 /*
- * What one process has in one context, by the kernel's own structures. Charged is every mapping for
+ * What one process has in one IOMMUFD, by the kernel's own structures. Charged is every mapping for
  * itself, unique is each page of its memory or of a file once, however often this process maps it
- * in this context. What a tenant's limit counts is struct ledger_tenant's.
+ * in this IOMMUFD. What a tenant's limit counts is LedgerTenantUsage's.
  */
 typedef struct {
     uint32_t context;
@@ -164,31 +195,23 @@ typedef struct {
     pid_t pid;
     uint64_t start;
     uint64_t areas;
-    uint64_t pinned;  /* pages that the kernel has pinned */
-    uint64_t charged; /* pages that the kernel has charged; at rest the same */
-    uint64_t unique;  /* of the pages pinned */
+    uint64_t pinned;  /* bytes that the kernel has pinned */
+    uint64_t charged; /* bytes that the kernel has charged; at rest the same */
+    uint64_t unique;  /* of the bytes pinned */
     uint64_t mapped;  /* bytes, pinned or not */
     uint64_t mapped_unique;
-} LedgerTruth;
+} LedgerMeasurement;
 
+/* What a reconciliation has found. */
 typedef struct {
     uint64_t contexts; /* walked */
     uint64_t ranges;
-    uint64_t drift;    /* pages by which the ledger was off, up or down; now mended */
-    uint64_t mended;   /* entries that were wrong or missing */
-    uint64_t seeded;   /* objects that were not known */
+    uint64_t drift;    /* bytes by which the ledger was off, up or down; now repaired */
+    uint64_t repaired; /* entries that were wrong or missing */
+    uint64_t adopted;  /* objects that were not known */
     uint64_t unstable; /* entries that moved too fast to be judged */
 } LedgerDrift;
 
-/* Reads every IOMMUFD of the host from the kernel's own structures and mends the books. What is
- * moving is compared twice and else left alone. Where tenants count unique bytes, what overlaps is
- * taken from what counts against their limit, until something is given back. *ret_truths is by
- * context and process, and freed with g_free(). Every out parameter may be NULL. */
-int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
-                     size_t *ret_n);
-/* The pages by which the ledger was off, in all reconciliations since ledger_new(), of which it
- * does one itself. */
-uint64_t ledger_drift(const Ledger *ledger);
 /* What one process has mapped through VFIO's own interface (/dev/vfio/vfio, type1), which is shown
  * beside and counts against no limit. */
 typedef struct {
@@ -196,18 +219,128 @@ typedef struct {
     uint64_t start;
     uint64_t maps;   /* mappings */
     uint64_t mapped; /* bytes */
-    uint64_t pinned; /* pages that the kernel has charged, as VmLck shows them */
+    uint64_t pinned; /* bytes that the kernel has charged, as VmLck shows them */
 } LedgerLegacy;
-/* By process, from the kernel's own structures. *ret_legacy is freed with g_free(). -EOPNOTSUPP:
- * there are such containers, but their module was not there yet when the programs were loaded. */
-int ledger_legacy(Ledger *ledger, LedgerLegacy **ret_legacy, size_t *ret_n);
+
+/* Since the tables were made, but for corrected. "lost": what found its table full. */
+typedef struct {
+    uint64_t lost_contexts;
+    uint64_t lost_objects;
+    uint64_t lost_ranges;
+    uint64_t lost_usage;
+    uint64_t lost_owners;
+    uint64_t lost_events;
+    uint64_t unknown_ioctls;
+    uint64_t changed_arguments;
+    uint64_t skipped;   /* hooks that did not run; a reconciliation finds what they missed */
+    uint64_t corrected; /* bytes by which this Ledger's reconciliations found it to be off */
+} LedgerCounters;
+
+typedef struct {
+    const char *name; /* "bpf" or "simulated" */
+    /* The caller lets go of it. What was to be kept (LedgerOptions) goes on. */
+    void (*free)(Ledger *ledger);
+
+    /* Programs of another version go on beside the new ones, which have copied its tables if these
+     * have the same layout, until the caller has told the new ones all that it knows (tenants,
+     * IOMMUFDs, machines, devices) and calls this: the guard has no gap. */
+    int (*finish_upgrade)(Ledger *ledger);
+    /* A descriptor that holds the tables and must be kept open, and given to the next ledger, for
+     * them to outlive the caller. Stays the ledger's. -EBADF: none is needed. */
+    int (*descriptor)(Ledger *ledger);
+
+    /* Makes the IOMMUFD fd the tenant's. flags: LedgerContextFlags. *ret_context names it below.
+     * Again for the same fd: the flags change. What is mapped there already becomes the tenant's,
+     * whose limit is to be set before. -EINVAL: not an IOMMUFD; -ENOMEM: no room for one more. */
+    int (*register_iommufd)(Ledger *ledger, int fd, uint32_t tenant, unsigned flags,
+                            uint32_t *ret_context);
+    /* The bytes that the tenant may have mapped (LEDGER_UNLIMITED: any), and how they are counted.
+     * -E2BIG, -ENOMEM: no room for one more tenant. */
+    int (*set_limit)(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count);
+    /* The tenant is gone: nobody maps in its IOMMUFDs any more (EDQUOT). -ENOENT: not known. */
+    int (*remove_tenant)(Ledger *ledger, uint32_t tenant);
+
+    /* A machine that may show itself from now on: by binding one of its devices, or by name. Again
+     * for the same: it stays as it is. -EEXIST: it is another tenant's; -E2BIG, -ENOMEM: no room;
+     * -EINVAL: not a machine's number. */
+    int (*add_machine)(Ledger *ledger, uint32_t machine, uint32_t tenant);
+    /* It is gone; what it left keeps its owner until it is destroyed. -ENOENT. */
+    int (*remove_machine)(Ledger *ledger, uint32_t machine);
+    /* The process is the machine (0: some process of the tenant), with what it forks and with the
+     * helpers in the scope that systemd-machined has made for it. -ENOENT: no such machine;
+     * -ESRCH: no such process; -EEXIST: another process has shown itself as that machine, or this
+     * one as another, or as another tenant's; -E2BIG, -ENOMEM: no room. */
+    int (*name_process)(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
+                        uint32_t tenant);
+    /* Who has shown itself as the machine. -ENOENT: no such machine. */
+    int (*machine)(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine);
+
+    /* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process
+     * of the tenant); it need not be VFIO's yet. flags: LedgerDeviceFlags. -EINVAL: not a PCI
+     * address; -E2BIG, -ENOMEM: no room. */
+    int (*admit_device)(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
+                        unsigned flags);
+    /* Nobody may bind it any more. -ENOENT: nobody might; -EINVAL: not a PCI address. */
+    int (*dismiss_device)(Ledger *ledger, const char *address);
+
+    /* ---- who passes files of restricted IOMMUFDs on ---- */
+
+    /* The process may receive them to pass them on. */
+    int (*trust_relay)(Ledger *ledger, pid_t pid, uint64_t start);
+    /* So may the processes of these systemd units, and of no others any more, whoever has named
+     * those. A unit that does not run yet is looked for again by allow_receiver(). */
+    int (*set_relay_units)(Ledger *ledger, const char *const *units);
+    /* The process is about to receive the tenant's IOMMUFD, and is the tenant's from now on if it
+     * is no relay. Errors as of name_process(). */
+    int (*allow_receiver)(Ledger *ledger, pid_t pid, uint64_t start, uint32_t tenant);
+
+    /* ---- who has what ---- */
+
+    /* -ENOENT. */
+    int (*tenant_usage)(Ledger *ledger, uint32_t tenant, LedgerTenantUsage *ret_usage);
+    /* What every owner has in every IOMMUFD, by context and owner. *ret_usage is freed with
+     * g_free(). */
+    int (*usage)(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n);
+    /* The objects of a context (0: of all), by context and id. *ret_objects is freed with g_free().
+     */
+    int (*objects)(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n);
+    /* One object of a context. May be called by any thread at any time. -ENOENT. */
+    int (*object)(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *ret_object);
+    /* By process, from the kernel's own structures. *ret_legacy is freed with g_free().
+     * -EOPNOTSUPP: there are such containers, but their module was not there yet when the programs
+     * were loaded. */
+    int (*legacy)(Ledger *ledger, LedgerLegacy **ret_legacy, size_t *ret_n);
+    int (*counters)(Ledger *ledger, LedgerCounters *ret_counters);
+
+    /* Reads every IOMMUFD of the host from the kernel's own structures and repairs the ledger. What
+     * is moving is compared twice and else left alone. Where tenants count unique bytes, what
+     * overlaps is taken from what counts against their limit, until something is given back.
+     * *ret_measurements is by context and process, and freed with g_free(). Every out parameter may
+     * be NULL. -EAGAIN: there is too much coming and going. */
+    int (*reconcile)(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement **ret_measurements,
+                     size_t *ret_n);
+
+    /* ---- events ---- */
+
+    /* Becomes readable when there are events. Stays the ledger's. */
+    int (*event_fd)(Ledger *ledger);
+    /* Hands every waiting event to the handler. */
+    int (*dispatch)(Ledger *ledger, LedgerEventHandler handler, void *data);
+} LedgerOps;
+
+/* Implementations embed this as their first member. */
+struct Ledger {
+    const LedgerOps *ops;
+    LedgerStatus status;
+};
+
+/* Frees any ledger; accepts NULL. */
+static inline void ledger_free(Ledger *ledger)
+{
+    if (ledger)
+        ledger->ops->free(ledger);
+}
 
 /* "IOMMU_IOAS_MAP", of an event's command; "hwpt-nested". */
 const char *ledger_ioctl_name(uint32_t command);
-const char *ledger_object_type_name(enum ledger_object_type type);
-
-/* Becomes readable when there are events. */
-int ledger_event_fd(const Ledger *ledger);
-typedef void (*LedgerEventHandler)(const struct ledger_event *event, void *data);
-/* Hands every waiting event to the handler. */
-int ledger_dispatch(Ledger *ledger, LedgerEventHandler handler, void *data);
+const char *ledger_object_type_name(LedgerObjectType type);

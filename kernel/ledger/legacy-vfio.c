@@ -31,7 +31,7 @@ static void add_row(GArray *sums, const struct ledger_row *row)
     }
     sum->maps++;
     sum->mapped += row->npages << LEDGER_PAGE_SHIFT;
-    sum->pinned += row->charged;
+    sum->pinned += row->charged << LEDGER_PAGE_SHIFT;
 }
 
 static int walk(Ledger *ledger, uint64_t container, GArray *sums)
@@ -47,7 +47,7 @@ static int walk(Ledger *ledger, uint64_t container, GArray *sums)
         if (r)
             return r;
         for (uint32_t i = 0; i < args.ret_rows && i < LEDGER_WALK_ROWS; i++)
-            add_row(sums, &ledger->rows[i]);
+            add_row(sums, &bpf_ledger(ledger)->rows[i]);
     }
     return 0;
 }
@@ -59,7 +59,7 @@ int ledger_legacy(Ledger *ledger, LedgerLegacy **ret_legacy, size_t *ret_n)
     g_autoptr(GHashTable) seen = g_hash_table_new(g_int64_hash, g_int64_equal);
     int r;
 
-    if (!ledger->report.active)
+    if (!ledger->status.counting)
         return -EOPNOTSUPP;
     r = view_find_opened(ledger, opened);
     for (guint i = 0; !r && i < opened->len; i++) {

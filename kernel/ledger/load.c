@@ -94,8 +94,8 @@ static bool have_points(struct iommud_bpf *skeleton, const Types *types)
     return true;
 }
 
-static void choose_programs(struct iommud_bpf *skeleton, const Types *types,
-                            enum ledger_guard_mode guard, LedgerReport *report)
+static void choose_programs(struct iommud_bpf *skeleton, const Types *types, LedgerGuardMode guard,
+                            LedgerReport *report)
 {
     g_autofree char *list = NULL;
     bool lsm = lsm_has_bpf(&list);
@@ -140,8 +140,8 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
 {
     set_size(skeleton->maps.contexts, options->max_contexts);
     set_size(skeleton->maps.objects, options->max_objects);
-    set_size(skeleton->maps.pages, options->max_pages);
-    set_size(skeleton->maps.places, options->max_pages ? power_of_two(options->max_pages) : 0);
+    set_size(skeleton->maps.pages, options->max_ranges);
+    set_size(skeleton->maps.places, options->max_ranges ? power_of_two(options->max_ranges) : 0);
     set_size(skeleton->maps.owners, options->max_owners);
     set_size(skeleton->maps.processes, options->max_owners);
     set_size(skeleton->maps.machines, options->max_owners);
@@ -154,8 +154,8 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
 /* A version is what the programs are, how large their maps are, and whether they guard. */
 char *ledger_version(const LedgerOptions *options)
 {
-    const uint32_t choices[] = {options->max_contexts, options->max_objects, options->max_pages,
-                                options->max_owners, options->guard != LEDGER_GUARD_OFF};
+    const uint32_t choices[] = {options->max_contexts, options->max_objects, options->max_ranges,
+                                options->max_owners, options->guard != LEDGER_GUARD_MODE_OFF};
     uint64_t hash = 0xcbf29ce484222325;
     const uint8_t *bytes;
     size_t size;
@@ -192,7 +192,7 @@ static int copy_fd(int fd)
     return copy < 0 ? -errno : copy;
 }
 
-static int take_parts(Ledger *ledger, struct iommud_bpf *skeleton)
+static int take_parts(BpfLedger *ledger, struct iommud_bpf *skeleton)
 {
     struct bpf_object *object = skeleton->obj;
     struct bpf_link *link;
@@ -260,7 +260,7 @@ static int attach_one(const struct bpf_program *program)
 }
 
 /* The guard's programs follow the ledger's, without which they would check nothing but ids. */
-static int attach(Ledger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
+static int attach(BpfLedger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
 {
     static const char *const stages[] = {"ledger_", "point_", "probe_", "guard_"};
     struct bpf_program *program;
@@ -313,7 +313,7 @@ static int pin_as(int fd, const char *folder, const char *kind, const char *name
     return bpf_obj_pin(fd, path) ? -errno : 0;
 }
 
-static int pin_all(const Ledger *ledger, const GPtrArray *names, const char *folder)
+static int pin_all(const BpfLedger *ledger, const GPtrArray *names, const char *folder)
 {
     int r = pin_as(ledger->walk_files, folder, "programs", "walk_files");
 
@@ -330,7 +330,7 @@ static int pin_all(const Ledger *ledger, const GPtrArray *names, const char *fol
 }
 
 /* In a folder that gets its name when it is whole, so that nobody takes over half of it. */
-static int pin(Ledger *ledger, const GPtrArray *names, const LedgerOptions *options)
+static int pin(BpfLedger *ledger, const GPtrArray *names, const LedgerOptions *options)
 {
     static const char *const kinds[] = {"maps", "programs", "hooks", "links"};
     g_autofree char *building = g_build_filename(options->folder, "building", NULL);
@@ -371,11 +371,12 @@ static uint32_t vfio_major(void)
     return line && sscanf(line, "%u", &number) == 1 ? number : 0;
 }
 
-int ledger_configure(Ledger *ledger, const LedgerOptions *options)
+int ledger_configure(BpfLedger *ledger, const LedgerOptions *options)
 {
     struct ledger_config config = {
-        .guard = ledger->report.guarding ? options->guard : LEDGER_GUARD_OFF,
-        .flags = options->flags | (ledger->report.exact ? LEDGER_CONFIG_EXACT : 0),
+        .guard = ledger->report.guarding ? options->guard : LEDGER_GUARD_MODE_OFF,
+        .flags = (options->forbid_open ? LEDGER_CONFIG_NO_OPEN : 0) |
+                 (ledger->report.exact ? LEDGER_CONFIG_EXACT : 0),
         .vfio_major = vfio_major(),
         .max_pages = ledger->maps[MAP_PAGES].max_entries,
         .max_objects = ledger->maps[MAP_OBJECTS].max_entries,
@@ -386,7 +387,7 @@ int ledger_configure(Ledger *ledger, const LedgerOptions *options)
 
     if (!stat("/dev/iommu", &st))
         config.iommu_rdev = kernel_rdev(st.st_rdev);
-    return ledger_put(ledger, MAP_CONFIG, &zero, &config);
+    return ledger_put(&ledger->base, MAP_CONFIG, &zero, &config);
 }
 
 /* Then BPF programs may not read the kernel's memory, which is all that these do. */
@@ -408,7 +409,7 @@ static int prepare_folder(LedgerReport *report, const char *folder)
     return 0;
 }
 
-static int load_skeleton(Ledger *ledger, struct iommud_bpf *skeleton, const Types *types,
+static int load_skeleton(BpfLedger *ledger, struct iommud_bpf *skeleton, const Types *types,
                          const LedgerOptions *options, GPtrArray *names)
 {
     int r;
@@ -425,7 +426,7 @@ static int load_skeleton(Ledger *ledger, struct iommud_bpf *skeleton, const Type
     return r ? r : attach(ledger, skeleton, names);
 }
 
-static int load(Ledger *ledger, const LedgerOptions *options, GPtrArray *names)
+static int load(BpfLedger *ledger, const LedgerOptions *options, GPtrArray *names)
 {
     g_auto(Types) types = {.iommufd_fd = -EBADF};
     struct iommud_bpf *skeleton;
@@ -458,21 +459,21 @@ static int load(Ledger *ledger, const LedgerOptions *options, GPtrArray *names)
     if (r)
         return r;
     ledger->report.active = true;
-    return ledger_put(ledger, MAP_LOADED, &zero, &ledger->report);
+    return ledger_put(&ledger->base, MAP_LOADED, &zero, &ledger->report);
 }
 
-int ledger_load_here(Ledger *ledger, const LedgerOptions *options)
+int ledger_load_here(BpfLedger *ledger, const LedgerOptions *options)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 
     return load(ledger, options, names);
 }
 
-int ledger_load(const LedgerOptions *options, LedgerReport *ret_report)
+int ledger_load_pinned(const LedgerOptions *options, LedgerReport *ret_report)
 {
     g_autofree char *version = ledger_version(options);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    Ledger *ledger = ledger_alloc();
+    BpfLedger *ledger = ledger_alloc();
     int r;
 
     if (g_file_test(version, G_FILE_TEST_IS_DIR))
@@ -482,6 +483,6 @@ int ledger_load(const LedgerOptions *options, LedgerReport *ret_report)
     if (r && r != -ENOMEM)
         ledger_explain(ledger, r);
     *ret_report = ledger->report;
-    ledger_free(ledger);
+    bpf_ledger_free(&ledger->base);
     return r == -ENOMEM ? r : 0;
 }

@@ -34,7 +34,7 @@ static uint32_t machine_of(const Ledger *ledger, const View *view, uint64_t rang
 /* Sums in the making, from ranges that come sorted: what has been counted of one source is all that
  * lies below a mark. */
 typedef struct {
-    GArray *truths;     /* LedgerTruth */
+    GArray *truths;     /* LedgerMeasurement */
     GHashTable *places; /* context and process -> 1 + its index there */
     const Row *last;
     uint64_t mapped_mark, pinned_mark; /* pages */
@@ -46,47 +46,47 @@ static uint64_t place_of(const Row *row)
 }
 
 /* The process's sum, which is the last one. */
-static LedgerTruth *truth_of(Sum *sum, const Row *row, const View *view, const Ledger *ledger)
+static LedgerMeasurement *truth_of(Sum *sum, const Row *row, const View *view, const Ledger *ledger)
 {
     const Row *last = sum->last;
     uint64_t place = place_of(row);
 
     if (!last || last->context != row->context || last->row.tgid != row->row.tgid ||
         last->row.start != row->row.start) {
-        const LedgerTruth new = {.context = row->context,
-                                 .tenant = row->tenant,
-                                 .machine = machine_of(ledger, view, row->row.address),
-                                 .pid = row->row.tgid,
-                                 .start = row->row.start};
+        const LedgerMeasurement new = {.context = row->context,
+                                       .tenant = row->tenant,
+                                       .machine = machine_of(ledger, view, row->row.address),
+                                       .pid = row->row.tgid,
+                                       .start = row->row.start};
 
         g_array_append_val(sum->truths, new);
         g_hash_table_insert(sum->places, g_memdup2(&place, sizeof(place)),
                             GUINT_TO_POINTER(sum->truths->len));
         sum->last = NULL;
     }
-    return &g_array_index(sum->truths, LedgerTruth, sum->truths->len - 1);
+    return &g_array_index(sum->truths, LedgerMeasurement, sum->truths->len - 1);
 }
 
-static void sum_range(Sum *sum, const Row *row, LedgerTruth *truth)
+static void sum_range(Sum *sum, const Row *row, LedgerMeasurement *truth)
 {
     uint64_t begin = row->row.offset >> LEDGER_PAGE_SHIFT, end = begin + row->row.npages;
 
     if (!sum->last || sum->last->row.source != row->row.source)
         sum->mapped_mark = sum->pinned_mark = 0;
     sum->last = row;
-    truth->pinned += row->row.pinned;
-    truth->charged += row->row.charged;
+    truth->pinned += row->row.pinned << LEDGER_PAGE_SHIFT;
+    truth->charged += row->row.charged << LEDGER_PAGE_SHIFT;
     truth->mapped += row->row.npages << LEDGER_PAGE_SHIFT;
     if (end > sum->mapped_mark)
         truth->mapped_unique += (end - MAX(begin, sum->mapped_mark)) << LEDGER_PAGE_SHIFT;
     sum->mapped_mark = MAX(sum->mapped_mark, end);
     if (row->row.pinned != row->row.npages) {
         /* Which of its pages are pinned is not known: none is taken for another's. */
-        truth->unique += row->row.pinned;
+        truth->unique += row->row.pinned << LEDGER_PAGE_SHIFT;
         return;
     }
     if (end > sum->pinned_mark)
-        truth->unique += end - MAX(begin, sum->pinned_mark);
+        truth->unique += (end - MAX(begin, sum->pinned_mark)) << LEDGER_PAGE_SHIFT;
     sum->pinned_mark = MAX(sum->pinned_mark, end);
 }
 
@@ -94,7 +94,7 @@ GArray *view_sum_up(const View *view, const Ledger *ledger)
 {
     g_autoptr(GPtrArray) ranges = g_ptr_array_new();
     g_autoptr(GHashTable) places = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    Sum sum = {.truths = g_array_new(FALSE, TRUE, sizeof(LedgerTruth)), .places = places};
+    Sum sum = {.truths = g_array_new(FALSE, TRUE, sizeof(LedgerMeasurement)), .places = places};
     GHashTableIter iter;
     gpointer value;
 
@@ -112,7 +112,7 @@ GArray *view_sum_up(const View *view, const Ledger *ledger)
         guint index = GPOINTER_TO_UINT(g_hash_table_lookup(places, &place));
 
         if (index)
-            g_array_index(sum.truths, LedgerTruth, index - 1).areas++;
+            g_array_index(sum.truths, LedgerMeasurement, index - 1).areas++;
     }
     return sum.truths;
 }

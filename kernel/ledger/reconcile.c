@@ -50,11 +50,6 @@ static void sweep_books(Ledger *ledger, const View *view)
                    sizeof(struct ledger_retire));
 }
 
-uint64_t ledger_drift(const Ledger *ledger)
-{
-    return ledger->drift;
-}
-
 /* Tenants to whom something was lost, with the number of losses: before the first look. */
 static int note_loss(const void *key, const void *value, void *data)
 {
@@ -74,7 +69,7 @@ static void settle_losses(Ledger *ledger, GArray *losses, const LedgerDrift *dri
                    sizeof(struct ledger_settle));
 }
 
-int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_truths,
+int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement **ret_measurements,
                      size_t *ret_n)
 {
     g_autoptr(GArray) losses = g_array_new(FALSE, FALSE, sizeof(struct ledger_settle));
@@ -83,7 +78,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     const View *view;
     int r;
 
-    if (!ledger->report.active)
+    if (!ledger->status.counting)
         return -EOPNOTSUPP;
     r = ledger_each(ledger, MAP_TENANTS, note_loss, losses);
     if (!r)
@@ -93,7 +88,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
         if (r)
             return r;
         view_mend(ledger, first, second, &drift);
-        ledger->drift += drift.drift; /* it is mended, also if the next look fails */
+        bpf_ledger(ledger)->drift += drift.drift; /* it is repaired, also if the next look fails */
         g_clear_pointer(&first, view_free);
         r = view_take(ledger, &first);
     }
@@ -107,11 +102,11 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerTruth **ret_t
     drift.ranges = g_hash_table_size(view->ranges);
     if (ret_drift)
         *ret_drift = drift;
-    if (ret_truths) {
-        GArray *truths = view_sum_up(view, ledger);
+    if (ret_measurements) {
+        GArray *measurements = view_sum_up(view, ledger);
 
-        *ret_n = truths->len;
-        *ret_truths = (LedgerTruth *)g_array_free(truths, FALSE);
+        *ret_n = measurements->len;
+        *ret_measurements = (LedgerMeasurement *)g_array_free(measurements, FALSE);
     }
     return 0;
 }

@@ -137,8 +137,8 @@ static void count(int r, uint64_t by, LedgerDrift *drift)
         drift->unstable++;
         return;
     }
-    drift->mended++;
-    drift->drift += by;
+    drift->repaired++;
+    drift->drift += by << LEDGER_PAGE_SHIFT;
 }
 
 /* Whether both looks have seen the same difference. */
@@ -305,7 +305,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
             free_object(ledger, second, &key, known->object, drift);
         guess_owner(second, row, &seed);
         if (!ledger_run(ledger, CONTROL_SEED, &seed, sizeof(seed)))
-            drift->seeded++;
+            drift->adopted++;
     }
 }
 

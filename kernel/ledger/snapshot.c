@@ -123,7 +123,7 @@ static int take_owner(const void *key, const void *value, void *data)
 
 int view_find_opened(Ledger *ledger, GArray *opened)
 {
-    autoclose int fd = bpf_iter_create(ledger->walk_files);
+    autoclose int fd = bpf_iter_create(bpf_ledger(ledger)->walk_files);
     struct ledger_opened records[128];
     int r = fd < 0 ? -errno : 0;
     ssize_t n;
@@ -157,7 +157,7 @@ static void take_rows(Ledger *ledger, View *view, const Context *context, uint32
         Row row = {
             .context = context->context.serial,
             .tenant = context->context.tenant,
-            .row = ledger->rows[i],
+            .row = bpf_ledger(ledger)->rows[i],
         };
 
         if (row.row.kind == LEDGER_ROW_OBJECT || row.row.kind == LEDGER_ROW_RESERVED)

@@ -69,8 +69,8 @@ int view_take(Ledger *ledger, View **ret_view);
 void view_free(View *view);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(View, view_free)
 
-/* The sums of what was found: LedgerTruth, by context and process; each page of an address space or
- * file once for `unique`. The caller frees it. */
+/* The sums of what was found: LedgerMeasurement, by context and process; each page of an address
+ * space or file once for `unique`. The caller frees it. */
 GArray *view_sum_up(const View *view, const Ledger *ledger);
 /* Tells the kernel, for every tenant that counts unique bytes, how much of what counts against its
  * limit is the same memory all the same: ranges that overlap without being equal. */

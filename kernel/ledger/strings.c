@@ -41,12 +41,12 @@ static const char *const ioctls[] = {
 };
 
 static const char *const types[] = {
-    [LEDGER_OBJECT_OTHER] = "other",       [LEDGER_OBJECT_DEVICE] = "device",
-    [LEDGER_OBJECT_HWPT_PAGING] = "hwpt",  [LEDGER_OBJECT_HWPT_NESTED] = "hwpt-nested",
-    [LEDGER_OBJECT_IOAS] = "ioas",         [LEDGER_OBJECT_ACCESS] = "access",
-    [LEDGER_OBJECT_FAULT] = "fault",       [LEDGER_OBJECT_VIOMMU] = "viommu",
-    [LEDGER_OBJECT_VDEVICE] = "vdevice",   [LEDGER_OBJECT_VEVENTQ] = "veventq",
-    [LEDGER_OBJECT_HW_QUEUE] = "hw-queue",
+    [LEDGER_OBJECT_TYPE_OTHER] = "other",       [LEDGER_OBJECT_TYPE_DEVICE] = "device",
+    [LEDGER_OBJECT_TYPE_HWPT_PAGING] = "hwpt",  [LEDGER_OBJECT_TYPE_HWPT_NESTED] = "hwpt-nested",
+    [LEDGER_OBJECT_TYPE_IOAS] = "ioas",         [LEDGER_OBJECT_TYPE_ACCESS] = "access",
+    [LEDGER_OBJECT_TYPE_FAULT] = "fault",       [LEDGER_OBJECT_TYPE_VIOMMU] = "viommu",
+    [LEDGER_OBJECT_TYPE_VDEVICE] = "vdevice",   [LEDGER_OBJECT_TYPE_VEVENTQ] = "veventq",
+    [LEDGER_OBJECT_TYPE_HW_QUEUE] = "hw-queue",
 };
 
 const char *ledger_ioctl_name(uint32_t command)
@@ -56,7 +56,7 @@ const char *ledger_ioctl_name(uint32_t command)
     return number < G_N_ELEMENTS(ioctls) && ioctls[number] ? ioctls[number] : "an unknown ioctl";
 }
 
-const char *ledger_object_type_name(enum ledger_object_type type)
+const char *ledger_object_type_name(LedgerObjectType type)
 {
-    return (unsigned)type < G_N_ELEMENTS(types) ? types[type] : types[LEDGER_OBJECT_OTHER];
+    return (unsigned)type < G_N_ELEMENTS(types) ? types[type] : types[LEDGER_OBJECT_TYPE_OTHER];
 }

@@ -140,7 +140,9 @@ void view_balance(Ledger *ledger, const View *first, const View *second, LedgerD
         if (!before || !says_the_same(before, balance) ||
             ledger_run(ledger, CONTROL_BALANCE, &args, sizeof(args)))
             continue;
-        drift->mended++;
-        drift->drift += balance->tenant ? 0 : (uint64_t)ABS(balance->pinned - balance->pinned_said);
+        drift->repaired++;
+        if (!balance->tenant)
+            drift->drift += (uint64_t)ABS(balance->pinned - balance->pinned_said)
+                            << LEDGER_PAGE_SHIFT;
     }
 }

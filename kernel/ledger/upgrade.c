@@ -106,10 +106,10 @@ static int copy_books(const Ledger *from, const Ledger *to)
     return r ? r : ledger_put(to, MAP_STATE, &zero, &state);
 }
 
-typedef int (*Visitor)(Ledger *other, Ledger *ledger);
+typedef int (*Visitor)(BpfLedger *other, BpfLedger *ledger);
 
 /* Opens the other versions that have the same books, one after another, until one wants no more. */
-static int visit_others(Ledger *ledger, const char *folder, const char *version, Visitor visit)
+static int visit_others(BpfLedger *ledger, const char *folder, const char *version, Visitor visit)
 {
     g_autofree char *prefix = g_strdup_printf("v%d-", LEDGER_LAYOUT);
     g_autoptr(GDir) versions = g_dir_open(folder, 0, NULL);
@@ -118,46 +118,46 @@ static int visit_others(Ledger *ledger, const char *folder, const char *version,
 
     while (!r && versions && (name = g_dir_read_name(versions))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
-        Ledger *other;
+        BpfLedger *other;
 
         if (!g_str_has_prefix(name, prefix) || !strcmp(path, version))
             continue;
         other = ledger_alloc();
         if (!ledger_take_over(other, path))
             r = visit(other, ledger);
-        ledger_free(other);
+        bpf_ledger_free(&other->base);
     }
     return r;
 }
 
-static int adopt(Ledger *other, Ledger *ledger)
+static int adopt(BpfLedger *other, BpfLedger *ledger)
 {
     int r;
 
     if (!other->report.used)
         return 0;
-    r = copy_books(other, ledger);
+    r = copy_books(&other->base, &ledger->base);
     ledger->report.used = !r;
     return r ? r : 1;
 }
 
-int ledger_adopt(Ledger *ledger, const LedgerOptions *options)
+int ledger_adopt(BpfLedger *ledger, const LedgerOptions *options)
 {
     g_autofree char *version = ledger_version(options);
 
     return MIN(visit_others(ledger, options->folder, version, adopt), 0);
 }
 
-static int trust(Ledger *other, Ledger *ledger)
+static int trust(BpfLedger *other, BpfLedger *ledger)
 {
     uint64_t start;
 
     if (!process_start_time(getpid(), &start))
-        ledger_trust_process(other, getpid(), start, LEDGER_ROLE_SERVICE);
+        ledger_trust_process(&other->base, getpid(), start, LEDGER_ROLE_SERVICE);
     return 0;
 }
 
-void ledger_trust_others(Ledger *ledger)
+void ledger_trust_others(BpfLedger *ledger)
 {
     visit_others(ledger, ledger->folder, ledger->version, trust);
 }

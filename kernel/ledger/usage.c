@@ -6,33 +6,75 @@
 #include <errno.h>
 #include <string.h>
 
-int ledger_tenant(Ledger *ledger, uint32_t tenant, struct ledger_tenant *ret_tenant)
+static uint64_t positive(int64_t value)
 {
-    return ledger_get(ledger, MAP_TENANTS, &tenant, ret_tenant);
+    return value > 0 ? (uint64_t)value : 0;
 }
 
-int ledger_state(Ledger *ledger, struct ledger_state *ret_state)
+int ledger_tenant_usage(Ledger *ledger, uint32_t tenant, LedgerTenantUsage *ret_usage)
 {
-    const uint32_t zero = 0;
+    struct ledger_tenant account;
+    int r;
 
-    return ledger_get(ledger, MAP_STATE, &zero, ret_state);
+    r = ledger_get(ledger, MAP_TENANTS, &tenant, &account);
+    if (r)
+        return r;
+    *ret_usage = (LedgerTenantUsage){
+        .limit = account.limit,
+        .count = account.count,
+        .counted = positive(account.mapped - account.credit),
+        .pinned = positive(account.pinned) << LEDGER_PAGE_SHIFT,
+        .peak = positive(account.peak) << LEDGER_PAGE_SHIFT,
+        .maps = account.maps,
+        .unmaps = account.unmaps,
+        .refused = account.refused,
+    };
+    return 0;
 }
 
-int ledger_missed(Ledger *ledger, uint64_t *ret_missed)
+/* A hook is skipped when another task is in it on the same processor. */
+static int count_skipped(const BpfLedger *ledger, uint64_t *ret_skipped)
 {
-    uint64_t missed = 0;
+    uint64_t skipped = 0;
 
-    if (!ledger->report.active)
-        return -EOPNOTSUPP;
     for (guint i = 0; i < ledger->hooks->len; i++) {
         struct bpf_prog_info info = {0};
         uint32_t size = sizeof(info);
 
         if (bpf_obj_get_info_by_fd(g_array_index(ledger->hooks, int, i), &info, &size))
             return -errno;
-        missed += info.recursion_misses;
+        skipped += info.recursion_misses;
     }
-    *ret_missed = missed;
+    *ret_skipped = skipped;
+    return 0;
+}
+
+int ledger_counters(Ledger *ledger, LedgerCounters *ret_counters)
+{
+    const uint32_t zero = 0;
+    struct ledger_state state;
+    uint64_t skipped = 0;
+    int r;
+
+    if (!ledger->status.counting)
+        return -EOPNOTSUPP;
+    r = ledger_get(ledger, MAP_STATE, &zero, &state);
+    if (!r)
+        r = count_skipped(bpf_ledger(ledger), &skipped);
+    if (r)
+        return r;
+    *ret_counters = (LedgerCounters){
+        .lost_contexts = state.lost_contexts,
+        .lost_objects = state.lost_objects,
+        .lost_ranges = state.lost_pages,
+        .lost_usage = state.lost_books,
+        .lost_owners = state.lost_owners,
+        .lost_events = state.lost_events,
+        .unknown_ioctls = state.unknown_ioctls,
+        .changed_arguments = state.tampered,
+        .skipped = skipped,
+        .corrected = bpf_ledger(ledger)->drift,
+    };
     return 0;
 }
 
@@ -81,7 +123,13 @@ static void reading_clear(Reading *reading)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Reading, reading_clear)
 
-/* Says of an entry of the map what the caller may know; its tenant apart. */
+static LedgerOwnerKind owner_kind(uint32_t owner)
+{
+    return owner == LEDGER_OWNER_NONE      ? LEDGER_OWNER_KIND_UNKNOWN
+           : owner == LEDGER_OWNER_SERVICE ? LEDGER_OWNER_KIND_SERVICE
+                                           : LEDGER_OWNER_KIND_PROCESS;
+}
+
 static LedgerObject describe(const struct ledger_object_key *place,
                              const struct ledger_object *entry, const struct ledger_owner *owner)
 {
@@ -89,6 +137,7 @@ static LedgerObject describe(const struct ledger_object_key *place,
         .context = place->context,
         .id = place->id,
         .type = entry->type,
+        .owner_kind = owner_kind(entry->owner),
         .owner = entry->owner,
         .machine = owner ? owner->machine : 0,
         .pid = entry->tgid,
@@ -108,8 +157,6 @@ static int note_object(const void *key, const void *value, void *data)
         return 0;
     object = describe(place, entry,
                       g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(entry->owner)));
-    object.tenant =
-        GPOINTER_TO_UINT(g_hash_table_lookup(reading->tenants, GUINT_TO_POINTER(place->context)));
     g_array_append_val(reading->list, object);
     return 0;
 }
@@ -140,8 +187,7 @@ int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects,
     return 0;
 }
 
-int ledger_lookup_object(const Ledger *ledger, uint32_t context, uint32_t id,
-                         LedgerObject *ret_object)
+int ledger_object(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *ret_object)
 {
     const struct ledger_object_key key = {.context = context, .id = id};
     struct ledger_object entry;
@@ -153,17 +199,17 @@ int ledger_lookup_object(const Ledger *ledger, uint32_t context, uint32_t id,
         return r ? r : -ENOENT;
     r = ledger_get(ledger, MAP_OWNERS, &entry.owner, &owner);
     *ret_object = describe(&key, &entry, r ? NULL : &owner);
-    ret_object->tenant = ledger_context_tenant(ledger, context);
     return 0;
 }
 
 static int note_book(const void *key, const void *value, void *data)
 {
     const struct ledger_book_key *place = key;
+    const struct ledger_book *book = value;
     Reading *reading = data;
     const struct ledger_owner *owner =
         g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(place->owner));
-    LedgerBook book = {
+    LedgerUsage usage = {
         .context = place->context,
         .owner = place->owner,
         .machine = owner ? owner->machine : 0,
@@ -172,68 +218,59 @@ static int note_book(const void *key, const void *value, void *data)
         .pid = owner ? (pid_t)owner->tgid : 0,
         .start = owner ? owner->start : 0,
         .alive = place->owner == LEDGER_OWNER_SERVICE || (owner && owner->processes > 0),
-        .book = *(const struct ledger_book *)value,
+        .pinned = positive(book->pinned) << LEDGER_PAGE_SHIFT,
+        .peak = positive(book->peak) << LEDGER_PAGE_SHIFT,
+        .mapped = positive(book->mapped),
+        .maps = book->maps,
+        .unmaps = book->unmaps,
+        .refused = book->refused,
     };
 
-    g_array_append_val(reading->list, book);
+    g_array_append_val(reading->list, usage);
     return 0;
 }
 
-static int compare_books(const void *a, const void *b)
+static int compare_usage(const void *a, const void *b)
 {
-    const LedgerBook *x = a, *y = b;
+    const LedgerUsage *x = a, *y = b;
 
     if (x->context != y->context)
         return x->context < y->context ? -1 : 1;
     return x->owner < y->owner ? -1 : x->owner > y->owner;
 }
 
-int ledger_books(Ledger *ledger, LedgerBook **ret_books, size_t *ret_n)
+int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
 {
     g_auto(Reading) reading = {0};
     int r;
 
-    reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerBook));
+    reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerUsage));
     r = read_names(ledger, &reading);
     if (!r)
         r = ledger_each(ledger, MAP_BOOKS, note_book, &reading);
     if (r)
         return r;
-    g_array_sort(reading.list, compare_books);
+    g_array_sort(reading.list, compare_usage);
     *ret_n = reading.list->len;
-    *ret_books = (LedgerBook *)g_array_free(g_steal_pointer(&reading.list), FALSE);
+    *ret_usage = (LedgerUsage *)g_array_free(g_steal_pointer(&reading.list), FALSE);
     return 0;
 }
 
-int ledger_machine(Ledger *ledger, uint32_t machine, struct ledger_book *ret_book,
-                   struct ledger_owner *ret_owner)
+int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine)
 {
-    struct ledger_owner owner = {0};
+    LedgerMachine found = {0};
+    struct ledger_owner owner;
     struct ledger_machine entry;
-    g_autofree LedgerBook *books = NULL;
-    struct ledger_book sum = {0};
-    size_t n;
     int r;
 
     r = ledger_get(ledger, MAP_MACHINES, &machine, &entry);
-    if (!r)
-        r = ledger_books(ledger, &books, &n);
     if (r)
         return r;
-    for (size_t i = 0; i < n; i++) {
-        if (books[i].machine != machine)
-            continue;
-        sum.pinned += books[i].book.pinned;
-        sum.peak += books[i].book.peak;
-        sum.mapped += books[i].book.mapped;
-        sum.maps += books[i].book.maps;
-        sum.unmaps += books[i].book.unmaps;
-        sum.refused += books[i].book.refused;
+    if (entry.owner && !ledger_get(ledger, MAP_OWNERS, &entry.owner, &owner)) {
+        found.pid = (pid_t)owner.tgid;
+        found.start = owner.start;
+        memcpy(found.comm, owner.comm, sizeof(found.comm) - 1);
     }
-    if (ret_owner && entry.owner)
-        ledger_get(ledger, MAP_OWNERS, &entry.owner, &owner);
-    if (ret_owner)
-        *ret_owner = owner;
-    *ret_book = sum;
+    *ret_machine = found;
     return 0;
 }

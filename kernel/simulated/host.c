@@ -6,6 +6,7 @@
 #include "kernel/base/process.h"
 #include "kernel/simulated/hardware.h"
 #include "kernel/simulated/ioas.h"
+#include "kernel/simulated/ledger.h"
 
 #include <errno.h>
 #include <glib.h>
@@ -294,6 +295,9 @@ static const HostOps simulated_ops = {
     .process_holds = simulated_process_holds,
     .memory_total = simulated_memory_total,
     .memory_pinned = simulated_memory_pinned,
+    .ledger_load = simulated_ledger_load,
+    .ledger_open = simulated_ledger_open,
+    .ledger_unload = simulated_ledger_unload,
 };
 
 int simulated_host_new(const char *path, Host **ret_host, char **ret_error)

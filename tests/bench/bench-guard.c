@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kernel/ledger/ledger.h"
+#include "kernel/ledger/bpf-ledger.h"
 #include "tests/lab/machine.h"
 
 #define TENANT 1
@@ -94,21 +94,23 @@ static void *make_memory(size_t size, enum pages pages)
 
 static Ledger *load(enum load what, int iommufd, const char *device)
 {
-    const LedgerOptions options = {.guard = what == GUARD ? LEDGER_GUARD_KNOWN : LEDGER_GUARD_OFF};
+    const LedgerOptions options = {.guard = what == GUARD ? LEDGER_GUARD_MODE_KNOWN
+                                                          : LEDGER_GUARD_MODE_OFF};
     Ledger *ledger = NULL;
     g_autofree char *address = device_address(device);
     uint32_t context;
 
     if (what == NOTHING)
         return NULL;
-    ledger_new(&options, &ledger);
-    if (!ledger_is_active(ledger) || (what == GUARD && !ledger_guard_is_active(ledger)))
-        g_error("%s %s", ledger_reason(ledger), ledger_guard_reason(ledger));
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT - 1, LEDGER_COUNT_CHARGED);
-    ledger_register(ledger, iommufd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED,
-                    &context);
-    ledger_add_machine(ledger, MACHINE, TENANT);
-    if (ledger_admit_device(ledger, address, TENANT, MACHINE, 0))
+    bpf_ledger_open(&options, &ledger);
+    if (!ledger->status.counting || (what == GUARD && !ledger->status.guarding))
+        g_error("%s %s", ledger->status.reason, ledger->status.guard_reason);
+    ledger->ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED - 1, LEDGER_COUNT_MODE_CHARGED);
+    ledger->ops->register_iommufd(ledger, iommufd, TENANT,
+                                  LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
+                                  &context);
+    ledger->ops->add_machine(ledger, MACHINE, TENANT);
+    if (ledger->ops->admit_device(ledger, address, TENANT, MACHINE, 0))
         g_error("%s can't be admitted.", device);
     return ledger;
 }
@@ -141,8 +143,9 @@ static void set_limit(Place *place, enum load what, bool low)
                                  low ? MEMORY / 2 : RLIM_INFINITY};
 
     if (what == GUARD)
-        ledger_set_limit(place->ledger, TENANT, low ? MEMORY / 2 : LEDGER_NO_LIMIT - 1,
-                         LEDGER_COUNT_CHARGED);
+        place->ledger->ops->set_limit(place->ledger, TENANT,
+                                      low ? MEMORY / 2 : LEDGER_UNLIMITED - 1,
+                                      LEDGER_COUNT_MODE_CHARGED);
     else if (prlimit(place->machine.pid, RLIMIT_MEMLOCK, &limit, NULL))
         g_error("prlimit: %s", g_strerror(errno));
 }
@@ -278,14 +281,15 @@ static void show_programs(const char *device, size_t the_case)
 /* A thousand IOMMUFDs, each with a hundred mappings, read and compared. */
 static void walk_many(unsigned rounds)
 {
-    const LedgerOptions options = {.guard = LEDGER_GUARD_OFF, .max_pages = 2 * CONTEXTS * AREAS};
+    const LedgerOptions options = {.guard = LEDGER_GUARD_MODE_OFF,
+                                   .max_ranges = 2 * CONTEXTS * AREAS};
     const struct rlimit files = {2 * CONTEXTS, 2 * CONTEXTS};
     static int fds[CONTEXTS];
     double times[MAX_ROUNDS];
     LedgerDrift drift;
     Ledger *ledger;
 
-    ledger_new(&options, &ledger);
+    bpf_ledger_open(&options, &ledger);
     if (setrlimit(RLIMIT_NOFILE, &files))
         g_error("setrlimit: %s", g_strerror(errno));
     for (int i = 0; i < CONTEXTS; i++) {
@@ -310,7 +314,7 @@ static void walk_many(unsigned rounds)
     for (unsigned i = 0; i < rounds; i++) {
         gint64 since = g_get_monotonic_time();
 
-        if (ledger_reconcile(ledger, &drift, NULL, NULL) || drift.mended || drift.unstable)
+        if (ledger->ops->reconcile(ledger, &drift, NULL, NULL) || drift.repaired || drift.unstable)
             g_error("The walk and the books differ.");
         times[i] = g_get_monotonic_time() - since;
     }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "kernel/ledger/ledger.h"
+#include "kernel/bpf/shared.h"
 
 #define DEVICES BPF_DIR "/v*/maps/devices"
 #define MOCKS 16 /* more than a test has at a time; named as in selftests/mock-bus.c */

@@ -93,7 +93,7 @@ static void test_trespass(Guest *a, const Guest *b)
 /* The kernel gives out the lowest free id: by the time the event is read the id is another's. */
 static void test_victim(Guest *a, Guest *b)
 {
-    const struct ledger_event *event;
+    const LedgerEvent *event;
     uint32_t id, again;
 
     machine_ioas(&b->process, &id);
@@ -101,7 +101,7 @@ static void test_victim(Guest *a, Guest *b)
     check_error(machine_destroy(&a->process, id), -EACCES, "DESTROY of what is the other's");
     machine_destroy(&b->process, id);
     machine_ioas(&a->process, &again);
-    event = find_event(LEDGER_EVENT_REFUSED);
+    event = find_event(LEDGER_EVENT_KIND_REFUSED);
     check(again == id && event && event->id == id && event->machine == a->token &&
               event->object_machine == b->token,
           "the event names whose it was then, not who has the id now (%u, %u)", id, again);
@@ -145,10 +145,10 @@ static void test_devices(Guest *a, const char *other, const char *nobodys)
     fd = machine_open(&a->process, nobodys);
     check_error(machine_bind(&a->process, fd, iommufd, &id), -EACCES,
                 "binding a device that was not admitted");
-    ledger_admit_device(ledger, address, TENANT, a->token, 0);
+    ledger->ops->admit_device(ledger, address, TENANT, a->token, 0);
     check_error(machine_bind(&a->process, fd, iommufd, &id), 0,
                 "binding it once it is admitted (hotplug)");
-    ledger_dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address);
 }
 
 static void test_fork(Guest *a, const Guest *b)
@@ -178,8 +178,9 @@ static void test_limit(Guest *a, Guest *b)
                 "a mapping above the limit");
     check(host_pinned() == host && tenant().mapped == (int64_t)before,
           "and nothing was pinned or counted for it");
-    check(find_event(LEDGER_EVENT_LIMIT) && find_event(LEDGER_EVENT_LIMIT)->asked == 2 * MIB &&
-              find_event(LEDGER_EVENT_LIMIT)->left == MIB,
+    check(find_event(LEDGER_EVENT_KIND_LIMIT) &&
+              find_event(LEDGER_EVENT_KIND_LIMIT)->requested == 2 * MIB &&
+              find_event(LEDGER_EVENT_KIND_LIMIT)->left == MIB,
           "and an event says what was asked for and what was left");
     check_error(machine_map(&a->process, a->ioas, memory + 512, MIB, &iova, false), -EDQUOT,
                 "a mapping that is above it only by its rounding to pages");
@@ -225,7 +226,7 @@ static void test_limit(Guest *a, Guest *b)
           "page by page both get what is left together (%d and %d)", first, second);
     check_books(a, "after the limit");
     check_books(b, "after the limit");
-    tenant_limit(LEDGER_NO_LIMIT);
+    tenant_limit(LEDGER_UNLIMITED);
 }
 
 static void test_strangers(const Guest *a, const char *device)
@@ -237,7 +238,7 @@ static void test_strangers(const Guest *a, const char *device)
     machine_start(&stranger, -1, NULL, USER);
     fd = machine_receive(&stranger, iommufd);
     check_error(fd < 0 ? fd : 0, -EACCES, "a stranger that is sent the IOMMUFD");
-    check_error(ledger_name_process(ledger, stranger.pid, stranger.start, 0, TENANT, NULL), 0,
+    check_error(ledger->ops->name_process(ledger, stranger.pid, stranger.start, 0, TENANT), 0,
                 "naming it");
     fd = machine_receive(&stranger, iommufd);
     check(fd >= 0, "a process of the tenant that is sent it gets it");
@@ -251,7 +252,7 @@ static void test_strangers(const Guest *a, const char *device)
     fd = machine_open(&stranger, device);
     check_error(machine_bind(&stranger, fd, iommufd, &id), -EACCES,
                 "a second process under a machine's name can't bind its device");
-    check_error(ledger_name_process(ledger, stranger.pid, stranger.start, a->token, TENANT, NULL),
+    check_error(ledger->ops->name_process(ledger, stranger.pid, stranger.start, a->token, TENANT),
                 -EEXIST, "nor be named as that machine");
     machine_kill(&stranger);
 }
@@ -261,14 +262,14 @@ static void test_restart(const LedgerOptions *options, const Guest *a)
     int64_t pinned = pinned_by(a->token);
 
     ledger_free(ledger);
-    if (ledger_new(options, &ledger))
+    if (bpf_ledger_open(options, &ledger))
         g_error("No memory.");
-    check(ledger_is_active(ledger) && ledger_guard_is_active(ledger),
+    check(ledger->status.counting && ledger->status.guarding,
           "a new iommud finds the "
           "programs: %s%s",
-          ledger_reason(ledger), ledger_guard_reason(ledger));
-    check(ledger_was_taken_over(ledger) && pinned_by(a->token) == pinned,
-          "and takes over the books (%" G_GINT64_FORMAT " pages)", pinned_by(a->token));
+          ledger->status.reason, ledger->status.guard_reason);
+    check(pinned_by(a->token) == pinned, "and takes over the books (%" G_GINT64_FORMAT " pages)",
+          pinned_by(a->token));
     check_truth("after a restart");
 }
 
@@ -283,11 +284,11 @@ static void test_other_tenant(const Guest *a, const char *device)
     uint32_t id;
     int fd;
 
-    ledger_set_limit(ledger, OTHER, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
+    ledger->ops->set_limit(ledger, OTHER, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
     for (uint32_t i = 0; i < 2; i++) {
-        ledger_add_machine(ledger, MACHINE + i, OTHER);
+        ledger->ops->add_machine(ledger, MACHINE + i, OTHER);
         machine_start(&other, i ? iommufd : -1, NULL, USER);
-        check_error(ledger_name_process(ledger, other.pid, other.start, MACHINE + i, OTHER, NULL),
+        check_error(ledger->ops->name_process(ledger, other.pid, other.start, MACHINE + i, OTHER),
                     0, "a process is a machine of another tenant");
         fd = machine_receive(&other, iommufd);
         check_error(fd < 0 ? fd : 0, -EACCES, "it is sent the IOMMUFD");
@@ -299,21 +300,21 @@ static void test_other_tenant(const Guest *a, const char *device)
                 -EACCES, "it maps");
     check_error(machine_unmap(&other, a->ioas, 0, EVERYTHING), -EACCES, "it unmaps");
     check_error(machine_destroy(&other, a->ioas), -EACCES, "it destroys");
-    ledger_admit_device(ledger, address, TENANT, 0, 0);
+    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
     fd = machine_open(&other, device);
     check_error(machine_bind(&other, fd, iommufd, &id), -EACCES,
                 "it binds a device of the tenant's");
     check(fd >= 0 && pinned_by(a->token) == before, "and the tenant's machines have what they had");
     machine_kill(&other);
-    ledger_dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address);
     for (uint32_t i = 0; i < 2; i++)
-        ledger_remove_machine(ledger, MACHINE + i);
-    ledger_remove_tenant(ledger, OTHER);
+        ledger->ops->remove_machine(ledger, MACHINE + i);
+    ledger->ops->remove_tenant(ledger, OTHER);
 }
 
 int main(int argc, char **argv)
 {
-    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_STRICT};
+    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_STRICT};
     uint64_t host = host_pinned();
     Guest a, b;
 

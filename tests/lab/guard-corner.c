@@ -102,8 +102,8 @@ static void test_own_group(const char *device, const char *others)
     uint64_t map[4] = {sizeof(map) | 3ull << 32, 0, 0, 4096};
     Machine machine;
 
-    r = ledger_register(ledger, fd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_CLOSED_CIRCLE,
-                        &own);
+    r = ledger->ops->register_iommufd(
+        ledger, fd, TENANT, LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_RESTRICTED, &own);
     check_error(r, 0, "registering an IOMMUFD for one machine");
     machine_start(&machine, fd, NULL, USER);
     close(fd);
@@ -112,7 +112,7 @@ static void test_own_group(const char *device, const char *others)
     foreign = open_group(&machine, others);
     check(group >= 0 && foreign >= 0, "it holds its device's group, and another's");
     r = set_container(&machine, foreign, machine.iommufd);
-    if (!ledger_guard_is_exact(ledger)) {
+    if (!ledger->status.rechecking) {
         check_error(r, -EPERM, "groups, where a device can't be refused");
     } else {
         check_error(r, 0, "putting the other's into its own IOMMUFD");
@@ -124,7 +124,7 @@ static void test_own_group(const char *device, const char *others)
         check(pinned_by(token) == 1, "which is counted");
     }
     machine_kill(&machine);
-    ledger_remove_machine(ledger, token);
+    ledger->ops->remove_machine(ledger, token);
 }
 
 static void test_open(Guest *a)
@@ -176,7 +176,7 @@ static void test_privileged(const char *device)
     iova = 0;
     check_error(machine_map(&root.process, ioas, memory, 4096, &iova, false), -EDQUOT,
                 "and the tenant's limit holds for it");
-    tenant_limit(LEDGER_NO_LIMIT);
+    tenant_limit(LEDGER_UNLIMITED);
     guest_end(&root);
     check(tenant().mapped == (int64_t)before, "what it had is given back when it is reaped");
 }
@@ -191,7 +191,7 @@ static void test_reset(const char *device, const char *others)
 
     mine = admit_machine(device);
     its = admit_machine(others);
-    ledger_admit_device(ledger, address, TENANT, mine, LEDGER_DEVICE_RESET_SHARED);
+    ledger->ops->admit_device(ledger, address, TENANT, mine, LEDGER_DEVICE_FLAG_RESET_SHARED);
     machine_start(&a, iommufd, device, USER);
     machine_start(&b, iommufd, others, USER);
     r = machine_bind(&a, a.device, iommufd, &id);
@@ -202,13 +202,13 @@ static void test_reset(const char *device, const char *others)
                 -EACCES, "resetting the bus, and with it the other's device");
     r = machine_compat_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check(r == -EACCES || r == -ENOSYS, "nor by a 32-bit call: %s", g_strerror(-r));
-    ledger_admit_device(ledger, address, TENANT, mine, 0);
+    ledger->ops->admit_device(ledger, address, TENANT, mine, 0);
     r = machine_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check_error(r, 0, "which the kernel allows, when the guard is not told that it is shared");
     machine_kill(&a);
     machine_kill(&b);
-    ledger_remove_machine(ledger, mine);
-    ledger_remove_machine(ledger, its);
+    ledger->ops->remove_machine(ledger, mine);
+    ledger->ops->remove_machine(ledger, its);
 }
 
 static uint64_t make_cgroup(const char *path)
@@ -234,23 +234,23 @@ static void join_cgroup(const Machine *machine, const char *path)
 static void test_cgroups(const Guest *b)
 {
     uint32_t token = admit_machine(NULL), ioas = 0, id;
-    Machine leader, helper, stranger, carrier;
-    uint64_t machine, carriers;
+    Machine leader, helper, stranger, relay;
+    uint64_t machine, relays;
     LedgerObject object = {0};
 
-    machine = make_cgroup(CGROUP "/carriers/machine");
-    make_cgroup(CGROUP "/carriers/machine/helper");
-    carriers = make_cgroup(CGROUP "/carriers");
+    machine = make_cgroup(CGROUP "/relays/machine");
+    make_cgroup(CGROUP "/relays/machine/helper");
+    relays = make_cgroup(CGROUP "/relays");
     ledger_add_cgroup(ledger, machine, token);
-    ledger_add_cgroup(ledger, carriers, LEDGER_CARRIER);
+    ledger_add_cgroup(ledger, relays, LEDGER_CARRIER);
     machine_start(&leader, iommufd, NULL, USER);
     machine_start(&helper, iommufd, NULL, USER);
     machine_start(&stranger, iommufd, NULL, USER);
-    join_cgroup(&leader, CGROUP "/carriers/machine");
-    join_cgroup(&helper, CGROUP "/carriers/machine/helper");
+    join_cgroup(&leader, CGROUP "/relays/machine");
+    join_cgroup(&helper, CGROUP "/relays/machine/helper");
     check_error(machine_ioas(&leader, &ioas), 0, "a process in a machine's cgroup allocates");
-    check(!ledger_lookup_object(ledger, context, ioas, &object) && object.machine == token &&
-              object.alive && object.pid == leader.pid && object.tenant == TENANT,
+    check(!ledger->ops->object(ledger, context, ioas, &object) && object.machine == token &&
+              object.alive && object.pid == leader.pid,
           "which is the machine's before anybody has named it");
     check_error(machine_unmap(&helper, ioas, 4096, 4096), -ENOENT,
                 "another process below that cgroup is the same machine");
@@ -259,39 +259,38 @@ static void test_cgroups(const Guest *b)
     check_error(machine_open(&helper, "/dev/iommu"), -EACCES, "nor may they open /dev/iommu");
     machine_kill(&leader);
     check_error(machine_ioas(&helper, &id), 0, "the machine lives as long as one of them");
-    check(!ledger_lookup_object(ledger, context, ioas, &object) && object.alive,
+    check(!ledger->ops->object(ledger, context, ioas, &object) && object.alive,
           "and so do the dead one's objects");
     machine_kill(&helper);
-    check(!ledger_lookup_object(ledger, context, ioas, &object) && !object.alive,
+    check(!ledger->ops->object(ledger, context, ioas, &object) && !object.alive,
           "when the last has ended they are orphans");
     reap(token);
-    check(ledger_lookup_object(ledger, context, ioas, &object) == -ENOENT, "which are found");
+    check(ledger->ops->object(ledger, context, ioas, &object) == -ENOENT, "which are found");
     machine_kill(&stranger);
 
-    machine_start(&carrier, -1, NULL, USER);
-    check_error(machine_receive(&carrier, iommufd), -EACCES, "a stranger that is sent the IOMMUFD");
-    join_cgroup(&carrier, CGROUP "/carriers");
-    carrier.iommufd = machine_receive(&carrier, iommufd);
-    check(carrier.iommufd >= 0, "a carrier, by its cgroup, gets it");
-    check_error(machine_destroy(&carrier, b->ioas), -EACCES, "and reaches nothing with it");
-    machine_kill(&carrier);
-    ledger_keep_carriers(ledger, &carriers, 1);
-    machine_start(&carrier, -1, NULL, USER);
-    join_cgroup(&carrier, CGROUP "/carriers");
-    carrier.iommufd = machine_receive(&carrier, iommufd);
-    check(carrier.iommufd >= 0, "so does one that is kept as a carrier");
-    machine_kill(&carrier);
-    ledger_keep_carriers(ledger, NULL, 0);
-    machine_start(&carrier, -1, NULL, USER);
-    join_cgroup(&carrier, CGROUP "/carriers");
-    check_error(machine_receive(&carrier, iommufd), -EACCES,
-                "once it is none any more, it does not");
-    machine_kill(&carrier);
+    machine_start(&relay, -1, NULL, USER);
+    check_error(machine_receive(&relay, iommufd), -EACCES, "a stranger that is sent the IOMMUFD");
+    join_cgroup(&relay, CGROUP "/relays");
+    relay.iommufd = machine_receive(&relay, iommufd);
+    check(relay.iommufd >= 0, "a relay, by its cgroup, gets it");
+    check_error(machine_destroy(&relay, b->ioas), -EACCES, "and reaches nothing with it");
+    machine_kill(&relay);
+    ledger_keep_relays(ledger, &relays, 1);
+    machine_start(&relay, -1, NULL, USER);
+    join_cgroup(&relay, CGROUP "/relays");
+    relay.iommufd = machine_receive(&relay, iommufd);
+    check(relay.iommufd >= 0, "so does one that is kept as a relay");
+    machine_kill(&relay);
+    ledger_keep_relays(ledger, NULL, 0);
+    machine_start(&relay, -1, NULL, USER);
+    join_cgroup(&relay, CGROUP "/relays");
+    check_error(machine_receive(&relay, iommufd), -EACCES, "once it is none any more, it does not");
+    machine_kill(&relay);
     ledger_remove_cgroup(ledger, machine);
-    ledger_remove_machine(ledger, token);
-    rmdir(CGROUP "/carriers/machine/helper");
-    rmdir(CGROUP "/carriers/machine");
-    rmdir(CGROUP "/carriers");
+    ledger->ops->remove_machine(ledger, token);
+    rmdir(CGROUP "/relays/machine/helper");
+    rmdir(CGROUP "/relays/machine");
+    rmdir(CGROUP "/relays");
     rmdir(CGROUP);
 }
 
@@ -304,37 +303,37 @@ static void test_start_undone(void)
 
     machine_start(&first, iommufd, NULL, USER);
     machine_start(&second, iommufd, NULL, USER);
-    check_error(ledger_name_process(ledger, first.pid, first.start, token, TENANT, NULL), 0,
+    check_error(ledger->ops->name_process(ledger, first.pid, first.start, token, TENANT), 0,
                 "a process is named as a machine");
     check_error(machine_ioas(&first, &ioas), 0, "and allocates");
     check_error(machine_ioas(&second, &other), 0, "as another does");
-    check_error(ledger_name_process(ledger, second.pid, second.start, token, TENANT, NULL), -EEXIST,
+    check_error(ledger->ops->name_process(ledger, second.pid, second.start, token, TENANT), -EEXIST,
                 "while it lives no other is");
-    ledger_remove_machine(ledger, token);
-    ledger_add_machine(ledger, token, TENANT);
-    check(!ledger_lookup_object(ledger, context, ioas, &object) && object.machine == 0 &&
+    ledger->ops->remove_machine(ledger, token);
+    ledger->ops->add_machine(ledger, token, TENANT);
+    check(!ledger->ops->object(ledger, context, ioas, &object) && object.machine == 0 &&
               object.alive && object.pid == first.pid,
           "when that is undone, what it made is no machine's");
-    check_error(ledger_name_process(ledger, second.pid, second.start, token, TENANT, NULL), 0,
+    check_error(ledger->ops->name_process(ledger, second.pid, second.start, token, TENANT), 0,
                 "and the other is named");
     check_error(machine_destroy(&second, ioas), -EACCES, "who has nothing of the first");
     machine_destroy(&first, ioas);
     machine_destroy(&second, other);
     machine_kill(&first);
     machine_kill(&second);
-    ledger_remove_machine(ledger, token);
+    ledger->ops->remove_machine(ledger, token);
 }
 
-static void find_book(uint32_t serial, pid_t pid, struct ledger_book *ret_book)
+static void find_usage(uint32_t serial, pid_t pid, LedgerUsage *ret_usage)
 {
-    g_autofree LedgerBook *books = NULL;
+    g_autofree LedgerUsage *usage = NULL;
     size_t n = 0;
 
-    memset(ret_book, 0, sizeof(*ret_book));
-    ledger_books(ledger, &books, &n);
+    memset(ret_usage, 0, sizeof(*ret_usage));
+    ledger->ops->usage(ledger, &usage, &n);
     for (size_t i = 0; i < n; i++)
-        if (books[i].context == serial && books[i].pid == pid)
-            *ret_book = books[i].book;
+        if (usage[i].context == serial && usage[i].pid == pid)
+            *ret_usage = usage[i];
 }
 
 /* In a context of its own a machine may hand over to another process, and its books go along. */
@@ -344,13 +343,14 @@ static void test_change_process(const char *device)
     int alone = open("/dev/iommu", O_RDWR | O_CLOEXEC), memfd, r;
     g_autofree char *address = device_address(device);
     uint32_t serial, id, ioas, hwpt = 0;
-    struct ledger_book was, is;
+    LedgerUsage was, is;
     uint64_t iova;
     Machine old, new;
 
-    check_error(ledger_register(ledger, alone, TENANT, LEDGER_CONTEXT_GUARDED, &serial), 0,
-                "registering a second IOMMUFD");
-    ledger_admit_device(ledger, address, TENANT, 0, 0);
+    check_error(
+        ledger->ops->register_iommufd(ledger, alone, TENANT, LEDGER_CONTEXT_FLAG_GUARDED, &serial),
+        0, "registering a second IOMMUFD");
+    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
     machine_start(&old, alone, device, USER);
     machine_start(&new, alone, NULL, USER);
     memfd = machine_memfd(&old, MIB);
@@ -366,23 +366,23 @@ static void test_change_process(const char *device)
     if (r == -ENOTTY) {
         printf("# this kernel has no IOAS_MAP_FILE\n");
     } else {
-        find_book(serial, old.pid, &was);
-        check(!r && was.pinned == 256 && machine_pinned(old.pid) == 256, "and maps a file");
+        find_usage(serial, old.pid, &was);
+        check(!r && was.pinned == MIB && machine_pinned(old.pid) == 256, "and maps a file");
         r = machine_ioctl(&new, alone, IOMMU_IOAS_CHANGE_PROCESS, &change, sizeof(change));
         check_error(r, 0, "CHANGE_PROCESS there");
-        find_book(serial, old.pid, &was);
-        find_book(serial, new.pid, &is);
-        check(!was.mapped && !was.pinned && is.mapped == MIB && is.pinned == 256 &&
+        find_usage(serial, old.pid, &was);
+        find_usage(serial, new.pid, &is);
+        check(!was.mapped && !was.pinned && is.mapped == MIB && is.pinned == MIB &&
                   machine_pinned(new.pid) == 256 && !machine_pinned(old.pid),
               "and the books follow to the new process, as the kernel's do");
         check_truth("after CHANGE_PROCESS");
     }
     machine_kill(&old);
-    find_book(serial, new.pid, &is);
-    check(r || is.pinned == (int64_t)machine_pinned(new.pid), "and stay with it");
+    find_usage(serial, new.pid, &is);
+    check(r || is.pinned == machine_pinned(new.pid) << LEDGER_PAGE_SHIFT, "and stay with it");
     machine_kill(&new);
     close(alone);
-    ledger_dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address);
     check_truth("when that IOMMUFD is closed");
 }
 
@@ -410,13 +410,13 @@ static void test_ids(Guest *a, Guest *b)
     check(!machine_ioas(&b->process, &again) && again == 4096,
           "an id that is free again is the other's next");
     check_error(machine_destroy(&a->process, again), -EACCES, "and then no longer the first's");
-    check(!ledger_lookup_object(ledger, context, again, &object) && object.machine == b->token,
+    check(!ledger->ops->object(ledger, context, again, &object) && object.machine == b->token,
           "the ledger says the same");
     check_error(machine_destroy(&b->process, again), 0, "its new owner may destroy it");
     for (guint i = 0; i < own->len; i++)
         if (g_array_index(own, uint32_t, i) != 4096)
             machine_destroy(&a->process, g_array_index(own, uint32_t, i));
-    check(ledger_lookup_object(ledger, context, own->len / 2, &object) == -ENOENT,
+    check(ledger->ops->object(ledger, context, own->len / 2, &object) == -ENOENT,
           "and they are gone from the books with the kernel's");
 }
 
@@ -435,7 +435,7 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
         .user_va = a->memory,
         .length = 4096,
     };
-    g_autofree LedgerTruth *truths = NULL;
+    g_autofree LedgerMeasurement *truths = NULL;
     int64_t victims = pinned_by(b->token);
     uint64_t before = 0, after = 0, real = 0;
     MachineRaceOptions options = {.threads = 16, .tries = UINT64_MAX, .seconds = seconds};
@@ -443,9 +443,9 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
     LedgerDrift drift;
     size_t n = 0;
 
-    ledger_missed(ledger, &before);
+    before = counters().skipped;
     machine_race(&a->process, iommufd, IOMMU_IOAS_UNMAP, &unmap, sizeof(unmap), &options, &race);
-    ledger_missed(ledger, &after);
+    after = counters().skipped;
     printf("# a crowd: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
            " refused, %" G_GUINT64_FORMAT " killed, hooks skipped %" G_GUINT64_FORMAT "\n",
            race.tries, race.refused, race.killed, after - before);
@@ -455,25 +455,25 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
 
     tenant_limit(tenant().mapped + MIB);
     machine_race(&a->process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &options, &race);
-    ledger_missed(ledger, &before);
+    before = counters().skipped;
     printf("# a crowd: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
            " granted, %" G_GUINT64_FORMAT " killed, hooks skipped %" G_GUINT64_FORMAT "\n",
            race.tries, race.granted, race.killed, before - after);
-    ledger_reconcile(ledger, &drift, &truths, &n);
+    ledger->ops->reconcile(ledger, &drift, &truths, &n);
     for (size_t i = 0; i < n; i++)
         if (truths[i].tenant == TENANT)
             real += truths[i].mapped;
     check(real <= tenant().limit && tenant().mapped == (int64_t)real,
           "nor map above the limit: %" G_GUINT64_FORMAT " of %llu bytes, drift %" G_GUINT64_FORMAT
-          " pages in %" G_GUINT64_FORMAT " entries",
-          real, tenant().limit, drift.drift, drift.mended);
-    tenant_limit(LEDGER_NO_LIMIT);
+          " bytes in %" G_GUINT64_FORMAT " entries",
+          real, tenant().limit, drift.drift, drift.repaired);
+    tenant_limit(LEDGER_UNLIMITED);
 }
 
 int main(int argc, char **argv)
 {
     const LedgerOptions options = {
-        .folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN, .flags = LEDGER_CONFIG_NO_OPEN};
+        .folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN, .forbid_open = true};
     uint64_t host = host_pinned();
     Guest a, b;
 

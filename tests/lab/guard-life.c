@@ -21,7 +21,7 @@
 #include "tests/lab/guest.h"
 
 static unsigned seconds = 10; /* of looking all the time */
-static LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+static LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN};
 
 static void drop_privileges(void)
 {
@@ -47,16 +47,17 @@ static void tell(const Guest *guests, size_t n)
 {
     uint32_t serial;
 
-    tenant_limit(tenant().limit ? tenant().limit : LEDGER_NO_LIMIT);
-    if (ledger_register(
-            ledger, iommufd, TENANT,
-            LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED | LEDGER_CONTEXT_CLOSED_CIRCLE, &serial))
+    tenant_limit(tenant().limit ? tenant().limit : LEDGER_UNLIMITED);
+    if (ledger_register(ledger, iommufd, TENANT,
+                        LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED |
+                            LEDGER_CONTEXT_FLAG_RESTRICTED,
+                        &serial))
         g_error("The tenant's IOMMUFD can't be registered.");
     check(serial == context, "the IOMMUFD is the one that it was");
     for (size_t i = 0; i < n; i++) {
-        if (ledger_add_machine(ledger, guests[i].token, TENANT) ||
-            ledger_name_process(ledger, guests[i].process.pid, guests[i].process.start,
-                                guests[i].token, TENANT, NULL))
+        if (ledger->ops->add_machine(ledger, guests[i].token, TENANT) ||
+            ledger->ops->name_process(ledger, guests[i].process.pid, guests[i].process.start,
+                                      guests[i].token, TENANT))
             check(false, "machine %u can't be named", guests[i].token);
     }
 }
@@ -79,14 +80,14 @@ static void test_replace(Guest *guests)
         Ledger *old = ledger;
 
         options.max_owners = 4096 + version;
-        ledger_new(&options, &ledger);
-        check(ledger_guard_is_active(ledger) && ledger_was_taken_over(ledger),
+        bpf_ledger_open(&options, &ledger);
+        check(ledger->status.guarding,
               "another version is loaded, with the books of the one before: %s%s",
-              ledger_reason(ledger), ledger_guard_reason(ledger));
-        check(tenant().limit != LEDGER_NO_LIMIT && tenant().limit && count_versions() == 2,
+              ledger->status.reason, ledger->status.guard_reason);
+        check(tenant().limit != LEDGER_UNLIMITED && tenant().limit && count_versions() == 2,
               "both check for a while");
         tell(guests, 2);
-        check_error(ledger_commit(ledger), 0, "then the earlier one is gone");
+        check_error(ledger->ops->finish_upgrade(ledger), 0, "then the earlier one is gone");
         check(count_versions() == 1, "with its maps and programs");
         ledger_free(old);
         check(pinned_by(guests[1].token) == victims, "the victim's books are what they were");
@@ -105,7 +106,7 @@ static void test_replace(Guest *guests)
           "in all that time the attacker was refused");
     check_books(&guests[1], "after the replacement");
     check_truth("after the replacement");
-    tenant_limit(LEDGER_NO_LIMIT);
+    tenant_limit(LEDGER_UNLIMITED);
 }
 
 /* One page, mapped and unmapped over and over beside all else that the machine has: its range is at
@@ -139,13 +140,13 @@ static pid_t start_service(const Guest *guests, int channel)
 
     if (pid)
         return pid;
-    ledger_new(&options, &ledger);
-    fine = ledger_guard_is_active(ledger) && ledger_was_taken_over(ledger);
+    bpf_ledger_open(&options, &ledger);
+    fine = ledger->status.guarding;
     tell(guests, 2);
     if (write(channel, &fine, 1) != 1)
         _exit(1);
     for (;;)
-        ledger_reconcile(ledger, NULL, NULL, NULL);
+        ledger->ops->reconcile(ledger, NULL, NULL, NULL);
 }
 
 static void test_kill(Guest *guests)
@@ -171,7 +172,7 @@ static void test_kill(Guest *guests)
     check(started == 8, "a service that is killed is followed by one that takes over (%u of 8)",
           started);
     machine_race_end(&guests[0].process, &result);
-    ledger_new(&options, &ledger);
+    bpf_ledger_open(&options, &ledger);
     printf("# meanwhile the machine mapped %" G_GUINT64_FORMAT " times\n", result.granted);
     check(result.granted && result.granted == result.tries, "the machines notice nothing of it");
     tell(guests, 2);
@@ -189,13 +190,13 @@ static void test_looks(Guest *guests)
     uint64_t looks = 0, drift = 0, before = 0, missed = 0;
     MachineRace result[2];
 
-    ledger_missed(ledger, &before);
+    before = counters().skipped;
     begin_mapping(&guests[0], seconds);
     begin_mapping(&guests[1], seconds);
     for (; g_get_monotonic_time() < end; looks++) {
         LedgerDrift found = {0};
 
-        if (ledger_reconcile(ledger, &found, NULL, NULL))
+        if (ledger->ops->reconcile(ledger, &found, NULL, NULL))
             g_error("The books can't be compared.");
         drift += found.drift;
     }
@@ -205,14 +206,14 @@ static void test_looks(Guest *guests)
               "machine %u mapped all the time (%" G_GUINT64_FORMAT " times)", guests[i].token,
               result[i].granted);
     }
-    ledger_missed(ledger, &missed);
+    missed = counters().skipped;
     printf("# %" G_GUINT64_FORMAT " looks found a drift of %" G_GUINT64_FORMAT
-           " pages, %" G_GUINT64_FORMAT " hooks were skipped\n",
+           " bytes, %" G_GUINT64_FORMAT " hooks were skipped\n",
            looks, drift, missed - before);
     /* What was skipped is found by a look. (A look also finds what a hook is about to book, where
      * its processor was taken away: the hook then finds it booked.) */
     if (missed != before)
-        ledger_reconcile(ledger, NULL, NULL, NULL);
+        ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_books(&guests[0], "after all these looks");
     check_books(&guests[1], "after all these looks");
     check(tenant().pinned == pinned_by(guests[0].token) + pinned_by(guests[1].token),
@@ -230,39 +231,39 @@ static void test_unprivileged(const Guest *guests)
     fflush(stdout);
     pid = fork();
     if (!pid) {
-        uint64_t missed;
+        LedgerCounters known;
         int before = checks_failed();
 
         drop_privileges();
-        ledger_new(&options, &ledger);
-        check(ledger_guard_is_active(ledger), "without any capability it takes over: %s",
-              ledger_reason(ledger));
+        bpf_ledger_open(&options, &ledger);
+        check(ledger->status.guarding, "without any capability it takes over: %s",
+              ledger->status.reason);
         tell(guests, 2);
-        check_error(ledger_missed(ledger, &missed), 0, "knows what was missed");
+        check_error(ledger->ops->counters(ledger, &known), 0, "knows what was missed");
         check_books(&guests[1], "without capabilities");
         check_truth("without capabilities");
-        check(ledger_event_fd(ledger) >= 0, "and can hear of events");
+        check(ledger->ops->event_fd(ledger) >= 0, "and can hear of events");
         _exit(checks_failed() - before);
     }
     waitpid(pid, &status, 0);
     check(WIFEXITED(status) && !WEXITSTATUS(status), "a service without privileges works");
-    ledger_new(&options, &ledger);
+    bpf_ledger_open(&options, &ledger);
 }
 
 static int say_reason(bool unprivileged)
 {
-    LedgerReport report;
+    LedgerStatus status;
 
     if (unprivileged)
         drop_privileges();
-    ledger_unload(TEST_FOLDER);
-    ledger_load(&options, &report);
-    printf("ledger: %s\nguard: %s\n", report.active ? "active" : report.reason,
-           !report.guarding ? report.guard_reason
-           : report.exact   ? "exact"
-                            : "watches");
-    ledger_unload(TEST_FOLDER);
-    return !report.guarding;
+    bpf_ledger_unload(TEST_FOLDER);
+    bpf_ledger_load(&options, &status);
+    printf("ledger: %s\nguard: %s\n", status.counting ? "active" : status.reason,
+           !status.guarding    ? status.guard_reason
+           : status.rechecking ? "exact"
+                               : "watches");
+    bpf_ledger_unload(TEST_FOLDER);
+    return !status.guarding;
 }
 
 int main(int argc, char **argv)

@@ -131,7 +131,7 @@ static void race_escape(Attack *attack, Guest *attacker)
     attack->bind =
         (struct vfio_device_bind_iommufd){.argsz = sizeof(attack->bind), .iommufd = iommufd};
     attack->may_be_granted = true;
-    ledger_admit_device(ledger, address, TENANT, attacker->token, 0);
+    ledger->ops->admit_device(ledger, address, TENANT, attacker->token, 0);
     attack->options.other = machine_open(&attacker->process, "/dev/iommu");
 }
 
@@ -174,26 +174,27 @@ static bool take_bait(void)
 
 static void run(const char *name, const Attack *attack, Guest *attacker)
 {
-    struct ledger_state state = {0}, before = {0};
+    LedgerCounters state = {0}, before = {0};
     int64_t peak = MAX(tenant().peak, (int64_t)MIN(tenant().limit, INT64_MAX) >> 12);
     MachineRace race;
 
     forget_events();
-    ledger_state(ledger, &before);
+    before = counters();
     machine_race(&attacker->process, attack->fd, attack->command, &attack->map, attack->size,
                  &attack->options, &race);
-    ledger_state(ledger, &state);
+    state = counters();
     printf("# changing %s: %" G_GUINT64_FORMAT " attackers, %" G_GUINT64_FORMAT
            " killed; %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT " granted, %" G_GUINT64_FORMAT
            " refused, %" G_GUINT64_FORMAT " otherwise\n",
            name, race.attackers, race.killed, race.tries, race.granted, race.refused, race.other);
-    if (ledger_guard_is_exact(ledger)) {
-        check(!race.killed && state.tampered == before.tampered,
+    if (ledger->status.rechecking) {
+        check(!race.killed && state.changed_arguments == before.changed_arguments,
               "changing %s: nobody has to be killed for it", name);
         check((attack->may_be_granted || !race.granted) && tenant().peak <= peak,
               "since nothing of what it asked for was done");
-        check(!race.refused || find_event(attack->command == IOMMU_IOAS_MAP ? LEDGER_EVENT_LIMIT
-                                                                            : LEDGER_EVENT_REFUSED),
+        check(!race.refused ||
+                  find_event(attack->command == IOMMU_IOAS_MAP ? LEDGER_EVENT_KIND_LIMIT
+                                                               : LEDGER_EVENT_KIND_REFUSED),
               "and an event says that it was refused");
         return;
     }
@@ -203,11 +204,12 @@ static void run(const char *name, const Attack *attack, Guest *attacker)
         check(attack->may_be_granted || !race.granted,
               "changing %s: it was the last that anybody did", name);
     /* Of many threads several may do it before they die together. */
-    check(attack->options.threads > 1 ? state.tampered - before.tampered >= race.killed
-                                      : state.tampered - before.tampered == race.killed,
+    check(attack->options.threads > 1
+              ? state.changed_arguments - before.changed_arguments >= race.killed
+              : state.changed_arguments - before.changed_arguments == race.killed,
           "changing %s: who did it at the wrong moment was killed (%" G_GUINT64_FORMAT ")", name,
           race.killed);
-    check(!race.killed || find_event(LEDGER_EVENT_TAMPERED), "and an event says so");
+    check(!race.killed || find_event(LEDGER_EVENT_KIND_ARGUMENT_CHANGED), "and an event says so");
     printf("# before that it was done %" G_GUINT64_FORMAT " times; at most %lld pages were "
            "pinned\n",
            attack->may_be_granted ? 0 : race.granted, tenant().peak);
@@ -236,14 +238,14 @@ static void test_race(size_t which, const char *device, const char *nobodys)
     undo.ioas_id = attacker.ioas;
     races[which].begin(&attack, &attacker);
     run(races[which].name, &attack, &attacker);
-    tenant_limit(LEDGER_NO_LIMIT);
+    tenant_limit(LEDGER_UNLIMITED);
     untouched = take_bait();
-    if (ledger_guard_is_exact(ledger))
+    if (ledger->status.rechecking)
         check(untouched, "and the victim has all that it had");
     guest_end(&attacker);
     /* Hooks that a crowd has had skipped are made up for by one look. */
     if (attack.options.threads > 1)
-        ledger_reconcile(ledger, NULL, NULL, NULL);
+        ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_truth("after the race");
     check(tenant().mapped == (int64_t)before && pinned_by(victim.token) == victims &&
               host_pinned() == host,
@@ -320,7 +322,7 @@ static void test_reuse(size_t which, const char *device)
            reuses[which].name, race.tries, race.granted, race.refused, race.other, race.killed,
            made.granted);
     check(made.granted == made.tries, "who makes it does so each time");
-    if (ledger_guard_is_exact(ledger)) {
+    if (ledger->status.rechecking) {
         check(!race.granted && !race.killed, "%s of it is another's never, and nobody is killed",
               reuses[which].name);
         check(!machine_ioas(&victim.process, &again) && again == undo.id,
@@ -328,13 +330,13 @@ static void test_reuse(size_t which, const char *device)
         machine_destroy(&victim.process, again);
     }
     guest_end(&attacker);
-    ledger_reconcile(ledger, NULL, NULL, NULL);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_truth("after the race");
 }
 
 int main(int argc, char **argv)
 {
-    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN};
     uint64_t host = host_pinned();
 
     for (; argc > 1 && g_str_has_prefix(argv[1], "--"); argv++, argc--) {
@@ -352,7 +354,7 @@ int main(int argc, char **argv)
         test_race(i, argv[1], argv[3]);
     for (size_t i = 0; i < G_N_ELEMENTS(reuses); i++)
         test_reuse(i, argv[1]);
-    if (!ledger_guard_is_exact(ledger))
+    if (!ledger->status.rechecking)
         check(killed, "and somebody was found out (%" G_GUINT64_FORMAT ")", killed);
     guest_end(&victim);
     tenant_close(host);

@@ -51,87 +51,99 @@ int checks_end(void)
     return failed ? 1 : 0;
 }
 
-static void note_event(const struct ledger_event *event, void *data)
+static void note_event(const LedgerEvent *event, void *data)
 {
     g_array_append_val(events, *event);
 }
 
-const struct ledger_event *find_event(enum ledger_event_kind kind)
+const LedgerEvent *find_event(LedgerEventKind kind)
 {
-    ledger_dispatch(ledger, note_event, NULL);
+    ledger->ops->dispatch(ledger, note_event, NULL);
     for (guint i = 0; i < events->len; i++)
-        if (g_array_index(events, struct ledger_event, i).kind == kind)
-            return &g_array_index(events, struct ledger_event, i);
+        if (g_array_index(events, LedgerEvent, i).kind == kind)
+            return &g_array_index(events, LedgerEvent, i);
     return NULL;
 }
 
 void forget_events(void)
 {
-    ledger_dispatch(ledger, note_event, NULL);
+    ledger->ops->dispatch(ledger, note_event, NULL);
     g_array_set_size(events, 0);
 }
 
 struct ledger_tenant tenant(void)
 {
+    const uint32_t number = TENANT;
     struct ledger_tenant account = {0};
 
-    ledger_tenant(ledger, TENANT, &account);
+    ledger_get(ledger, MAP_TENANTS, &number, &account);
     return account;
+}
+
+LedgerCounters counters(void)
+{
+    LedgerCounters now = {0};
+
+    ledger->ops->counters(ledger, &now);
+    return now;
 }
 
 int64_t pinned_by(uint32_t machine)
 {
-    struct ledger_book book = {0};
+    g_autofree LedgerUsage *usage = NULL;
+    uint64_t pinned = 0;
+    size_t n = 0;
 
-    ledger_machine(ledger, machine, &book, NULL);
-    return book.pinned;
+    ledger->ops->usage(ledger, &usage, &n);
+    for (size_t i = 0; i < n; i++)
+        pinned += usage[i].machine == machine ? usage[i].pinned : 0;
+    return (int64_t)(pinned >> LEDGER_PAGE_SHIFT);
 }
 
 void tenant_limit(uint64_t bytes)
 {
-    if (ledger_set_limit(ledger, TENANT, bytes, LEDGER_COUNT_CHARGED))
+    if (ledger->ops->set_limit(ledger, TENANT, bytes, LEDGER_COUNT_MODE_CHARGED))
         g_error("The limit can't be set.");
 }
 
 void tenant_open(const LedgerOptions *options)
 {
-    events = g_array_new(FALSE, FALSE, sizeof(struct ledger_event));
+    events = g_array_new(FALSE, FALSE, sizeof(LedgerEvent));
     /* Of one that has crashed. */
-    ledger_unload(TEST_FOLDER);
-    if (ledger_new(options, &ledger))
+    bpf_ledger_unload(TEST_FOLDER);
+    if (bpf_ledger_open(options, &ledger))
         g_error("No memory.");
-    if (!check(ledger_is_active(ledger), "the ledger is active %s", ledger_reason(ledger)) ||
-        !check(ledger_guard_is_active(ledger), "the guard checks %s", ledger_guard_reason(ledger)))
+    if (!check(ledger->status.counting, "the ledger is active %s", ledger->status.reason) ||
+        !check(ledger->status.guarding, "the guard checks %s", ledger->status.guard_reason))
         exit(1);
     printf("# what is changed behind the check is %s\n",
-           ledger_guard_is_exact(ledger) ? "refused" : "only found out");
+           ledger->status.rechecking ? "refused" : "only found out");
     iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-    check_error(ledger_register(ledger, iommufd, TENANT,
-                                LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED |
-                                    LEDGER_CONTEXT_CLOSED_CIRCLE,
-                                &context),
+    check_error(ledger->ops->register_iommufd(ledger, iommufd, TENANT,
+                                              LEDGER_CONTEXT_FLAG_GUARDED |
+                                                  LEDGER_CONTEXT_FLAG_SHARED |
+                                                  LEDGER_CONTEXT_FLAG_RESTRICTED,
+                                              &context),
                 0, "registering the tenant's IOMMUFD");
-    tenant_limit(LEDGER_NO_LIMIT);
+    tenant_limit(LEDGER_UNLIMITED);
 }
 
 void tenant_close(uint64_t host)
 {
-    struct ledger_state state = {0};
-    uint64_t missed = 0;
+    LedgerCounters now = counters();
 
-    ledger_missed(ledger, &missed);
-    ledger_state(ledger, &state);
-    printf("# hooks skipped: %" G_GUINT64_FORMAT ", lost: contexts %llu objects %llu pages %llu "
-           "books %llu owners %llu events %llu\n",
-           missed, state.lost_contexts, state.lost_objects, state.lost_pages, state.lost_books,
-           state.lost_owners, state.lost_events);
+    printf("# hooks skipped: %" G_GUINT64_FORMAT ", lost: contexts %" G_GUINT64_FORMAT
+           " objects %" G_GUINT64_FORMAT " ranges %" G_GUINT64_FORMAT " usage %" G_GUINT64_FORMAT
+           " owners %" G_GUINT64_FORMAT " events %" G_GUINT64_FORMAT "\n",
+           now.skipped, now.lost_contexts, now.lost_objects, now.lost_ranges, now.lost_usage,
+           now.lost_owners, now.lost_events);
     check(host_pinned() == host && !tenant().mapped && !tenant().pinned,
           "in the end nothing is pinned, and the books say so (%" G_GUINT64_FORMAT
           " pages; %lld mapped, %lld pinned)",
           host_pinned() - host, tenant().mapped, tenant().pinned);
     close(iommufd);
     ledger_free(ledger);
-    check(!ledger_unload(TEST_FOLDER) && access(TEST_FOLDER, F_OK), "unloading leaves nothing");
+    check(!bpf_ledger_unload(TEST_FOLDER) && access(TEST_FOLDER, F_OK), "unloading leaves nothing");
 }
 
 static int own_ioctl(unsigned long command, void *argument)
@@ -141,12 +153,12 @@ static int own_ioctl(unsigned long command, void *argument)
 
 void reap(uint32_t machine)
 {
-    static const enum ledger_object_type order[] = {LEDGER_OBJECT_HWPT_NESTED,
-                                                    LEDGER_OBJECT_HWPT_PAGING, LEDGER_OBJECT_IOAS};
+    static const LedgerObjectType order[] = {
+        LEDGER_OBJECT_TYPE_HWPT_NESTED, LEDGER_OBJECT_TYPE_HWPT_PAGING, LEDGER_OBJECT_TYPE_IOAS};
     g_autofree LedgerObject *objects = NULL;
     size_t n = 0;
 
-    ledger_objects(ledger, context, &objects, &n);
+    ledger->ops->objects(ledger, context, &objects, &n);
     for (size_t layer = 0; layer < G_N_ELEMENTS(order); layer++) {
         for (size_t i = 0; i < n; i++) {
             struct iommu_destroy destroy = {.size = sizeof(destroy), .id = objects[i].id};
@@ -171,9 +183,9 @@ uint32_t admit_machine(const char *device)
     g_autofree char *address = device ? device_address(device) : NULL;
     uint32_t token = next_machine++;
 
-    if (ledger_add_machine(ledger, token, TENANT))
+    if (ledger->ops->add_machine(ledger, token, TENANT))
         g_error("The machine can't be added.");
-    if (device && ledger_admit_device(ledger, address, TENANT, token, 0))
+    if (device && ledger->ops->admit_device(ledger, address, TENANT, token, 0))
         g_error("%s can't be admitted.", device);
     return token;
 }
@@ -204,7 +216,7 @@ void guest_end(Guest *guest)
     if (guest->process.pid)
         machine_kill(&guest->process);
     reap(guest->token);
-    ledger_remove_machine(ledger, guest->token);
+    ledger->ops->remove_machine(ledger, guest->token);
 }
 
 void check_books(const Guest *guest, const char *when)
@@ -219,11 +231,11 @@ void check_books(const Guest *guest, const char *when)
 void check_truth(const char *when)
 {
     LedgerDrift drift;
-    int r = ledger_reconcile(ledger, &drift, NULL, NULL);
+    int r = ledger->ops->reconcile(ledger, &drift, NULL, NULL);
 
-    check(!r && !drift.drift && !drift.mended && !drift.unstable && !drift.seeded,
+    check(!r && !drift.drift && !drift.repaired && !drift.unstable && !drift.adopted,
           "%s: the books equal the kernel's own structures (%" G_GUINT64_FORMAT
-          " ranges, drift %" G_GUINT64_FORMAT ", mended %" G_GUINT64_FORMAT
-          ", seeded %" G_GUINT64_FORMAT ", result %d)",
-          when, drift.ranges, drift.drift, drift.mended, drift.seeded, r);
+          " ranges, drift %" G_GUINT64_FORMAT " bytes, repaired %" G_GUINT64_FORMAT
+          ", adopted %" G_GUINT64_FORMAT ", result %d)",
+          when, drift.ranges, drift.drift, drift.repaired, drift.adopted, r);
 }

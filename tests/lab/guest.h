@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kernel/ledger/ledger.h"
+#include "kernel/ledger/internal.h"
 #include "tests/lab/machine.h"
 
 #define TENANT 1
@@ -30,7 +30,9 @@ int checks_end(void);
 void tenant_open(const LedgerOptions *options);
 /* Checks that nothing is left, and lets go of everything. host: pages pinned before. */
 void tenant_close(uint64_t host);
+/* As the programs have it: in pages, but for bytes that are mapped. */
 struct ledger_tenant tenant(void);
+LedgerCounters counters(void);
 void tenant_limit(uint64_t bytes);
 
 /* A machine of the tenant with what it has in the IOMMUFD. */
@@ -49,11 +51,12 @@ void guest_start(Guest *guest, const char *device, uint64_t size);
 void guest_end(Guest *guest);
 /* What iommud's reaper does, with nothing but the ledger to go by: highest layer first. */
 void reap(uint32_t machine);
+/* Pages. */
 int64_t pinned_by(uint32_t machine);
 
 void check_books(const Guest *guest, const char *when);
 void check_truth(const char *when);
 
 /* Events since the last time. NULL: none of this kind. */
-const struct ledger_event *find_event(enum ledger_event_kind kind);
+const LedgerEvent *find_event(LedgerEventKind kind);
 void forget_events(void);

@@ -67,7 +67,7 @@ static void worker_end(Worker *worker)
 {
     machine_kill(&worker->process);
     reap(worker->token);
-    ledger_remove_machine(ledger, worker->token);
+    ledger->ops->remove_machine(ledger, worker->token);
 }
 
 static void add_mapping(Worker *worker, uint32_t space, uint64_t iova, uint64_t length)
@@ -124,14 +124,14 @@ static void operate(Worker *worker, GRand *random)
 }
 
 /* Ledger, VmPin and walk of one machine. */
-static bool agree(const Worker *worker, const LedgerTruth *truths, size_t n)
+static bool agree(const Worker *worker, const LedgerMeasurement *truths, size_t n)
 {
     int64_t books = pinned_by(worker->token), kernel = machine_pinned(worker->process.pid),
             truth = 0;
 
     for (size_t i = 0; i < n; i++)
         if (truths[i].pid == worker->process.pid)
-            truth += truths[i].charged;
+            truth += (int64_t)(truths[i].charged >> LEDGER_PAGE_SHIFT);
     if (books == kernel && (!truths || truth == kernel))
         return true;
     printf("# machine %u: books %" G_GINT64_FORMAT ", VmPin %" G_GINT64_FORMAT
@@ -141,7 +141,7 @@ static bool agree(const Worker *worker, const LedgerTruth *truths, size_t n)
 }
 
 /* What counts against the tenant's limit, and what there is. */
-static bool count_agrees(const LedgerTruth *truths, size_t n)
+static bool count_agrees(const LedgerMeasurement *truths, size_t n)
 {
     struct ledger_tenant account = tenant();
     int64_t charged = 0, unique = 0, counted;
@@ -151,7 +151,7 @@ static bool count_agrees(const LedgerTruth *truths, size_t n)
         unique += truths[i].tenant == TENANT ? truths[i].mapped_unique : 0;
     }
     counted = account.mapped - account.credit;
-    if (counted == (account.count == LEDGER_COUNT_UNIQUE ? unique : charged))
+    if (counted == (account.count == LEDGER_COUNT_MODE_UNIQUE ? unique : charged))
         return true;
     printf("# counted %" G_GINT64_FORMAT ", charged %" G_GINT64_FORMAT ", unique %" G_GINT64_FORMAT
            "\n",
@@ -159,26 +159,25 @@ static bool count_agrees(const LedgerTruth *truths, size_t n)
     return false;
 }
 
-static void test_random(Worker *workers, unsigned operations, uint32_t seed,
-                        enum ledger_count count)
+static void test_random(Worker *workers, unsigned operations, uint32_t seed, LedgerCountMode count)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
     unsigned compared = 0, differed = 0, walks = 0, miscounted = 0;
     LedgerDrift total = {0};
 
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, count);
+    ledger->ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED, count);
 
     for (unsigned i = 1; i <= operations; i++) {
         operate(&workers[g_rand_int_range(random, 0, 2)], random);
         if (i % 50 == 0) {
-            g_autofree LedgerTruth *truths = NULL;
+            g_autofree LedgerMeasurement *truths = NULL;
             LedgerDrift drift = {0};
             size_t n = 0;
 
             if (i % 250 == 0) {
-                ledger_reconcile(ledger, &drift, &truths, &n);
+                ledger->ops->reconcile(ledger, &drift, &truths, &n);
                 total.drift += drift.drift;
-                total.mended += drift.mended + drift.seeded + drift.unstable;
+                total.repaired += drift.repaired + drift.adopted + drift.unstable;
                 walks++;
                 miscounted += !count_agrees(truths, n);
             }
@@ -190,11 +189,11 @@ static void test_random(Worker *workers, unsigned operations, uint32_t seed,
           "%u random operations (seed %u): books and VmPin agree to the page "
           "(%u comparisons, %u differ)",
           operations, seed, compared, differed);
-    check(!total.drift && !total.mended,
+    check(!total.drift && !total.repaired,
           "and so do the kernel's structures (%u walks, drift %" G_GUINT64_FORMAT ")", walks,
           total.drift);
     check(!miscounted, "and what counts against the limit is what is %s",
-          count == LEDGER_COUNT_UNIQUE ? "unique" : "charged");
+          count == LEDGER_COUNT_MODE_UNIQUE ? "unique" : "charged");
 }
 
 /* Books that begin when the machines are there already. */
@@ -215,28 +214,29 @@ static void test_late(Worker *workers, const LedgerOptions *options)
                 g_error("A machine can't map.");
         }
     }
-    ledger_tenant(ledger, TENANT, &was);
+    was = tenant();
     ledger_free(ledger);
-    ledger_unload(TEST_FOLDER);
-    ledger_new(options, &ledger);
-    ledger_set_limit(ledger, TENANT, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
-    ledger_register(ledger, iommufd, TENANT, LEDGER_CONTEXT_GUARDED | LEDGER_CONTEXT_SHARED,
-                    &context);
-    ledger_tenant(ledger, TENANT, &account);
+    bpf_ledger_unload(TEST_FOLDER);
+    bpf_ledger_open(options, &ledger);
+    ledger->ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+    ledger->ops->register_iommufd(ledger, iommufd, TENANT,
+                                  LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
+                                  &context);
+    account = tenant();
     check(account.mapped == was.mapped && account.pinned == was.pinned,
           "late: the tenant has what it had (%lld bytes, %lld pages)", account.mapped,
           account.pinned);
     for (int i = 0; i < 2; i++) {
         g_autofree char *address = device_address(workers[i].device);
 
-        ledger_add_machine(ledger, workers[i].token, TENANT);
-        ledger_admit_device(ledger, address, TENANT, workers[i].token, 0);
-        check(!ledger_name_process(ledger, workers[i].process.pid, workers[i].process.start,
-                                   workers[i].token, TENANT, NULL),
+        ledger->ops->add_machine(ledger, workers[i].token, TENANT);
+        ledger->ops->admit_device(ledger, address, TENANT, workers[i].token, 0);
+        check(!ledger->ops->name_process(ledger, workers[i].process.pid, workers[i].process.start,
+                                         workers[i].token, TENANT),
               "late: the machine is named");
         check(agree(&workers[i], NULL, 0), "late: its books are what the kernel has");
     }
-    ledger_objects(ledger, context, &objects, &n);
+    ledger->ops->objects(ledger, context, &objects, &n);
     for (size_t i = 0; i < n; i++)
         known += objects[i].machine == workers[0].token || objects[i].machine == workers[1].token;
     check(n == 2 * (SPACES + 2) && known == n,
@@ -249,7 +249,7 @@ static void test_late(Worker *workers, const LedgerOptions *options)
           "late: the machine goes on");
     check(machine_unmap(&workers[1].process, workers[0].ioas[0], 0, UINT64_MAX) == -EACCES,
           "late: the other is refused");
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && !drift.drift, "late: no drift");
+    check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.drift, "late: no drift");
 }
 
 static int pinned_map(const char *name)
@@ -293,15 +293,15 @@ static void test_damage(Worker *workers)
     range.charge += 7;
     bpf_map_update_elem(fd, &key, &range, BPF_EXIST);
     bpf_map_update_elem(fd, &other, &ghost, BPF_ANY);
-    ledger_reconcile(ledger, &drift, NULL, NULL);
-    check(drift.mended == 2 && drift.drift == 12,
-          "damage: found and mended (drift %" G_GUINT64_FORMAT " pages in %" G_GUINT64_FORMAT
+    ledger->ops->reconcile(ledger, &drift, NULL, NULL);
+    check(drift.repaired == 2 && drift.drift == 12 << LEDGER_PAGE_SHIFT,
+          "damage: found and repaired (drift %" G_GUINT64_FORMAT " bytes in %" G_GUINT64_FORMAT
           " entries)",
-          drift.drift, drift.mended);
+          drift.drift, drift.repaired);
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
           "damage: the books are right again");
-    ledger_reconcile(ledger, &drift, NULL, NULL);
-    check(!drift.drift && !drift.mended, "damage: and stay so");
+    ledger->ops->reconcile(ledger, &drift, NULL, NULL);
+    check(!drift.drift && !drift.repaired, "damage: and stay so");
     close(fd);
     close(books);
     close(tenants);
@@ -338,12 +338,12 @@ static void test_misplaced(Worker *workers)
     after.pinned -= LEDGER_CHARGED(range.charge);
     after.mapped -= range.bytes;
     bpf_map_update_elem(tenants, &range.tenant, &after, BPF_EXIST);
-    ledger_reconcile(ledger, &drift, NULL, NULL);
+    ledger->ops->reconcile(ledger, &drift, NULL, NULL);
     bpf_map_lookup_elem(tenants, &range.tenant, &after);
-    check(drift.mended == 1 && !drift.unstable && after.pinned == account.pinned &&
+    check(drift.repaired == 1 && !drift.unstable && after.pinned == account.pinned &&
               after.mapped == account.mapped,
           "misplaced: found and put right (%" G_GUINT64_FORMAT " entries; %lld of %lld bytes)",
-          drift.mended, after.mapped, account.mapped);
+          drift.repaired, after.mapped, account.mapped);
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
           "misplaced: the books are right again");
     close(fd);
@@ -378,11 +378,11 @@ static void test_damaged_sums(Worker *workers)
     taken = range;
     taken.charge = LEDGER_CHARGE_TAKEN;
     bpf_map_update_elem(fd, &other, &taken, BPF_NOEXIST);
-    ledger_reconcile(ledger, &drift, NULL, NULL);
-    check(drift.drift == 1 && drift.mended == 2 && !drift.unstable,
-          "sums: found and mended (drift %" G_GUINT64_FORMAT " pages in %" G_GUINT64_FORMAT
+    ledger->ops->reconcile(ledger, &drift, NULL, NULL);
+    check(drift.drift == 1 << LEDGER_PAGE_SHIFT && drift.repaired == 2 && !drift.unstable,
+          "sums: found and repaired (drift %" G_GUINT64_FORMAT " bytes in %" G_GUINT64_FORMAT
           " sums)",
-          drift.drift, drift.mended);
+          drift.drift, drift.repaired);
     check(bpf_map_lookup_elem(fd, &other, &taken), "sums: what is out of the books is removed");
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
           "sums: the books are right again");
@@ -404,19 +404,19 @@ static void test_many(void)
     size_t n = 0;
     gint64 since;
 
-    ledger_register(ledger, many, 2, 0, &serial);
+    ledger->ops->register_iommufd(ledger, many, 2, 0, &serial);
     for (int i = 0; i < MANY; i++)
         if (ioctl(many, IOMMU_IOAS_ALLOC, &alloc))
             g_error("No more address spaces.");
-    ledger_objects(ledger, serial, &objects, &n);
+    ledger->ops->objects(ledger, serial, &objects, &n);
     check(n == MANY && objects[MANY - 1].id == MANY, "many: all %d objects are in the books", MANY);
     since = g_get_monotonic_time();
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && !drift.seeded && !drift.drift,
+    check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.adopted && !drift.drift,
           "many: the walk finds the same");
     printf("# walked in %" G_GINT64_FORMAT " us\n", g_get_monotonic_time() - since);
     close(many);
     g_clear_pointer(&objects, g_free);
-    ledger_objects(ledger, serial, &objects, &n);
+    ledger->ops->objects(ledger, serial, &objects, &n);
     check(n == 0, "many: none is left when the context is closed");
 }
 
@@ -428,7 +428,7 @@ static void find_legacy(pid_t pid, LedgerLegacy *ret_legacy)
 {
     g_autofree LedgerLegacy *legacy = NULL;
     size_t n = 0;
-    int r = ledger_legacy(ledger, &legacy, &n);
+    int r = ledger->ops->legacy(ledger, &legacy, &n);
 
     *ret_legacy = (LedgerLegacy){0};
     check(!r, "legacy: containers can be walked: %s", g_strerror(-r));
@@ -470,9 +470,10 @@ static void test_legacy(const char *device)
     }
     check(!r, "legacy: a machine maps through a container of VFIO's own: %s", g_strerror(-r));
     find_legacy(machine.pid, &sum);
-    check(sum.maps == 128 && sum.mapped == 131 << 12 && sum.pinned == 131 &&
-              sum.pinned == machine_status(machine.pid, "VmLck") && sum.start == machine.start,
-          "legacy: the walk says what VmLck does (%" G_GUINT64_FORMAT " pages in %" G_GUINT64_FORMAT
+    check(sum.maps == 128 && sum.mapped == 131 << 12 && sum.pinned == 131 << 12 &&
+              sum.pinned == machine_status(machine.pid, "VmLck") << LEDGER_PAGE_SHIFT &&
+              sum.start == machine.start,
+          "legacy: the walk says what VmLck does (%" G_GUINT64_FORMAT " bytes in %" G_GUINT64_FORMAT
           " maps)",
           sum.pinned, sum.maps);
     unmap.iova = 16384;
@@ -487,7 +488,7 @@ static void test_legacy(const char *device)
 
 int main(int argc, char **argv)
 {
-    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN};
     unsigned operations = 10000;
     uint64_t host = host_pinned();
     uint32_t seed = time(NULL);
@@ -512,8 +513,8 @@ int main(int argc, char **argv)
                                       4096, &iova) != -ENOTTY;
         machine_unmap(&workers[0].process, workers[0].ioas[0], 0, UINT64_MAX);
     }
-    test_random(workers, operations / 2, seed, LEDGER_COUNT_UNIQUE);
-    test_random(workers, operations / 2, seed + 1, LEDGER_COUNT_CHARGED);
+    test_random(workers, operations / 2, seed, LEDGER_COUNT_MODE_UNIQUE);
+    test_random(workers, operations / 2, seed + 1, LEDGER_COUNT_MODE_CHARGED);
     test_late(workers, &options);
     test_damage(workers);
     test_damaged_sums(workers);

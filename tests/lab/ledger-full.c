@@ -67,7 +67,7 @@ static void test_shares(Machine *machines, const uint32_t *ioas, const uint64_t 
 static void test_lost(Machine *machine, uint32_t ioas, uint64_t memory)
 {
     int hog = open("/dev/iommu", O_RDWR | O_CLOEXEC), error;
-    struct ledger_state state;
+    LedgerCounters state;
     LedgerDrift drift = {0};
     Machine greedy;
     uint32_t space;
@@ -78,26 +78,27 @@ static void test_lost(Machine *machine, uint32_t ioas, uint64_t memory)
     own = machine_memory(&greedy, 4096);
     machine_ioas(&greedy, &space);
     n = fill_pages(&greedy, space, own, &error);
-    ledger_state(ledger, &state);
-    check(!error && state.lost_pages == n - SMALL_PAGES,
-          "full: ranges that found no room are counted (%llu)", state.lost_pages);
+    state = counters();
+    check(!error && state.lost_ranges == n - SMALL_PAGES,
+          "full: ranges that found no room are counted (%" G_GUINT64_FORMAT ")", state.lost_ranges);
     check(fill_pages(machine, ioas, memory, &error) == 0 && error == -ENOMEM,
           "full: and a tenant's machine is refused, rather than not counted");
     for (unsigned i = 0; i < SMALL_PAGES; i++)
         machine_unmap(&greedy, space, (uint64_t)(i + 1) << 12, 4096);
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && drift.mended == n - SMALL_PAGES,
-          "full: when there is room again they are found (%" G_GUINT64_FORMAT ")", drift.mended);
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && !drift.mended, "full: once");
+    check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && drift.repaired == n - SMALL_PAGES,
+          "full: when there is room again they are found (%" G_GUINT64_FORMAT ")", drift.repaired);
+    check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.repaired, "full: once");
     fill_objects(&greedy, &error);
-    ledger_state(ledger, &state);
-    check(!error && state.lost_objects, "full: objects that found no room are counted (%llu)",
+    state = counters();
+    check(!error && state.lost_objects,
+          "full: objects that found no room are counted (%" G_GUINT64_FORMAT ")",
           state.lost_objects);
     check(fill_objects(machine, &error) == 0 && error == -ENOMEM,
           "full: and a tenant's machine gets none, of which nobody would know whose it is");
     machine_kill(&greedy);
     close(hog);
     check(fill_objects(machine, &error) > 8, "full: until there is room again");
-    check(!ledger_reconcile(ledger, &drift, NULL, NULL) && !drift.seeded && !drift.mended,
+    check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.adopted && !drift.repaired,
           "full: then the books are right");
 }
 
@@ -106,18 +107,21 @@ static void test_crowded(int full)
     enum { MANY = 24 };
     Machine machines[MANY];
     int files[MANY], refused = 0, r;
-    struct ledger_state state;
+    LedgerCounters state;
     uint32_t serial, id;
 
     for (int i = 0; i < MANY; i++)
         files[i] = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-    ledger_state(ledger, &state);
-    r = ledger_register(ledger, files[MANY - 1], 3, LEDGER_CONTEXT_GUARDED, &serial);
+    state = counters();
+    r = ledger->ops->register_iommufd(ledger, files[MANY - 1], 3, LEDGER_CONTEXT_FLAG_GUARDED,
+                                      &serial);
     check(state.lost_contexts && r == -ENOMEM,
-          "full: an IOMMUFD that found no room can't be registered (%llu)", state.lost_contexts);
+          "full: an IOMMUFD that found no room can't be registered (%" G_GUINT64_FORMAT ")",
+          state.lost_contexts);
     for (int i = 0; i < MANY - 1; i++)
         close(files[i]);
-    check(!ledger_register(ledger, files[MANY - 1], 3, LEDGER_CONTEXT_GUARDED, &serial),
+    check(!ledger->ops->register_iommufd(ledger, files[MANY - 1], 3, LEDGER_CONTEXT_FLAG_GUARDED,
+                                         &serial),
           "full: until there is room again");
     close(files[MANY - 1]);
     for (int i = 0; i < MANY; i++) {
@@ -126,7 +130,7 @@ static void test_crowded(int full)
         refused += r == -EACCES;
         check(!r || r == -EACCES, "full: process %d is let in, or refused: %s", i, g_strerror(-r));
     }
-    ledger_state(ledger, &state);
+    state = counters();
     check(refused && state.lost_owners, "full: processes that found no room are refused (%d)",
           refused);
     for (int i = 0; i < MANY; i++)
@@ -135,19 +139,19 @@ static void test_crowded(int full)
 
 static void test_full(void)
 {
-    const LedgerOptions small = {.guard = LEDGER_GUARD_KNOWN,
+    const LedgerOptions small = {.guard = LEDGER_GUARD_MODE_KNOWN,
                                  .max_contexts = 16,
                                  .max_objects = SMALL_OBJECTS,
-                                 .max_pages = SMALL_PAGES,
+                                 .max_ranges = SMALL_PAGES,
                                  .max_owners = 16};
     int full = open("/dev/iommu", O_RDWR | O_CLOEXEC);
     uint32_t serial, ioas[2];
     Machine machines[2];
     uint64_t memory[2];
 
-    ledger_new(&small, &ledger);
-    ledger_register(ledger, full, 3, LEDGER_CONTEXT_GUARDED, &serial);
-    ledger_set_limit(ledger, 3, LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
+    bpf_ledger_open(&small, &ledger);
+    ledger->ops->register_iommufd(ledger, full, 3, LEDGER_CONTEXT_FLAG_GUARDED, &serial);
+    ledger->ops->set_limit(ledger, 3, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
     for (int i = 0; i < 2; i++) {
         machine_start(&machines[i], full, NULL, 64055);
         memory[i] = machine_memory(&machines[i], 64 << 12);

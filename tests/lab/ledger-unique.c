@@ -55,7 +55,7 @@ static void twin_end(Twin *twin)
 {
     machine_kill(&twin->process);
     reap(twin->token);
-    ledger_remove_machine(ledger, twin->token);
+    ledger->ops->remove_machine(ledger, twin->token);
 }
 
 static void unmap_all(Twin *twin)
@@ -72,21 +72,21 @@ static int map(Twin *twin, int space, uint64_t offset, uint64_t length)
                        false);
 }
 
-static void set_limit(uint64_t bytes, enum ledger_count count)
+static void set_limit(uint64_t bytes, LedgerCountMode count)
 {
-    ledger_set_limit(ledger, TENANT, bytes, count);
+    ledger->ops->set_limit(ledger, TENANT, bytes, count);
 }
 
 /* What a vIOMMU does: all of the memory, once for each device. */
 static void test_twice(Twin *twin)
 {
-    set_limit(LIMIT, LEDGER_COUNT_CHARGED);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_CHARGED);
     check_error(map(twin, 0, 0, SIZE), 0, "charged: the memory in one address space");
     check_error(map(twin, 1, 0, SIZE), -EDQUOT, "charged: and in a second");
     unmap_all(twin);
     check_counted(0, "charged, unmapped");
 
-    set_limit(LIMIT, LEDGER_COUNT_UNIQUE);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_UNIQUE);
     check_error(map(twin, 0, 0, SIZE), 0, "unique: the memory in one address space");
     check_error(map(twin, 1, 0, SIZE), 0, "unique: and in a second");
     check_counted(SIZE, "unique");
@@ -96,14 +96,14 @@ static void test_twice(Twin *twin)
     check_error(map(twin, 0, SIZE / 2, SIZE / 2), 0, "what overlaps in part counts in full");
     check_counted(LIMIT, "with it");
     check_error(map(twin, 0, 4096, 4096), -EDQUOT, "and one page more is refused");
-    ledger_reconcile(ledger, NULL, NULL, NULL);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_counted(SIZE, "until a walk finds that it is the same");
     machine_unmap(&twin->process, twin->ioas[0], 0, EVERYTHING);
-    ledger_reconcile(ledger, NULL, NULL, NULL);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_counted(SIZE, "when the first address space is empty");
-    set_limit(LIMIT, LEDGER_COUNT_CHARGED);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_CHARGED);
     check_error(map(twin, 0, 0, SIZE), -EDQUOT, "charged again: refused");
-    set_limit(2 * SIZE, LEDGER_COUNT_UNIQUE);
+    set_limit(2 * SIZE, LEDGER_COUNT_MODE_UNIQUE);
     check_error(map(twin, 0, 0, SIZE), 0, "unique again");
     unmap_all(twin);
     check_counted(0, "unique, unmapped");
@@ -112,14 +112,14 @@ static void test_twice(Twin *twin)
 /* Changing how it counts while it is mapped. */
 static void test_switch(Twin *twin)
 {
-    set_limit(LEDGER_NO_LIMIT, LEDGER_COUNT_UNIQUE);
+    set_limit(LEDGER_UNLIMITED, LEDGER_COUNT_MODE_UNIQUE);
     for (int i = 0; i < 2; i++)
         map(twin, i, 0, SIZE);
     check_counted(SIZE, "mapped as unique");
-    set_limit(LEDGER_NO_LIMIT, LEDGER_COUNT_CHARGED);
+    set_limit(LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
     check_counted(2 * SIZE, "and from now on charged");
-    set_limit(LEDGER_NO_LIMIT, LEDGER_COUNT_UNIQUE);
-    ledger_reconcile(ledger, NULL, NULL, NULL);
+    set_limit(LEDGER_UNLIMITED, LEDGER_COUNT_MODE_UNIQUE);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_counted(SIZE, "and unique again, by a walk");
     unmap_all(twin);
     check_counted(0, "unmapped");
@@ -130,7 +130,7 @@ static void test_failures(Twin *twin)
     uint64_t iova = 1ull << 32;
     int many = 0;
 
-    set_limit(LIMIT, LEDGER_COUNT_UNIQUE);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_UNIQUE);
     machine_map(&twin->process, twin->ioas[0], twin->memory, SIZE, &iova, true);
     check_error(machine_map(&twin->process, twin->ioas[0], twin->memory, SIZE, &iova, true),
                 -EEXIST, "a mapping of the same where one is already");
@@ -141,7 +141,7 @@ static void test_failures(Twin *twin)
                 "a mapping of what is no memory");
     check_counted(0, "after it");
 
-    set_limit(LEDGER_NO_LIMIT, LEDGER_COUNT_UNIQUE);
+    set_limit(LEDGER_UNLIMITED, LEDGER_COUNT_MODE_UNIQUE);
     while (many < LEDGER_COPIES + 1 && !map(twin, many & 1, 0, SIZE))
         many++;
     check_counted(2 * SIZE, "the same more often than may be");
@@ -159,7 +159,7 @@ static void test_files(Twin *twin)
         return;
     }
     unmap_all(twin);
-    set_limit(LIMIT, LEDGER_COUNT_UNIQUE);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_UNIQUE);
     for (int i = 0; i < 2; i++)
         check_error(machine_map_file(&twin->process, twin->ioas[i], twin->memfd, 0, SIZE, &iova), 0,
                     "a file's memory");
@@ -184,7 +184,7 @@ static void test_storm(Twin *twin)
     MachineStormed stormed = {0};
     bool lived;
 
-    set_limit(3 * length + length / 2, LEDGER_COUNT_UNIQUE);
+    set_limit(3 * length + length / 2, LEDGER_COUNT_MODE_UNIQUE);
     lived = machine_storm(&twin->process, &storm, &stormed);
     check(lived && stormed.mapped && !stormed.other,
           "%u threads map and unmap (%" G_GUINT64_FORMAT " mapped, %" G_GUINT64_FORMAT " refused)",
@@ -192,7 +192,7 @@ static void test_storm(Twin *twin)
     check(stormed.most <= 3, "and never more than the limit (%" G_GUINT64_FORMAT " of 3 ranges)",
           stormed.most);
     /* What was lost since hooks were skipped counts until a walk. */
-    ledger_reconcile(ledger, NULL, NULL, NULL);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_truth("after the storm");
     check_counted(0, "and then");
 }
@@ -213,8 +213,8 @@ static void race(const char *device, uint64_t tries, bool file)
         .undo_size = sizeof(undo),
     };
     const char *what = file ? "the file" : "the address";
-    g_autofree LedgerTruth *truths = NULL;
-    struct ledger_state before = {0}, state = {0};
+    g_autofree LedgerMeasurement *truths = NULL;
+    LedgerCounters before = {0}, state = {0};
     uint64_t iova = 0, unique = 0;
     MachineRace result;
     size_t n = 0;
@@ -222,8 +222,8 @@ static void race(const char *device, uint64_t tries, bool file)
     int r = 0;
 
     twin_start(&twin, device);
-    set_limit(LIMIT, LEDGER_COUNT_UNIQUE);
-    ledger_state(ledger, &before);
+    set_limit(LIMIT, LEDGER_COUNT_MODE_UNIQUE);
+    before = counters();
     map_memory.ioas_id = map_file.ioas_id = undo.ioas_id = twin.ioas[1];
     map_memory.user_va = twin.memory;
     map_file.fd = twin.memfd;
@@ -242,20 +242,20 @@ static void race(const char *device, uint64_t tries, bool file)
                      &options, &result);
     }
     if (!r) {
-        ledger_state(ledger, &state);
+        state = counters();
         printf("# changing %s: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
                " granted, %" G_GUINT64_FORMAT " refused, %" G_GUINT64_FORMAT " killed\n",
                what, result.tries, result.granted, result.refused, result.killed);
-        check(state.tampered - before.tampered == result.killed && result.tries &&
-                  (!result.killed || !ledger_guard_is_exact(ledger)),
+        check(state.changed_arguments - before.changed_arguments == result.killed && result.tries &&
+                  (!result.killed || !ledger->status.rechecking),
               "%s was changed: who did it is killed (%" G_GUINT64_FORMAT
               "), where it can't be refused",
               what, result.killed);
         check_truth("after it");
-        ledger_reconcile(ledger, NULL, &truths, &n);
+        ledger->ops->reconcile(ledger, NULL, &truths, &n);
         for (size_t i = 0; i < n; i++)
             unique += truths[i].tenant == TENANT ? truths[i].mapped_unique : 0;
-        if (ledger_guard_is_exact(ledger))
+        if (ledger->status.rechecking)
             check(unique <= LIMIT, "nothing is mapped above the limit (%" G_GUINT64_FORMAT " KiB)",
                   unique >> 10);
     }
@@ -265,7 +265,7 @@ static void race(const char *device, uint64_t tries, bool file)
 
 int main(int argc, char **argv)
 {
-    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_KNOWN};
+    const LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN};
     uint64_t tries = 20000, host = host_pinned();
     Twin twin;
 
