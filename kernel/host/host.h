@@ -120,8 +120,6 @@ typedef struct {
 
     /* All PCI functions, by address. *ret_devices is freed with g_free(). */
     int (*devices)(Host *host, HostDevice **ret_devices, size_t *ret_n);
-    /* One of them. -ENODEV: no such device. -EINVAL: not a PCI address. */
-    int (*device)(Host *host, const char *address, HostDevice *ret_device);
     /* Unbinds the device from its driver and binds it to driver: by driver_override where that is
      * one of VFIO's or pci-stub; others get only what they know. On failure the old driver and
      * override are restored. -ENOENT: no such driver is loaded; -ENODEV: no such device, or the

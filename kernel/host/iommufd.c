@@ -42,7 +42,7 @@ static int iommufd_option(int fd, uint32_t option, uint32_t object, uint16_t op,
     return r;
 }
 
-int iommufd_open(HostAccounting mode, int *ret_fd)
+int iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
 {
     autoclose int fd = open(IOMMUFD_PATH, O_RDWR | O_CLOEXEC);
     if (fd < 0)
@@ -58,7 +58,7 @@ int iommufd_open(HostAccounting mode, int *ret_fd)
     return 0;
 }
 
-int iommufd_check(int fd)
+int iommufd_check(Host *host, int fd)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
@@ -81,7 +81,7 @@ int iommufd_has_map_file(int fd)
     return r == -ENOTTY ? 0 : r;
 }
 
-int iommufd_ioas_alloc(int fd, uint32_t *ret_id)
+int iommufd_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
 {
     struct iommu_ioas_alloc arg = {.size = sizeof(arg)};
     int r = iommufd_ioctl(fd, IOMMU_IOAS_ALLOC, &arg);
@@ -90,7 +90,8 @@ int iommufd_ioas_alloc(int fd, uint32_t *ret_id)
     return r;
 }
 
-int iommufd_ioas_iova_ranges(int fd, uint32_t ioas, HostIovaRange **ret_ranges, size_t *ret_n)
+int iommufd_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIovaRange **ret_ranges,
+                             size_t *ret_n)
 {
     G_STATIC_ASSERT(sizeof(HostIovaRange) == sizeof(struct iommu_iova_range));
 
@@ -117,7 +118,8 @@ int iommufd_ioas_iova_ranges(int fd, uint32_t ioas, HostIovaRange **ret_ranges, 
     return -EMSGSIZE;
 }
 
-int iommufd_ioas_allow_iovas(int fd, uint32_t ioas, const HostIovaRange *ranges, size_t n)
+int iommufd_ioas_allow_iovas(Host *host, int fd, uint32_t ioas, const HostIovaRange *ranges,
+                             size_t n)
 {
     if (n > IOVA_RANGES_MAX)
         return -EMSGSIZE;
@@ -149,8 +151,8 @@ static bool iova_aligned(uint64_t iova)
     return iova == HOST_ANY_IOVA || iova % (uint64_t)sysconf(_SC_PAGESIZE) == 0;
 }
 
-int iommufd_ioas_map_file(int fd, uint32_t ioas, int memfd, uint64_t offset, uint64_t length,
-                          unsigned access, uint64_t *iova)
+int iommufd_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
+                          uint64_t length, unsigned access, uint64_t *iova)
 {
     int r = memfd_check(memfd, offset, length, access);
     if (r < 0)
@@ -174,8 +176,8 @@ int iommufd_ioas_map_file(int fd, uint32_t ioas, int memfd, uint64_t offset, uin
     return r;
 }
 
-int iommufd_ioas_copy(int fd, uint32_t dst, uint32_t src, uint64_t src_iova, uint64_t length,
-                      unsigned access, uint64_t *iova)
+int iommufd_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, uint64_t src_iova,
+                      uint64_t length, unsigned access, uint64_t *iova)
 {
     if (!iova_aligned(*iova) || !iova_aligned(src_iova) || !iova_aligned(length))
         return -EINVAL;
@@ -194,7 +196,7 @@ int iommufd_ioas_copy(int fd, uint32_t dst, uint32_t src, uint64_t src_iova, uin
     return r;
 }
 
-int iommufd_ioas_unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length,
+int iommufd_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
                        uint64_t *ret_unmapped)
 {
     struct iommu_ioas_unmap arg = {
@@ -209,7 +211,7 @@ int iommufd_ioas_unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length,
     return r;
 }
 
-int iommufd_object_destroy(int fd, uint32_t id)
+int iommufd_object_destroy(Host *host, int fd, uint32_t id)
 {
     struct iommu_destroy arg = {.size = sizeof(arg), .id = id};
     return iommufd_ioctl(fd, IOMMU_DESTROY, &arg);
@@ -319,7 +321,7 @@ static bool iommufd_empty(int fd)
            iommufd_option(fd, IOMMU_OPTION_RLIMIT_MODE, 0, IOMMU_OPTION_OP_SET, &mode) == 0;
 }
 
-int iommufd_objects(int fd, HostObject **ret_objects, size_t *ret_n)
+int iommufd_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n)
 {
     g_autoptr(GArray) objects = g_array_new(FALSE, FALSE, sizeof(HostObject));
     bool general = false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * /dev/iommu: one function per ioctl that iommud sends, and the enumeration of objects that the
- * kernel does not offer. What the functions return is described at the members of HostOps in
- * kernel/host/host.h that have the same name.
+ * kernel does not offer. They are the running kernel's members of HostOps, and described there
+ * (kernel/host/host.h).
  */
 #pragma once
 
@@ -15,21 +15,23 @@
 #define IOMMUFD_OBJECTS_GAP 4096
 #define IOMMUFD_OBJECTS_MAX 65536
 
-int iommufd_open(HostAccounting mode, int *ret_fd);
-int iommufd_check(int fd);
+int iommufd_open(Host *host, HostAccounting mode, int *ret_fd);
+int iommufd_check(Host *host, int fd);
 /* Whether the running kernel has IOMMU_IOAS_MAP_FILE: 1, 0, or a negative errno. */
 int iommufd_has_map_file(int fd);
 
-int iommufd_ioas_alloc(int fd, uint32_t *ret_id);
-int iommufd_ioas_iova_ranges(int fd, uint32_t ioas, HostIovaRange **ret_ranges, size_t *ret_n);
-int iommufd_ioas_allow_iovas(int fd, uint32_t ioas, const HostIovaRange *ranges, size_t n);
-int iommufd_ioas_map_file(int fd, uint32_t ioas, int memfd, uint64_t offset, uint64_t length,
-                          unsigned access, uint64_t *iova);
-int iommufd_ioas_copy(int fd, uint32_t dst, uint32_t src, uint64_t src_iova, uint64_t length,
-                      unsigned access, uint64_t *iova);
-int iommufd_ioas_unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length,
+int iommufd_ioas_alloc(Host *host, int fd, uint32_t *ret_id);
+int iommufd_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIovaRange **ret_ranges,
+                             size_t *ret_n);
+int iommufd_ioas_allow_iovas(Host *host, int fd, uint32_t ioas, const HostIovaRange *ranges,
+                             size_t n);
+int iommufd_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
+                          uint64_t length, unsigned access, uint64_t *iova);
+int iommufd_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, uint64_t src_iova,
+                      uint64_t length, unsigned access, uint64_t *iova);
+int iommufd_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
                        uint64_t *ret_unmapped);
-int iommufd_object_destroy(int fd, uint32_t id);
+int iommufd_object_destroy(Host *host, int fd, uint32_t id);
 
 /*
  * The kernel gives an object the lowest free id from 1 on (xa_alloc()), and forgets nothing but
@@ -54,4 +56,4 @@ int iommufd_object_destroy(int fd, uint32_t id);
  * Not a snapshot: others may allocate and destroy meanwhile. And while a probe looks at an object
  * (well under a microsecond) the owner's own IOMMU_DESTROY of it fails with EBUSY.
  */
-int iommufd_objects(int fd, HostObject **ret_objects, size_t *ret_n);
+int iommufd_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n);

@@ -3,6 +3,7 @@
 #include "kernel/base/cleanup.h"
 #include "kernel/base/file.h"
 #include "kernel/host/iommufd.h"
+#include "kernel/host/linux-root.h"
 #include "kernel/host/pci-driver.h"
 #include "kernel/host/pci.h"
 #include "kernel/base/process.h"
@@ -20,16 +21,6 @@
 #define PROC_FILE_MAX 32768
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DIR, closedir)
-
-typedef struct {
-    Host host;
-    char *root;
-} LinuxHost;
-
-static const char *host_root(Host *host)
-{
-    return ((LinuxHost *)host)->root;
-}
 
 static void linux_free(Host *host)
 {
@@ -54,16 +45,16 @@ static int linux_features(Host *host, unsigned *ret_features)
     char path[PATH_MAX], text[PROC_FILE_MAX];
 
     autoclose int fd = -EBADF;
-    if (iommufd_open(HOST_ACCOUNTING_USER, &fd) == 0) {
+    if (iommufd_open(host, HOST_ACCOUNTING_USER, &fd) == 0) {
         features |= HOST_FEATURE_IOMMUFD;
         if (iommufd_has_map_file(fd) > 0)
             features |= HOST_FEATURE_MAP_FILE;
     }
     /* The class vfio-dev is there in every kernel with VFIO, device numbers for it are not. */
-    snprintf(path, sizeof(path), "%s/proc/devices", host_root(host));
+    snprintf(path, sizeof(path), "%s/proc/devices", linux_root(host));
     if (file_read(path, text, sizeof(text)) > 0 && strstr(text, " vfio-dev\n"))
         features |= HOST_FEATURE_VFIO_CDEV;
-    snprintf(path, sizeof(path), "%s/sys/kernel/iommu_groups", host_root(host));
+    snprintf(path, sizeof(path), "%s/sys/kernel/iommu_groups", linux_root(host));
     if (folder_has_entries(path))
         features |= HOST_FEATURE_IOMMU;
 
@@ -71,86 +62,11 @@ static int linux_features(Host *host, unsigned *ret_features)
     return 0;
 }
 
-static int linux_iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
-{
-    return iommufd_open(mode, ret_fd);
-}
-
-static int linux_iommufd_check(Host *host, int fd)
-{
-    return iommufd_check(fd);
-}
-
-static int linux_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
-{
-    return iommufd_ioas_alloc(fd, ret_id);
-}
-
-static int linux_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIovaRange **ret_ranges,
-                                  size_t *ret_n)
-{
-    return iommufd_ioas_iova_ranges(fd, ioas, ret_ranges, ret_n);
-}
-
-static int linux_ioas_allow_iovas(Host *host, int fd, uint32_t ioas, const HostIovaRange *ranges,
-                                  size_t n)
-{
-    return iommufd_ioas_allow_iovas(fd, ioas, ranges, n);
-}
-
-static int linux_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
-                               uint64_t length, unsigned access, uint64_t *iova)
-{
-    return iommufd_ioas_map_file(fd, ioas, memfd, offset, length, access, iova);
-}
-
-static int linux_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, uint64_t src_iova,
-                           uint64_t length, unsigned access, uint64_t *iova)
-{
-    return iommufd_ioas_copy(fd, dst, src, src_iova, length, access, iova);
-}
-
-static int linux_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
-                            uint64_t *ret_unmapped)
-{
-    return iommufd_ioas_unmap(fd, ioas, iova, length, ret_unmapped);
-}
-
-static int linux_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n)
-{
-    return iommufd_objects(fd, ret_objects, ret_n);
-}
-
-static int linux_object_destroy(Host *host, int fd, uint32_t id)
-{
-    return iommufd_object_destroy(fd, id);
-}
-
-static int linux_devices(Host *host, HostDevice **ret_devices, size_t *ret_n)
-{
-    return pci_device_list(host_root(host), ret_devices, ret_n);
-}
-
-static int linux_device(Host *host, const char *address, HostDevice *ret_device)
-{
-    return pci_device_read(host_root(host), address, ret_device);
-}
-
-static int linux_device_bind(Host *host, const char *address, const char *driver)
-{
-    return pci_driver_bind(host_root(host), address, driver);
-}
-
-static int linux_device_restore(Host *host, const char *address, const char *driver)
-{
-    return pci_driver_restore(host_root(host), address, driver);
-}
-
 static int linux_process_pinned(Host *host, pid_t pid, uint64_t *ret_bytes)
 {
     char path[PATH_MAX], text[PROC_FILE_MAX];
     uint64_t kib;
-    snprintf(path, sizeof(path), "%s/proc/%d/status", host_root(host), pid);
+    snprintf(path, sizeof(path), "%s/proc/%d/status", linux_root(host), pid);
     ssize_t n = file_read(path, text, sizeof(text));
     if (n < 0)
         return n == -ENOENT ? -ESRCH : (int)n;
@@ -170,18 +86,18 @@ static int linux_process_holds(Host *host, pid_t pid, int fd)
     char path[PATH_MAX];
     dev_t device;
     if (fd >= 0)
-        return process_holds_file(host_root(host), pid, fd);
-    snprintf(path, sizeof(path), "%s/sys/class/misc/iommu/dev", host_root(host));
+        return process_holds_file(linux_root(host), pid, fd);
+    snprintf(path, sizeof(path), "%s/sys/class/misc/iommu/dev", linux_root(host));
     if (file_read_device_number(path, &device) < 0)
         return -ENXIO; /* nobody can hold what there is not */
-    return process_holds_device(host_root(host), pid, "iommu", device);
+    return process_holds_device(linux_root(host), pid, "iommu", device);
 }
 
 static int linux_memory_total(Host *host, uint64_t *ret_bytes)
 {
     char path[PATH_MAX], text[PROC_FILE_MAX];
     uint64_t kib;
-    snprintf(path, sizeof(path), "%s/proc/meminfo", host_root(host));
+    snprintf(path, sizeof(path), "%s/proc/meminfo", linux_root(host));
     ssize_t n = file_read(path, text, sizeof(text));
     int r = n < 0 ? (int)n : text_find_number(text, "MemTotal:", &kib);
     if (r < 0)
@@ -194,7 +110,7 @@ static int linux_memory_pinned(Host *host, uint64_t *ret_bytes)
 {
     char path[PATH_MAX], text[PROC_FILE_MAX];
     uint64_t acquired, released;
-    snprintf(path, sizeof(path), "%s/proc/vmstat", host_root(host));
+    snprintf(path, sizeof(path), "%s/proc/vmstat", linux_root(host));
     ssize_t n = file_read(path, text, sizeof(text));
     int r = n < 0 ? (int)n : text_find_number(text, "nr_foll_pin_acquired ", &acquired);
     if (r == 0)
@@ -235,20 +151,19 @@ static const HostOps linux_ops = {
     .name = "linux",
     .free = linux_free,
     .features = linux_features,
-    .iommufd_open = linux_iommufd_open,
-    .iommufd_check = linux_iommufd_check,
-    .ioas_alloc = linux_ioas_alloc,
-    .ioas_iova_ranges = linux_ioas_iova_ranges,
-    .ioas_allow_iovas = linux_ioas_allow_iovas,
-    .ioas_map_file = linux_ioas_map_file,
-    .ioas_copy = linux_ioas_copy,
-    .ioas_unmap = linux_ioas_unmap,
-    .objects = linux_objects,
-    .object_destroy = linux_object_destroy,
-    .devices = linux_devices,
-    .device = linux_device,
-    .device_bind = linux_device_bind,
-    .device_restore = linux_device_restore,
+    .iommufd_open = iommufd_open,
+    .iommufd_check = iommufd_check,
+    .ioas_alloc = iommufd_ioas_alloc,
+    .ioas_iova_ranges = iommufd_ioas_iova_ranges,
+    .ioas_allow_iovas = iommufd_ioas_allow_iovas,
+    .ioas_map_file = iommufd_ioas_map_file,
+    .ioas_copy = iommufd_ioas_copy,
+    .ioas_unmap = iommufd_ioas_unmap,
+    .objects = iommufd_objects,
+    .object_destroy = iommufd_object_destroy,
+    .devices = pci_devices,
+    .device_bind = pci_driver_bind,
+    .device_restore = pci_driver_restore,
     .process_pinned = linux_process_pinned,
     .process_holds = linux_process_holds,
     .memory_total = linux_memory_total,

@@ -2,6 +2,7 @@
 #include "kernel/host/pci-driver.h"
 
 #include "kernel/base/file.h"
+#include "kernel/host/linux-root.h"
 #include "kernel/host/pci.h"
 #include "kernel/base/process.h"
 
@@ -183,15 +184,17 @@ static int replace_driver(const char *root, const char *address, const char *ove
     return r;
 }
 
-int pci_driver_bind(const char *root, const char *address, const char *driver)
+int pci_driver_bind(Host *host, const char *address, const char *driver)
 {
+    const char *root = linux_root(host);
     int r = driver_loaded(root, driver);
     const char *override = driver_takes_any(driver) ? driver : "";
     return r < 0 ? r : replace_driver(root, address, override, driver);
 }
 
-int pci_driver_restore(const char *root, const char *address, const char *driver)
+int pci_driver_restore(Host *host, const char *address, const char *driver)
 {
+    const char *root = linux_root(host);
     int r = driver[0] != '\0' ? driver_loaded(root, driver) : 0;
     return r < 0 ? r : replace_driver(root, address, "", driver);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which driver has a PCI function. root as in pci.h. */
+/* Which driver has a PCI function. */
 #pragma once
 
 #include "kernel/host/host.h"
@@ -19,5 +19,5 @@
  * from its guest) and waiting for that without end, so a device in use is refused here. The
  * unbinding of another driver lasts as long as that driver takes.
  */
-int pci_driver_bind(const char *root, const char *address, const char *driver);
-int pci_driver_restore(const char *root, const char *address, const char *driver);
+int pci_driver_bind(Host *host, const char *address, const char *driver);
+int pci_driver_restore(Host *host, const char *address, const char *driver);

@@ -3,6 +3,7 @@
 
 #include "kernel/base/file.h"
 #include "kernel/base/pci-address.h"
+#include "kernel/host/linux-root.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -110,8 +111,9 @@ int pci_device_read(const char *root, const char *address, HostDevice *ret_devic
     return 0;
 }
 
-int pci_device_list(const char *root, HostDevice **ret_devices, size_t *ret_n)
+int pci_devices(Host *host, HostDevice **ret_devices, size_t *ret_n)
 {
+    const char *root = linux_root(host);
     char path[PATH_MAX];
     g_autoptr(GArray) devices = g_array_new(FALSE, FALSE, sizeof(HostDevice));
     snprintf(path, sizeof(path), "%s/sys/bus/pci/devices", root);

@@ -2,7 +2,7 @@
 /* Shared by the files of the ledger; nobody else includes it. */
 #pragma once
 
-#include "kernel/ledger/bpf-ledger.h"
+#include "kernel/ledger/ledger.h"
 
 #include <bpf/libbpf.h>
 #include <glib.h>

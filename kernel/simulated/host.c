@@ -182,16 +182,6 @@ static int simulated_devices(Host *host, HostDevice **ret_devices, size_t *ret_n
     return 0;
 }
 
-static int simulated_device(Host *host, const char *address, HostDevice *ret_device)
-{
-    SIMULATION_LOCKED;
-    SimDevice *device;
-    int r = sim_hardware_find(host_hardware(host), address, &device);
-    if (r == 0)
-        *ret_device = device->device;
-    return r;
-}
-
 static int simulated_device_bind(Host *host, const char *address, const char *driver)
 {
     SIMULATION_LOCKED;
@@ -288,7 +278,6 @@ static const HostOps simulated_ops = {
     .objects = simulated_objects,
     .object_destroy = simulated_object_destroy,
     .devices = simulated_devices,
-    .device = simulated_device,
     .device_bind = simulated_device_bind,
     .device_restore = simulated_device_restore,
     .process_pinned = simulated_process_pinned,

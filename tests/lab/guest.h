@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "kernel/ledger/bpf-ledger.h"
 #include "kernel/ledger/internal.h"
 #include "tests/lab/machine.h"
 

@@ -68,6 +68,20 @@ int open_iommufd(Host *host)
     return fd;
 }
 
+bool find_device(Host *host, const char *address, HostDevice *ret_device)
+{
+    g_autofree HostDevice *devices = NULL;
+    size_t n = 0;
+    host->ops->devices(host, &devices, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(devices[i].address, address) != 0)
+            continue;
+        *ret_device = devices[i];
+        return true;
+    }
+    return false;
+}
+
 void destroy_all(Host *host, int fd)
 {
     g_autofree HostObject *objects = NULL;

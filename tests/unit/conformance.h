@@ -12,6 +12,8 @@ void skip(const char *what, const char *why);
 
 /* An IOMMUFD that accounts by process. Ends the program when there is none. */
 int open_iommufd(Host *host);
+/* Whether the host has the device. */
+bool find_device(Host *host, const char *address, HostDevice *ret_device);
 /* Destroys what is in it, the highest id first. */
 void destroy_all(Host *host, int fd);
 

@@ -3,7 +3,6 @@
  * is written to bind and unbind, as a kernel would, and moves the links of drivers. */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/host/pci-driver.h"
 #include "kernel/host/pci.h"
 
 #include <errno.h>
@@ -22,6 +21,7 @@
 
 typedef struct {
     char *root;
+    Host *host;
     GThread *thread;
     int stop[2];
     int files[MAX_FILES]; /* named pipes, by their order in made[] */
@@ -102,6 +102,7 @@ static Kernel *kernel_new(void)
 {
     Kernel *kernel = g_new0(Kernel, 1);
     kernel->root = tree_new();
+    g_assert_cmpint(linux_host_new(kernel->root, &kernel->host), ==, 0);
     add_device(kernel->root, NVME, "0x010802\n", 11);
     add_device(kernel->root, BRIDGE, "0x060400\n", 3);
     tree_write(kernel->root, "", "sys/bus/pci/drivers/nvme/uevent");
@@ -125,6 +126,7 @@ static void kernel_free(Kernel *kernel)
         close(kernel->files[i]);
     close(kernel->stop[0]);
     close(kernel->stop[1]);
+    host_free(kernel->host);
     tree_remove(kernel->root);
     g_free(kernel);
 }
@@ -149,6 +151,16 @@ static void assert_driver(Kernel *kernel, const char *driver, const char *overri
     g_assert_cmpstr(device.driver, ==, driver);
     g_assert_cmpstr(device.override, ==, override);
     g_assert_cmpstr(device.cdev, ==, g_str_equal(driver, "vfio-pci") ? "vfio7" : "");
+}
+
+static int bind_to(Kernel *kernel, const char *address, const char *driver)
+{
+    return kernel->host->ops->device_bind(kernel->host, address, driver);
+}
+
+static int restore(Kernel *kernel, const char *address, const char *driver)
+{
+    return kernel->host->ops->device_restore(kernel->host, address, driver);
 }
 
 static void test_read(void)
@@ -200,7 +212,7 @@ static void test_bridge(void)
     g_assert_cmpint(pci_device_read(kernel->root, NVME, &device), ==, 0);
     g_assert_false(device.bridge);
 
-    g_assert_cmpint(pci_driver_bind(kernel->root, BRIDGE, "vfio-pci"), ==, -EINVAL);
+    g_assert_cmpint(bind_to(kernel, BRIDGE, "vfio-pci"), ==, -EINVAL);
 }
 
 static void test_list(void)
@@ -211,7 +223,7 @@ static void test_list(void)
     add_device(kernel->root, "10000:01:00.0", "0x010802\n", 12);
     add_device(kernel->root, "2000:01:00.0", "0x010802\n", 13);
     tree_write(kernel->root, "", "sys/bus/pci/devices/not-a-device/vendor");
-    g_assert_cmpint(pci_device_list(kernel->root, &devices, &n), ==, 0);
+    g_assert_cmpint(kernel->host->ops->devices(kernel->host, &devices, &n), ==, 0);
     g_assert_cmpuint(n, ==, 4);
     g_assert_cmpstr(devices[0].address, ==, BRIDGE);
     g_assert_cmpstr(devices[1].address, ==, NVME);
@@ -224,37 +236,40 @@ static void test_list_empty(void)
     g_autofree HostDevice *devices = NULL;
     size_t n = 1;
     char *root = tree_new();
-    g_assert_cmpint(pci_device_list(root, &devices, &n), ==, 0);
+    Host *host;
+    g_assert_cmpint(linux_host_new(root, &host), ==, 0);
+    g_assert_cmpint(host->ops->devices(host, &devices, &n), ==, 0);
     g_assert_cmpuint(n, ==, 0);
+    host_free(host);
     tree_remove(root);
 }
 
 static void test_bind_and_restore(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
     assert_driver(kernel, "vfio-pci", "vfio-pci");
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, "nvme"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(restore(kernel, NVME, "nvme"), ==, 0);
     assert_driver(kernel, "nvme", "");
 
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, ""), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(restore(kernel, NVME, ""), ==, 0);
     assert_driver(kernel, "nvme", "");
     /* An ordinary driver gets no override: the kernel must look into its table. */
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "nvme"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "nvme"), ==, 0);
     assert_driver(kernel, "nvme", "");
     /* A driver that the kernel chose is not taken away to let it choose. */
     remove_file(kernel, "sys/bus/pci/drivers/nvme/unbind");
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, ""), ==, 0);
+    g_assert_cmpint(restore(kernel, NVME, ""), ==, 0);
 }
 
 static void test_bind_without_driver(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
     clear_driver(kernel->root, NVME);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
     assert_driver(kernel, "vfio-pci", "vfio-pci");
 }
 
@@ -263,11 +278,11 @@ static void test_bind_refusals(void)
     g_autoptr(Kernel) kernel = kernel_new();
     static const char *const names[] = {"", ".", "..", "../nvme", "a b", "x/y"};
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-        g_assert_cmpint(pci_driver_bind(kernel->root, NVME, names[i]), ==, -EINVAL);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "xfio-pci"), ==, -ENOENT);
-    g_assert_cmpint(pci_driver_bind(kernel->root, "0000:7f:00.0", "vfio-pci"), ==, -ENODEV);
-    g_assert_cmpint(pci_driver_bind(kernel->root, "7f:00.0", "vfio-pci"), ==, -EINVAL);
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, "e1000e"), ==, -ENOENT);
+        g_assert_cmpint(bind_to(kernel, NVME, names[i]), ==, -EINVAL);
+    g_assert_cmpint(bind_to(kernel, NVME, "xfio-pci"), ==, -ENOENT);
+    g_assert_cmpint(bind_to(kernel, "0000:7f:00.0", "vfio-pci"), ==, -ENODEV);
+    g_assert_cmpint(bind_to(kernel, "7f:00.0", "vfio-pci"), ==, -EINVAL);
+    g_assert_cmpint(restore(kernel, NVME, "e1000e"), ==, -ENOENT);
     assert_driver(kernel, "nvme", "");
 }
 
@@ -276,10 +291,10 @@ static void test_bind_fails(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
     g_atomic_int_set(&kernel->refuses, 1);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, -EIO);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, -EIO);
     assert_driver(kernel, "nvme", "");
     g_atomic_int_set(&kernel->refuses, 0);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
 }
 
 /* The writes themselves fail, at each step. */
@@ -287,13 +302,13 @@ static void test_writes_fail(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
     remove_file(kernel, "sys/bus/pci/drivers/vfio-pci/bind");
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, -ENOENT);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, -ENOENT);
     assert_driver(kernel, "nvme", "");
     remove_file(kernel, "sys/bus/pci/drivers/nvme/unbind");
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, -ENOENT);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, -ENOENT);
     assert_driver(kernel, "nvme", "");
     remove_file(kernel, "sys/bus/pci/devices/" NVME "/driver_override");
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, -ENOENT);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, -ENOENT);
     assert_driver(kernel, "nvme", "");
 }
 
@@ -302,7 +317,7 @@ static void test_rollback_keeps_override(void)
     g_autoptr(Kernel) kernel = kernel_new();
     tree_write(kernel->root, "nvme\n", "sys/bus/pci/devices/" NVME "/driver_override");
     g_atomic_int_set(&kernel->refuses, 1);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, -EIO);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, -EIO);
     assert_driver(kernel, "nvme", "nvme");
 }
 
@@ -310,19 +325,19 @@ static void test_rollback_keeps_override(void)
 static void test_in_use(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
     tree_link(kernel->root, "/dev/null", "dev/vfio/devices/vfio7");
     g_autofree char *node = g_build_filename(kernel->root, "dev/vfio/devices/vfio7", NULL);
     tree_link(kernel->root, "/dev/zero", "proc/42/fd/3");
     tree_link(kernel->root, "/dev/null", "proc/42/fd/4"); /* its name is not VFIO's */
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, "nvme"), ==, 0);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(restore(kernel, NVME, "nvme"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
 
     tree_link(kernel->root, node, "proc/42/fd/5");
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, "nvme"), ==, -EBUSY);
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, ""), ==, -EBUSY);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "nvme"), ==, -EBUSY);
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(restore(kernel, NVME, "nvme"), ==, -EBUSY);
+    g_assert_cmpint(restore(kernel, NVME, ""), ==, -EBUSY);
+    g_assert_cmpint(bind_to(kernel, NVME, "nvme"), ==, -EBUSY);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
     assert_driver(kernel, "vfio-pci", "vfio-pci");
 }
 
@@ -330,12 +345,12 @@ static void test_in_use(void)
 static void test_group_in_use(void)
 {
     g_autoptr(Kernel) kernel = kernel_new();
-    g_assert_cmpint(pci_driver_bind(kernel->root, NVME, "vfio-pci"), ==, 0);
+    g_assert_cmpint(bind_to(kernel, NVME, "vfio-pci"), ==, 0);
     tree_link(kernel->root, "/dev/full", "dev/vfio/11");
     g_autofree char *node = g_build_filename(kernel->root, "dev/vfio/11", NULL);
     tree_write(kernel->root, "1:7\n", "sys/class/vfio/11/dev");
     tree_link(kernel->root, node, "proc/42/fd/5");
-    g_assert_cmpint(pci_driver_restore(kernel->root, NVME, "nvme"), ==, -EBUSY);
+    g_assert_cmpint(restore(kernel, NVME, "nvme"), ==, -EBUSY);
     assert_driver(kernel, "vfio-pci", "vfio-pci");
 }
 

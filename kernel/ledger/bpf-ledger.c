@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A ledger's life: taking over what is pinned, or having it loaded. */
-#include "kernel/ledger/internal.h"
+#include "kernel/ledger/bpf-ledger.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 
 #include "kernel/base/cleanup.h"
 #include "kernel/base/process.h"
+#include "kernel/ledger/internal.h"
 
 const char *const ledger_map_names[N_MAPS] = {
     [MAP_CONFIG] = "config",     [MAP_LOADED] = "loaded",       [MAP_STATE] = "state",
