@@ -119,17 +119,23 @@ int process_qemu_uuid(pid_t pid, char **ret_uuid)
         g_string_append_len(line, chunk, n);
     }
 
-    /* Arguments end with a NUL each; GString adds one for a last that was cut. */
-    bool wanted = false;
+    /* As QEMU's lookup_opt() reads options: a second dash is skipped, the value is the argument
+     * after it ("-uuid=..." is no option), and of several the last counts. Arguments end with a NUL
+     * each; GString adds one for a last that was cut. */
+    g_autofree char *uuid = NULL;
+    bool is_value = false;
     for (const char *p = line->str; p < line->str + line->len; p += strlen(p) + 1) {
-        char *uuid = wanted ? uuid_canonicalize(p) : NULL;
-        if (uuid) {
-            *ret_uuid = uuid;
-            return 0;
+        char *value = is_value ? uuid_canonicalize(p) : NULL;
+        if (value) {
+            g_free(uuid);
+            uuid = value;
         }
-        wanted = strcmp(p, "-uuid") == 0 || strcmp(p, "--uuid") == 0;
+        is_value = strcmp(p, "-uuid") == 0 || strcmp(p, "--uuid") == 0;
     }
-    return -ENXIO;
+    if (!uuid)
+        return -ENXIO;
+    *ret_uuid = g_steal_pointer(&uuid);
+    return 0;
 }
 
 /* 1 when this is the file, 0 when not, or a negative errno. */

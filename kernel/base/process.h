@@ -22,8 +22,10 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks);
  * count what they have pinned; what the process has locked itself is in it, too. -ESRCH. */
 int process_locked(pid_t pid, uint64_t *ret_bytes);
 
-/* The UUID that a QEMU command line names ("-uuid UUID"), canonical, to be freed with g_free().
- * -ENXIO: the command line names none; -ESRCH. */
+/* The UUID that a QEMU command line names ("-uuid UUID" or "--uuid UUID", see lookup_opt() in
+ * QEMU's system/vl.c), in lower case, to be freed with g_free(). -ENXIO: the command line names
+ * none; -ESRCH: no such process. It is looked up by number: whoever has a pidfd asks
+ * process_alive() afterwards. */
 int process_qemu_uuid(pid_t pid, char **ret_uuid);
 
 /* Whether the process has the very open file that fd is here (KCMP_FILE): 0, -ENXIO when not,

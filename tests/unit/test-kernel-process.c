@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #define UUID "6BA7B810-9dad-11d1-80b4-00c04fd430c8"
+#define OTHER_UUID "7ba7b810-9dad-11d1-80b4-00c04fd430c8"
 
 /* A child that waits to be killed. */
 static pid_t child_new(void)
@@ -137,6 +138,9 @@ static void test_qemu_uuid(void)
     const char *const plain[] = {"qemu", "-name", "web-1", "-uuid", UUID, "-smp", "2", NULL};
     const char *const two_dashes[] = {"qemu", "--uuid", UUID, NULL};
     const char *const far[] = {"qemu", long_argument, "-uuid", UUID, NULL};
+    const char *const last[] = {"qemu", "-uuid", OTHER_UUID, "-smp", "2", "--uuid", UUID, NULL};
+    const char *const equals[] = {"qemu", "-uuid=" UUID, "--uuid=" UUID, NULL};
+    const char *const dashes[] = {"qemu", "---uuid", UUID, "uuid", UUID, NULL};
     const char *const none[] = {"qemu", "-name", UUID, NULL};
     const char *const cut[] = {"qemu", "-name", UUID, "-uuid", NULL};
     const char *const wrong[] = {"qemu", "-uuid", "6ba7b810", NULL};
@@ -145,6 +149,9 @@ static void test_qemu_uuid(void)
     assert_uuid(plain, 0, lower);
     assert_uuid(two_dashes, 0, lower);
     assert_uuid(far, 0, lower);
+    assert_uuid(last, 0, lower);
+    assert_uuid(equals, -ENXIO, NULL);
+    assert_uuid(dashes, -ENXIO, NULL);
     assert_uuid(none, -ENXIO, NULL);
     assert_uuid(cut, -ENXIO, NULL);
     assert_uuid(wrong, -ENXIO, NULL);

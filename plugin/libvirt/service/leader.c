@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/service/leader.h"
 
+#include "kernel/base/cleanup.h"
+#include "kernel/base/process.h"
+
 #include <errno.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 static bool fail(GError **error, const char *name, const char *why)
 {
@@ -36,55 +36,40 @@ static bool read_pid(const char *name, pid_t *ret_pid, GError **error)
     return true;
 }
 
-/* The argument after "-uuid" of a command line, or NULL. */
-static const char *uuid_argument(const char *cmdline, size_t length)
-{
-    const char *end = cmdline + length;
-    bool next = false;
-
-    for (const char *arg = cmdline; arg < end; arg += strlen(arg) + 1) {
-        if (next)
-            return arg;
-        next = strcmp(arg, "-uuid") == 0;
-    }
-    return NULL;
-}
-
+/* The command line must name the machine: a pid file of libvirt can be left over, and its number be
+ * another process's by now. iommud can't tell that: it also takes leaders that name no UUID. */
 static bool check_uuid(pid_t pid, const char *name, const char *uuid, GError **error)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid);
-    g_autofree char *cmdline = NULL;
-    g_autoptr(GError) why = NULL;
-    gsize length;
+    g_autofree char *found = NULL;
+    int r = process_qemu_uuid(pid, &found);
 
-    if (!g_file_get_contents(path, &cmdline, &length, &why))
-        return fail(error, name, why->message);
-    const char *found = uuid_argument(cmdline, length);
-    if (!found || g_ascii_strcasecmp(found, uuid) != 0) {
-        g_autofree char *wrong =
-            g_strdup_printf("the command line of process %d does not say -uuid %s", pid, uuid);
-        return fail(error, name, wrong);
-    }
-    return true;
+    if (r >= 0 && g_str_equal(found, uuid))
+        return true;
+    if (r < 0 && r != -ENXIO)
+        return fail(error, name, g_strerror(-r));
+    g_autofree char *wrong =
+        g_strdup_printf("the command line of process %d does not say -uuid %s", pid, uuid);
+    return fail(error, name, wrong);
 }
 
 int leader_open(const char *name, const char *uuid, GError **error)
 {
+    autoclose int pidfd = -EBADF;
     pid_t pid = 0;
 
     if (!read_pid(name, &pid, error))
         return -1;
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0) {
-        fail(error, name, g_strerror(errno));
+    int r = process_open(pid, &pidfd);
+    if (r < 0) {
+        fail(error, name, g_strerror(-r));
         return -1;
     }
-    /* The command line is looked up by number: it is the pidfd's only if that still lives. */
-    struct pollfd alive = {.fd = pidfd, .events = POLLIN};
-    if (!check_uuid(pid, name, uuid, error) ||
-        (poll(&alive, 1, 0) != 0 && !fail(error, name, "it has exited"))) {
-        close(pidfd);
+    if (!check_uuid(pid, name, uuid, error))
+        return -1;
+    /* The command line was looked up by number: it is the pidfd's only if that still lives. */
+    if (process_alive(pidfd) != 1) {
+        fail(error, name, "it has exited");
         return -1;
     }
-    return pidfd;
+    return TAKE_FD(pidfd);
 }
