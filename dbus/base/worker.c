@@ -4,106 +4,109 @@
 #include "kernel/base/cleanup.h"
 
 #include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 
 #define PATIENCE_MS 2000
 
 typedef struct {
-    void (*run)(void *data);
+    void (*run)(void *data); /* NULL: only posted */
     void (*done)(void *data);
     void *data;
 } Job;
 
 struct Worker {
-    char *name;
-    GThread *thread; /* NULL before the first job */
-    GAsyncQueue *jobs;
+    const char *name;
+    GThreadPool *threads;
+    unsigned n_queued; /* jobs whose results are not handed in yet; the loop's thread only */
     GAsyncQueue *results;
-    int result_event; /* counts what is in results */
+    int result_event; /* readable when there may be results */
     sd_event_source *source;
 };
 
-static void *worker_main(void *data)
+static void worker_push(Worker *worker, Job *job)
 {
-    Worker *worker = data;
-    for (;;) {
-        Job *job = g_async_queue_pop(worker->jobs);
-        bool last = !job->run;
-        if (!last)
-            job->run(job->data);
-        g_async_queue_push(worker->results, job);
-        (void)eventfd_write(worker->result_event, 1);
-        if (last)
-            return NULL;
-    }
+    g_async_queue_push(worker->results, job);
+    (void)eventfd_write(worker->result_event, 1);
 }
 
-/* Returns whether the thread said goodbye. */
-static bool worker_take_results(Worker *worker)
+static void on_job(void *data, void *userdata)
 {
+    Job *job = data;
+    Worker *worker = userdata;
+    /* GLib lends one thread to several pools, and calls it as it likes. */
+    (void)pthread_setname_np(pthread_self(), worker->name);
+    job->run(job->data);
+    worker_push(worker, job);
+}
+
+static void worker_take_results(Worker *worker)
+{
+    /* Read first: a result that comes after it makes the descriptor readable again. */
     eventfd_t count;
     (void)eventfd_read(worker->result_event, &count);
-    bool last = false;
     Job *job;
     while ((job = g_async_queue_try_pop(worker->results))) {
-        if (job->done)
-            job->done(job->data);
-        else
-            last = true;
+        if (job->run)
+            worker->n_queued--;
+        job->done(job->data);
         g_free(job);
     }
-    return last;
 }
 
 static int on_result(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-    (void)worker_take_results(userdata);
+    worker_take_results(userdata);
     return 0;
 }
 
-int worker_new(sd_event *event, const char *name, Worker **ret_worker)
+int worker_new(sd_event *event, const char *name, unsigned n_threads, Worker **ret_worker)
 {
     autoclose int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         return -errno;
-    Worker *worker = g_new0(Worker, 1);
+    g_autofree Worker *worker = g_new0(Worker, 1);
     int r = sd_event_add_io(event, &worker->source, fd, EPOLLIN, on_result, worker);
-    if (r < 0) {
-        g_free(worker);
+    if (r < 0)
         return r;
-    }
-    worker->name = g_strdup(name);
-    worker->jobs = g_async_queue_new();
+    worker->name = name;
+    worker->threads = g_thread_pool_new(on_job, worker, (int)n_threads, FALSE, NULL);
     worker->results = g_async_queue_new();
     worker->result_event = TAKE_FD(fd);
-    *ret_worker = worker;
+    *ret_worker = g_steal_pointer(&worker);
     return 0;
 }
 
-static void worker_push(Worker *worker, void (*run)(void *), void (*done)(void *), void *data)
+static Job *job_new(void (*run)(void *data), void (*done)(void *data), void *data)
 {
     Job *job = g_new(Job, 1);
     *job = (Job){.run = run, .done = done, .data = data};
-    g_async_queue_push(worker->jobs, job);
+    return job;
 }
 
 void worker_queue(Worker *worker, void (*run)(void *data), void (*done)(void *data), void *data)
 {
-    if (!worker->thread)
-        worker->thread = g_thread_new(worker->name, worker_main, worker);
-    worker_push(worker, run, done, data);
+    worker->n_queued++;
+    /* Fails only when no thread can be made; the job is then queued for those there are. */
+    (void)g_thread_pool_push(worker->threads, job_new(run, done, data), NULL);
 }
 
-/* A job without functions ends the thread. */
-static bool worker_stop(Worker *worker)
+void worker_post(Worker *worker, void (*done)(void *data), void *data)
 {
-    worker_push(worker, NULL, NULL, NULL);
+    worker_push(worker, job_new(NULL, done, data));
+}
+
+/* Whether all jobs came to their end. */
+static bool worker_drain(Worker *worker)
+{
     struct pollfd pollfd = {.fd = worker->result_event, .events = POLLIN};
-    while (!worker_take_results(worker)) {
+    while (worker->n_queued > 0) {
         if (poll(&pollfd, 1, PATIENCE_MS) == 0)
             return false;
+        worker_take_results(worker);
     }
-    g_thread_join(worker->thread);
+    worker_take_results(worker); /* what was posted */
     return true;
 }
 
@@ -112,11 +115,10 @@ void worker_free(Worker *worker)
     if (!worker)
         return;
     sd_event_source_disable_unref(worker->source);
-    if (worker->thread && !worker_stop(worker))
-        return; /* It still uses all of this; the process ends soon. */
-    g_async_queue_unref(worker->jobs);
+    if (!worker_drain(worker))
+        return; /* A job still uses all of this; the process ends soon. */
+    g_thread_pool_free(worker->threads, FALSE, TRUE);
     g_async_queue_unref(worker->results);
     close_fd(worker->result_event);
-    g_free(worker->name);
     g_free(worker);
 }

@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A thread for what can block: IOMMU_DESTROY waits up to 60 s for others to let go, a mapping pins
- * all its pages, an unbind waits for whoever uses the device. Jobs are done one after the other, in
- * the order they came; their results come back on the event loop's thread.
+ * Threads for what can block, and the way back to the event loop. In the service: IOMMU_DESTROY
+ * waits up to 60 s for others to let go, a mapping pins all its pages, an unbind waits for whoever
+ * uses the device. In the libvirt agent: every call to libvirt waits while somebody holds the
+ * domain's lock.
  */
 #pragma once
 
-#include "dbus/core/manager.h"
+#include "dbus/base/sd-cleanup.h"
 
-/* The thread is made when the first job comes. 0 or negative errno. */
-int worker_new(sd_event *event, const char *name, Worker **ret_worker);
+typedef struct Worker Worker;
+
+/* At most n_threads jobs run at a time, the others wait; with 1 they are done one after the other,
+ * in the order they came. Threads are made when they are needed; name is what ps(1) calls them, at
+ * most 15 bytes, not copied. 0 or negative errno. */
+int worker_new(sd_event *event, const char *name, unsigned n_threads, Worker **ret_worker);
 /* Waits for the jobs that were queued and hands in their results. A job that hangs in the kernel
  * is left behind after two seconds. Accepts NULL. */
 void worker_free(Worker *worker);
 
-/* Calls run(data) on the worker's thread and then done(data) on the loop's, which owns data. run()
- * may touch nothing but data and the host. */
+/* From the loop's thread: calls run(data) on a thread of the worker's and then done(data) on the
+ * loop's, which owns data. */
 void worker_queue(Worker *worker, void (*run)(void *data), void (*done)(void *data), void *data);
+/* From any thread: calls done(data) on the loop's, in the order of the calls. */
+void worker_post(Worker *worker, void (*done)(void *data), void *data);

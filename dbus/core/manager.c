@@ -115,9 +115,9 @@ Manager *manager_new(sd_event *event, const ManagerOptions *options, GError **er
 {
     g_autoptr(Manager) manager = manager_alloc(event, options);
     g_autoptr(GPtrArray) tenants = NULL;
-    int r = worker_new(event, "reaper", &manager->worker);
+    int r = worker_new(event, "reaper", 1, &manager->worker);
     if (r >= 0)
-        r = worker_new(event, "binder", &manager->binder);
+        r = worker_new(event, "binder", 1, &manager->binder);
     if (r < 0) {
         error_set_kernel(error, r, "No worker could be made");
         return NULL;

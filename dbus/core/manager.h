@@ -2,7 +2,7 @@
 /* The service's state: what main() makes, what every bus method finds, what a restart restores. */
 #pragma once
 
-#include "dbus/base/sd-cleanup.h"
+#include "dbus/base/worker.h"
 #include "kernel/host/host.h"
 #include "policy/registry.h"
 
@@ -10,7 +10,6 @@ typedef struct Books Books;
 typedef struct Manager Manager;
 typedef struct MachineLife MachineLife;
 typedef struct TenantLife TenantLife;
-typedef struct Worker Worker;
 
 typedef struct {
     const char *config_dir;

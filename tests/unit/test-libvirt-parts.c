@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Parts of the libvirt plugin that stand alone: autostart, leaders, workers. */
+/* Parts of the libvirt plugin that stand alone: autostart, leaders. */
 #include "plugin/libvirt/agent/autostart.h"
 #include "plugin/libvirt/service/leader.h"
-#include "plugin/libvirt/agent/workers.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -159,51 +158,6 @@ static void test_leader(void)
     remove_folder(dir);
 }
 
-/* ---- workers ---- */
-
-typedef struct {
-    sd_event *event;
-    GThread *ran_in;
-    GThread *done_in;
-    int *left;
-} Task;
-
-static void run_task(void *data)
-{
-    Task *task = data;
-    task->ran_in = g_thread_self();
-    g_usleep(1000);
-}
-
-static void on_task(void *data)
-{
-    Task *task = data;
-    task->done_in = g_thread_self();
-    if (--*task->left == 0)
-        sd_event_exit(task->event, 0);
-}
-
-static void test_workers(void)
-{
-    sd_event *event = NULL;
-    Workers *workers = NULL;
-    Task tasks[50] = {0};
-    int left = G_N_ELEMENTS(tasks);
-
-    g_assert_cmpint(sd_event_new(&event), >=, 0);
-    g_assert_cmpint(workers_new(event, 4, &workers), >=, 0);
-    for (size_t i = 0; i < G_N_ELEMENTS(tasks); i++) {
-        tasks[i] = (Task){.event = event, .left = &left};
-        workers_run(workers, run_task, on_task, &tasks[i]);
-    }
-    g_assert_cmpint(sd_event_loop(event), ==, 0);
-    for (size_t i = 0; i < G_N_ELEMENTS(tasks); i++) {
-        g_assert_true(tasks[i].done_in == g_thread_self());
-        g_assert_true(tasks[i].ran_in != g_thread_self());
-    }
-    sd_event_unref(event);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -212,6 +166,5 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/autostart/dropped", test_autostart_dropped);
     g_test_add_func("/libvirt/autostart/no-folder", test_autostart_no_folder);
     g_test_add_func("/libvirt/leader", test_leader);
-    g_test_add_func("/libvirt/workers", test_workers);
     return g_test_run();
 }

@@ -82,7 +82,7 @@ static int begin(Agent *agent, sd_bus_message *message, const char *domain, cons
     request->message = sd_bus_message_ref(message);
     request->domain = g_strdup(domain);
     request->tenant = g_strdup(tenant);
-    workers_run(agent->workers, run_request, on_request_done, request);
+    worker_queue(agent->worker, run_request, on_request_done, request);
     return 1;
 }
 

@@ -80,7 +80,7 @@ static void autostart(Agent *agent, const DomainWork *work)
     Errand *errand = errand_new(agent);
     errand->domain.uuid = g_strdup(work->uuid);
     errand->domain.name = g_strdup(work->name);
-    workers_run(agent->starter, run_start, on_start_done, errand);
+    worker_queue(agent->starter, run_start, on_start_done, errand);
 }
 
 /* ---- one domain's work ---- */
@@ -162,7 +162,7 @@ void agent_dispatch(Agent *agent)
         errand->domain.pinned = g_strdup(association->running);
         errand->domain.work =
             associations_begin(agent->associations, association, &errand->callers);
-        workers_run(agent->workers, run_domain, on_domain_done, errand);
+        worker_queue(agent->worker, run_domain, on_domain_done, errand);
     }
 }
 
@@ -211,7 +211,7 @@ void agent_sync(Agent *agent, bool just_connected)
         return;
     Errand *errand = errand_new(agent);
     errand->just_connected = just_connected;
-    workers_run(agent->workers, run_list, on_list_done, errand);
+    worker_queue(agent->worker, run_list, on_list_done, errand);
 }
 
 /* ---- lost starts ---- */
@@ -243,7 +243,7 @@ static int on_sweep_time(sd_event_source *source, uint64_t usec, void *userdata)
         Errand *errand = errand_new(agent);
         errand->seen = g_steal_pointer(&agent->admitted);
         agent->sweeping = true;
-        workers_run(agent->workers, run_sweep, on_sweep_done, errand);
+        worker_queue(agent->worker, run_sweep, on_sweep_done, errand);
     }
     (void)sd_event_source_set_time_relative(source, SWEEP_USEC);
     return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);

@@ -89,7 +89,7 @@ static void post_event(void *generation, virDomain *dom, int lifecycle)
     event->generation = GPOINTER_TO_UINT(generation);
     event->lifecycle = lifecycle;
     if (virDomainGetUUIDString(dom, event->uuid) == 0)
-        workers_post(the_agent->workers, on_event, event);
+        worker_post(the_agent->worker, on_event, event);
     else
         g_free(event);
 }
@@ -128,7 +128,7 @@ static void on_lost(void *data)
     /* Not there yet: on_connected() will see that it is dead. */
     if (GPOINTER_TO_UINT(data) != agent->generation || !agent->libvirt)
         return;
-    workers_run(agent->workers, run_close, on_closed, g_steal_pointer(&agent->libvirt));
+    worker_queue(agent->worker, run_close, on_closed, g_steal_pointer(&agent->libvirt));
     associations_lost(agent->associations, NULL);
     set_state(agent, "waiting for libvirt: the connection is lost");
     agent_bus_changed(agent, "Domains");
@@ -137,7 +137,7 @@ static void on_lost(void *data)
 
 static void on_close(virConnectPtr connect, int reason, void *generation)
 {
-    workers_post(the_agent->workers, on_lost, generation);
+    worker_post(the_agent->worker, on_lost, generation);
 }
 
 /* ---- connecting, on a worker ---- */
@@ -188,7 +188,7 @@ static void on_connected(void *data)
     Agent *agent = the_agent;
 
     if (connecting->libvirt && virConnectIsAlive(connecting->libvirt) != 1) {
-        workers_run(agent->workers, run_close, on_closed, g_steal_pointer(&connecting->libvirt));
+        worker_queue(agent->worker, run_close, on_closed, g_steal_pointer(&connecting->libvirt));
         connecting->error = g_strdup("the connection is lost");
     }
     if (!connecting->libvirt) {
@@ -217,7 +217,7 @@ static int on_connect_time(sd_event_source *source, uint64_t usec, void *userdat
 
     agent->generation++;
     connecting->generation = agent->generation;
-    workers_run(agent->workers, run_connect, on_connected, connecting);
+    worker_queue(agent->worker, run_connect, on_connected, connecting);
     return 0;
 }
 

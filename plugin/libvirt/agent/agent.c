@@ -89,9 +89,9 @@ static int prepare(Agent *agent)
     if (r >= 0)
         r = sd_event_add_signal(agent->event, NULL, SIGINT, NULL, NULL);
     if (r >= 0)
-        r = workers_new(agent->event, N_WORKERS, &agent->workers);
+        r = worker_new(agent->event, "libvirt", N_WORKERS, &agent->worker);
     if (r >= 0)
-        r = workers_new(agent->event, 1, &agent->starter);
+        r = worker_new(agent->event, "starter", 1, &agent->starter);
     return r;
 }
 

@@ -12,7 +12,7 @@
 #include "plugin/libvirt/agent/associations.h"
 #include "plugin/libvirt/agent/autostart.h"
 #include "plugin/libvirt/agent/domain-job.h"
-#include "plugin/libvirt/agent/workers.h"
+#include "dbus/base/worker.h"
 
 typedef struct Agent {
     const char *uri;
@@ -20,8 +20,8 @@ typedef struct Agent {
 
     sd_event *event;
     sd_bus *bus;
-    Workers *workers;
-    Workers *starter; /* one thread: starts take long, and one after the other as libvirtd does */
+    Worker *worker;
+    Worker *starter; /* one thread: starts take long, and one after the other as libvirtd does */
 
     Associations *associations; /* the callers are sd_bus_message */
     Autostart *autostart;
