@@ -178,7 +178,7 @@ static int ask(Question question, void *argument, gint64 end, sd_bus_error *erro
 
 /* What the questions are about; each takes what it needs. */
 typedef struct {
-    const Admission *admission;
+    const DomainRequest *request;
     const char *uuid;
     const char *reason;
     int leader;
@@ -188,7 +188,7 @@ typedef struct {
 static int question_admit(sd_bus *bus, void *argument, sd_bus_error *error)
 {
     About *about = argument;
-    return iommud_admit(bus, about->admission, error);
+    return iommud_admit(bus, about->request, error);
 }
 
 static int question_start(sd_bus *bus, void *argument, sd_bus_error *error)
@@ -230,18 +230,18 @@ static DomainXml *read_domain(const Hook *hook)
 
 /* Whether a refusal of this machine counts. Nobody but VFIO itself said that iommud has to do with
  * one that neither uses it nor names a tenant: without a default tenant it is none of ours. */
-static bool is_ours(const Admission *admission, const sd_bus_error *error)
+static bool is_ours(const DomainRequest *request, const sd_bus_error *error)
 {
-    return admission->iommufd || *admission->tenant ||
+    return request->iommufd || *request->tenant ||
            (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
             !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant"));
 }
 
-static int admit(const Hook *hook, const Admission *admission)
+static int admit(const Hook *hook, const DomainRequest *request)
 {
-    About about = {.admission = admission};
+    About about = {.request = request};
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    bool closed = admission->iommufd;
+    bool closed = request->iommufd;
     gint64 end = closed ? MIN(hook->begin + RESTART_USEC, hook->deadline) : hook->begin;
 
     set_verdict(hook,
@@ -254,7 +254,7 @@ static int admit(const Hook *hook, const Admission *admission)
         say_unreachable(hook, closed ? "is not started" : "is not accounted", &error);
         return closed;
     }
-    if (!is_ours(admission, &error))
+    if (!is_ours(request, &error))
         return 0;
     say_refused(&error);
     return 1;
@@ -263,13 +263,13 @@ static int admit(const Hook *hook, const Admission *admission)
 static int admit_domain(const Hook *hook, const DomainXml *xml)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Admission) admission = domain_xml_admission(xml, &error);
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
 
-    if (!admission) {
+    if (!request) {
         say("%s: %s", hook->name, error->message);
         return 1;
     }
-    return admit(hook, admission);
+    return admit(hook, request);
 }
 
 static int hook_prepare(const Hook *hook)
@@ -356,19 +356,19 @@ static int hook_reconnect(const Hook *hook)
 
     if (!xml || !domain_xml_needs_admission(xml))
         return 0;
-    g_autoptr(Admission) admission = domain_xml_admission(xml, &wrong);
-    int leader = admission ? leader_open(admission->name, admission->uuid, &wrong) : -1;
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &wrong);
+    int leader = request ? leader_open(request->name, request->uuid, &wrong) : -1;
     if (leader < 0) {
         say("%s", wrong->message);
         return 0;
     }
-    About about = {.uuid = admission->uuid};
+    About about = {.uuid = request->uuid};
     set_verdict(hook, "runs, but iommud.service did not answer in time.", 0);
     if (ask(question_running, &about, hook->begin, &error) < 0 &&
         (!sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine") ||
-         admit(hook, admission) != 0))
+         admit(hook, request) != 0))
         return 0;
-    return about.running ? 0 : start(hook, admission->uuid, leader, false);
+    return about.running ? 0 : start(hook, request->uuid, leader, false);
 }
 
 static const struct {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Domain XML from an enemy. What was read must keep what domain-xml.h promises, and a domain that
  * was enabled must be enabled. */
-#include "plugin/libvirt/domain/domain-xml.h"
+#include "plugin/libvirt/domain/domain-request.h"
+#include "plugin/libvirt/domain/domain-tenant.h"
 
 #include <string.h>
 
@@ -18,26 +19,26 @@ static void check_refusal(const GError *error)
     g_assert_cmpuint(strlen(error->message), <, 1024);
 }
 
-static void check_admission(const DomainXml *xml)
+static void check_request(const DomainXml *xml)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Admission) admission = domain_xml_admission(xml, &error);
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
 
-    if (!admission) {
+    if (!request) {
         check_refusal(error);
         return;
     }
-    g_assert_cmpuint(strlen(admission->uuid), ==, 36);
-    g_assert_cmpuint(strlen(admission->name), <=, 255);
-    g_assert_null(strchr(admission->name, '/'));
-    g_assert_cmpuint(admission->bytes, >, 0);
-    g_assert_cmpuint(admission->bytes, <=, UINT64_C(1) << 60);
-    for (char **device = admission->devices; *device; device++) {
+    g_assert_cmpuint(strlen(request->uuid), ==, 36);
+    g_assert_cmpuint(strlen(request->name), <=, 255);
+    g_assert_null(strchr(request->name, '/'));
+    g_assert_cmpuint(request->bytes, >, 0);
+    g_assert_cmpuint(request->bytes, <=, UINT64_C(1) << 60);
+    for (char **device = request->devices; *device; device++) {
         g_assert_cmpuint(strlen(*device), >=, strlen("0000:00:00.0"));
         for (char **other = device + 1; *other; other++)
             g_assert_cmpstr(*device, !=, *other);
     }
-    if (admission->iommufd)
+    if (request->iommufd)
         g_assert_true(domain_xml_needs_admission(xml));
 }
 
@@ -73,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_refusal(error);
         return 0;
     }
-    check_admission(xml);
+    check_request(xml);
     check_enable(text);
     return 0;
 }

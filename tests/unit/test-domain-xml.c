@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What iommud reads from domain XML: what people and Nova write, and what enemies write. */
-#include "plugin/libvirt/domain/domain-xml.h"
+#include "plugin/libvirt/domain/domain-memory.h"
+#include "plugin/libvirt/domain/domain-request.h"
+#include "plugin/libvirt/domain/domain-tenant.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -339,20 +341,20 @@ static void test_long_name(void)
     g_assert_false(domain_xml_identity(xml, &ret_uuid, &ret_name, NULL));
 }
 
-static void test_admission(void)
+static void test_request(void)
 {
     g_autoptr(DomainXml) xml = parse(HEAD MEM FDGROUP META(ACME) DEVICES(PCI("1")) END);
     g_autoptr(DomainXml) other = parse(HEAD MEM DEVICES(PCI("1")) END);
-    g_autoptr(Admission) admission = domain_xml_admission(xml, NULL);
-    g_autoptr(Admission) legacy = domain_xml_admission(other, NULL);
+    g_autoptr(DomainRequest) request = domain_request_new(xml, NULL);
+    g_autoptr(DomainRequest) legacy = domain_request_new(other, NULL);
 
-    g_assert_cmpstr(admission->uuid, ==, UUID);
-    g_assert_cmpstr(admission->name, ==, "vm");
-    g_assert_cmpstr(admission->tenant, ==, "acme");
-    g_assert_cmpuint(admission->bytes, ==, 260 * MIB);
-    g_assert_cmpstr(admission->devices[0], ==, "0000:01:00.0");
-    g_assert_null(admission->devices[1]);
-    g_assert_true(admission->iommufd);
+    g_assert_cmpstr(request->uuid, ==, UUID);
+    g_assert_cmpstr(request->name, ==, "vm");
+    g_assert_cmpstr(request->tenant, ==, "acme");
+    g_assert_cmpuint(request->bytes, ==, 260 * MIB);
+    g_assert_cmpstr(request->devices[0], ==, "0000:01:00.0");
+    g_assert_null(request->devices[1]);
+    g_assert_true(request->iommufd);
     g_assert_cmpstr(legacy->tenant, ==, "");
     g_assert_false(legacy->iommufd);
 }
@@ -366,16 +368,16 @@ static void test_nova34(void)
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     g_autoptr(DomainXml) xml = parse(text);
-    g_autoptr(Admission) admission = domain_xml_admission(xml, NULL);
-    g_autofree char *devices = join(admission->devices);
+    g_autoptr(DomainRequest) request = domain_request_new(xml, NULL);
+    g_autofree char *devices = join(request->devices);
 
-    g_assert_cmpstr(admission->uuid, ==, "9b2cfcdc-6005-4de0-a6ac-aaa68d1917c0");
-    g_assert_cmpstr(admission->name, ==, "instance-00000001");
-    g_assert_cmpstr(admission->tenant, ==, "3b5c57d6102f4c2bbb6361807ae1368c");
+    g_assert_cmpstr(request->uuid, ==, "9b2cfcdc-6005-4de0-a6ac-aaa68d1917c0");
+    g_assert_cmpstr(request->name, ==, "instance-00000001");
+    g_assert_cmpstr(request->tenant, ==, "3b5c57d6102f4c2bbb6361807ae1368c");
     g_assert_cmpstr(devices, ==, "0000:81:00.0 0000:81:01.0");
     g_assert_true(xml->viommu);
-    g_assert_false(admission->iommufd);
-    g_assert_cmpuint(admission->bytes, ==, 2 * (2 * GIB + 4 * MIB + 16 * MIB));
+    g_assert_false(request->iommufd);
+    g_assert_cmpuint(request->bytes, ==, 2 * (2 * GIB + 4 * MIB + 16 * MIB));
 }
 
 /* ---- enemies ---- */
@@ -603,10 +605,10 @@ static void test_enable(void)
         g_assert_cmpstr(once, ==, twice);
 
         g_autoptr(DomainXml) xml = parse(once);
-        g_autoptr(Admission) admission = domain_xml_admission(xml, &error);
+        g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
         g_assert_no_error(error);
-        g_assert_true(admission->iommufd);
-        g_assert_cmpstr(admission->tenant, ==, "acme");
+        g_assert_true(request->iommufd);
+        g_assert_cmpstr(request->tenant, ==, "acme");
         g_assert_nonnull(strstr(once, UUID));
         g_assert_cmpint(strstr(texts[i], "<x ") != NULL, ==, strstr(once, "<x ") != NULL);
     }
@@ -655,7 +657,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domain-xml/sizes", test_sizes);
     g_test_add_func("/domain-xml/identities", test_identities);
     g_test_add_func("/domain-xml/long-name", test_long_name);
-    g_test_add_func("/domain-xml/admission", test_admission);
+    g_test_add_func("/domain-xml/request", test_request);
     g_test_add_func("/domain-xml/nova34", test_nova34);
     g_test_add_func("/domain-xml/hostile", test_hostile);
     g_test_add_func("/domain-xml/encodings", test_encodings);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/agent/domain-job.h"
 
+#include "plugin/libvirt/domain/domain-tenant.h"
 #include "plugin/libvirt/service/service-calls.h"
 
 #include <errno.h>

@@ -15,63 +15,63 @@ static void complain(const char *name, const char *what, const sd_bus_error *err
 }
 
 /* The leader of a machine that iommud has only admitted: its start could not tell. */
-static void start_leader(sd_bus *bus, const Admission *admission)
+static void start_leader(sd_bus *bus, const DomainRequest *request)
 {
     g_autoptr(GError) why = NULL;
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    int leader = leader_open(admission->name, admission->uuid, &why);
+    int leader = leader_open(request->name, request->uuid, &why);
 
     if (leader < 0) {
         log_warning("%s", why->message);
         return;
     }
-    if (iommud_start(bus, admission->uuid, leader, &error) < 0)
-        complain(admission->name, "runs without being watched", &error);
+    if (iommud_start(bus, request->uuid, leader, &error) < 0)
+        complain(request->name, "runs without being watched", &error);
     close(leader);
 }
 
 /* A machine that names no tenant and uses no IOMMUFD is admitted if there is a tenant for such, and
  * else left alone; nor is it worth a word that iommud, which comes back, could not be asked. */
-static bool is_news(const Admission *admission, const sd_bus_error *error)
+static bool is_news(const DomainRequest *request, const sd_bus_error *error)
 {
-    if (admission->iommufd || *admission->tenant)
+    if (request->iommufd || *request->tenant)
         return true;
     return g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
            !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant");
 }
 
-static void admit_leader(sd_bus *bus, const Admission *admission, int leader)
+static void admit_leader(sd_bus *bus, const DomainRequest *request, int leader)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
 
-    if (iommud_admit(bus, admission, &error) < 0) {
-        if (is_news(admission, &error))
-            complain(admission->name, "runs without being admitted", &error);
-    } else if (iommud_start(bus, admission->uuid, leader, &error) < 0) {
-        complain(admission->name, "runs without being watched", &error);
-        (void)iommud_release(bus, admission->uuid, "its leader was refused", &ignored);
+    if (iommud_admit(bus, request, &error) < 0) {
+        if (is_news(request, &error))
+            complain(request->name, "runs without being admitted", &error);
+    } else if (iommud_start(bus, request->uuid, leader, &error) < 0) {
+        complain(request->name, "runs without being watched", &error);
+        (void)iommud_release(bus, request->uuid, "its leader was refused", &ignored);
     } else {
-        log_info("The machine %s was running already and is admitted now.", admission->name);
+        log_info("The machine %s was running already and is admitted now.", request->name);
     }
 }
 
 /* A machine that runs although iommud does not know it: started before iommud was there, or given
  * its first device while it ran. */
-static void adopt(sd_bus *bus, Admission *admission, const DomainWork *work)
+static void adopt(sd_bus *bus, DomainRequest *request, const DomainWork *work)
 {
     g_autoptr(GError) why = NULL;
     /* First: iommud may not know it because it has just ended. */
-    int leader = leader_open(admission->name, admission->uuid, &why);
+    int leader = leader_open(request->name, request->uuid, &why);
 
     if (leader < 0) {
         log_warning("%s", why->message);
         return;
     }
     if (*work->pinned) {
-        g_free(admission->tenant);
-        admission->tenant = g_strdup(work->pinned);
+        g_free(request->tenant);
+        request->tenant = g_strdup(work->pinned);
     }
-    admit_leader(bus, admission, leader);
+    admit_leader(bus, request, leader);
     close(leader);
 }
 
@@ -89,24 +89,22 @@ static void change_devices(sd_bus *bus, const IommudMachine *machine, const char
     }
 }
 
-static void update(sd_bus *bus, const IommudMachine *machine, const Admission *admission)
+static void update(sd_bus *bus, const IommudMachine *machine, const DomainRequest *request)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
-    if (*admission->tenant && !g_str_equal(admission->tenant, machine->tenant))
+    if (*request->tenant && !g_str_equal(request->tenant, machine->tenant))
         log_warning("The metadata of the running machine %s names the tenant %s now; it stays %s's "
                     "until it stops.",
-                    admission->name, admission->tenant, machine->tenant);
+                    request->name, request->tenant, machine->tenant);
     if (g_str_equal(machine->state, "admitted"))
-        start_leader(bus, admission);
-    change_devices(bus, machine, admission->name, "RemoveDevice", machine->devices,
-                   admission->devices);
+        start_leader(bus, request);
+    change_devices(bus, machine, request->name, "RemoveDevice", machine->devices, request->devices);
     /* More memory and more address spaces come with devices: promised before they are used. */
-    if (machine->reserved != admission->bytes &&
-        iommud_set_reservation(bus, machine, admission, &error) < 0)
-        complain(admission->name, "has memory that is not reserved", &error);
-    change_devices(bus, machine, admission->name, "AddDevice", admission->devices,
-                   machine->devices);
+    if (machine->reserved != request->bytes &&
+        iommud_set_reservation(bus, machine, request, &error) < 0)
+        complain(request->name, "has memory that is not reserved", &error);
+    change_devices(bus, machine, request->name, "AddDevice", request->devices, machine->devices);
 }
 
 /* Whether the domain is up. While it starts, its hook does all that is needed. */
@@ -139,14 +137,14 @@ static void follow(sd_bus *bus, const DomainXml *xml, const IommudMachine *machi
                    const DomainWork *work)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(Admission) admission = domain_xml_admission(xml, &why);
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &why);
 
-    if (!admission)
+    if (!request)
         log_warning("The machine %s can't be followed: %s", work->name, why->message);
     else if (machine)
-        update(bus, machine, admission);
+        update(bus, machine, request);
     else
-        adopt(bus, admission, work);
+        adopt(bus, request, work);
 }
 
 void domain_follow(const WorkContext *context, virDomain *dom, DomainWork *work)

@@ -17,7 +17,7 @@
  * All of it is memory that QEMU maps for the devices, whether the guest uses it or not: a guest of
  * 256 MiB without video has 256 MiB + 256 KiB pinned from its start on.
  */
-#include "plugin/libvirt/domain/domain-xml.h"
+#include "plugin/libvirt/domain/domain-memory.h"
 
 #include "kernel/base/text.h"
 #include <string.h>

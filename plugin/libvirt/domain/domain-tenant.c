@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Whose domain it is, and how to say so in the XML.
- *
  * Metadata holds strings that tenants choose (names of servers, flavors, images), so an owner is
  * read by namespace and path only, never by searching, and exactly one must be there.
  */
-#include "plugin/libvirt/domain/domain-xml.h"
+#include "plugin/libvirt/domain/domain-tenant.h"
+
+#include <string.h>
 
 #include "kernel/base/text.h"
 /* Nova changed the number in 2021 (838370a490); what it says about owners is the same. */

@@ -267,31 +267,3 @@ gboolean domain_xml_identity(const DomainXml *xml, char **ret_uuid, char **ret_n
     *ret_name = g_steal_pointer(&name);
     return TRUE;
 }
-
-/* ---- admission ---- */
-
-Admission *domain_xml_admission(const DomainXml *xml, GError **error)
-{
-    g_autoptr(Admission) admission = g_new0(Admission, 1);
-
-    if (!domain_xml_identity(xml, &admission->uuid, &admission->name, error) ||
-        !domain_xml_tenant(xml, &admission->tenant, error) ||
-        !domain_xml_reservation(xml, &admission->bytes, &admission->unique_bytes, error))
-        return NULL;
-    if (!admission->tenant)
-        admission->tenant = g_strdup("");
-    admission->devices = g_strdupv(xml->devices);
-    admission->iommufd = domain_xml_uses_iommud(xml);
-    return g_steal_pointer(&admission);
-}
-
-void admission_free(Admission *admission)
-{
-    if (!admission)
-        return;
-    g_free(admission->uuid);
-    g_free(admission->name);
-    g_free(admission->tenant);
-    g_strfreev(admission->devices);
-    g_free(admission);
-}

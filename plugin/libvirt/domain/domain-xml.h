@@ -10,12 +10,8 @@
 
 #include "plugin/libvirt/domain/xml.h"
 
-#include <stdint.h>
-
 /* <iommufd enabled='yes' fdgroup='iommud'/>: libvirt shall use the tenant's IOMMUFD. */
 #define DOMAIN_FDGROUP "iommud"
-/* <iommud:tenant xmlns:iommud="urn:iommud:domain:1" id="acme"/> under <metadata>. */
-#define DOMAIN_TENANT_NS "urn:iommud:domain:1"
 
 /* What can be read from any domain, whether iommud has to do with it or not. */
 typedef struct {
@@ -53,42 +49,3 @@ bool domain_xml_needs_admission(const DomainXml *xml);
 /* Its UUID (canonical, lower case) and name; both freed with g_free(). */
 gboolean domain_xml_identity(const DomainXml *xml, char **ret_uuid, char **ret_name,
                              GError **error);
-
-/* Its tenant, freed with g_free(); NULL when the domain names none. INVALID: it names two. */
-gboolean domain_xml_tenant(const DomainXml *xml, char **ret_tenant, GError **error);
-
-/* Memory that QEMU maps for devices, in bytes. */
-typedef struct {
-    uint64_t total;   /* <memory>: what it boots with and all memory devices, together */
-    uint64_t devices; /* the memory devices' part of it */
-    uint64_t video;   /* video memory of all <video> */
-    uint64_t shared;  /* <shmem> */
-    uint64_t flash;   /* firmware in flash memory */
-} DomainMemory;
-
-gboolean domain_xml_memory(const DomainXml *xml, DomainMemory *ret_memory, GError **error);
-/* Bytes that the kernel may charge for the machine at the most, and the same with each page counted
- * once; the formula stands in domain-memory.c. */
-gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint64_t *ret_unique,
-                                GError **error);
-
-/* What AdmitMachine wants to know. */
-typedef struct {
-    char *uuid;
-    char *name;
-    char *tenant; /* "": the domain names none */
-    uint64_t bytes;
-    uint64_t unique_bytes;
-    char **devices;
-    bool iommufd; /* on the tenant's IOMMUFD */
-} Admission;
-
-Admission *domain_xml_admission(const DomainXml *xml, GError **error);
-/* Accepts NULL. */
-void admission_free(Admission *admission);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Admission, admission_free)
-
-/* The domain's XML with <iommufd> and the tenant put in, freed with g_free(); unchanged where they
- * are there already. INVALID: it has an <iommufd> that is disabled or has another fdgroup, or
- * names another tenant. */
-char *domain_xml_enable(const char *text, const char *tenant, GError **error);

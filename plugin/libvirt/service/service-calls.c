@@ -30,19 +30,19 @@ static int send_call(sd_bus *bus, sd_bus_message *message, int r, sd_bus_error *
     return client_call_message(bus, message, CLIENT_TIMEOUT_REAP, error, ret_reply);
 }
 
-int iommud_admit(sd_bus *bus, const Admission *admission, sd_bus_error *error)
+int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
     int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "AdmitMachine", &message);
 
     if (r >= 0)
-        r = sd_bus_message_append(message, "ssst", admission->uuid, admission->name,
-                                  admission->tenant, admission->bytes);
+        r = sd_bus_message_append(message, "ssst", request->uuid, request->name, request->tenant,
+                                  request->bytes);
     if (r >= 0)
-        r = sd_bus_message_append_strv(message, admission->devices);
+        r = sd_bus_message_append_strv(message, request->devices);
     if (r >= 0)
-        r = sd_bus_message_append(message, "a{sv}", 2, "Iommufd", "b", (int)admission->iommufd,
-                                  "UniqueBytes", "t", admission->unique_bytes);
+        r = sd_bus_message_append(message, "a{sv}", 2, "Iommufd", "b", (int)request->iommufd,
+                                  "UniqueBytes", "t", request->unique_bytes);
     return send_call(bus, message, r, error, NULL);
 }
 
@@ -119,15 +119,15 @@ int iommud_change_device(sd_bus *bus, const IommudMachine *machine, const char *
     return send_call(bus, message, r, error, NULL);
 }
 
-int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const Admission *admission,
+int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const DomainRequest *request,
                            sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
     int r = new_call(bus, machine->path, CLIENT_MACHINE, "SetReservation", &message);
 
     if (r >= 0)
-        r = sd_bus_message_append(message, "ta{sv}", admission->bytes, 1, "UniqueBytes", "t",
-                                  admission->unique_bytes);
+        r = sd_bus_message_append(message, "ta{sv}", request->bytes, 1, "UniqueBytes", "t",
+                                  request->unique_bytes);
     return send_call(bus, message, r, error, NULL);
 }
 

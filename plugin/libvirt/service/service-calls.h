@@ -6,14 +6,14 @@
  */
 #pragma once
 
-#include "plugin/libvirt/domain/domain-xml.h"
+#include "plugin/libvirt/domain/domain-request.h"
 #include "dbus/client/properties.h"
 
 /* Whether iommud itself (or the bus on its behalf) said no. False for every failure that may be
  * gone the next time: it does not run, restarts, does not answer. */
 bool iommud_refused(const sd_bus_error *error);
 
-int iommud_admit(sd_bus *bus, const Admission *admission, sd_bus_error *error);
+int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error);
 /* pidfd: of the leader. */
 int iommud_start(sd_bus *bus, const char *uuid, int pidfd, sd_bus_error *error);
 int iommud_release(sd_bus *bus, const char *uuid, const char *reason, sd_bus_error *error);
@@ -37,7 +37,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(IommudMachine, iommud_machine_free)
 /* Calls AddDevice or RemoveDevice of a machine. */
 int iommud_change_device(sd_bus *bus, const IommudMachine *machine, const char *method,
                          const char *address, sd_bus_error *error);
-int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const Admission *admission,
+int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const DomainRequest *request,
                            sd_bus_error *error);
 
 /* UUIDs of the machines that were admitted and have not started yet; owned strings. */
