@@ -21,9 +21,10 @@
  * one deadline over everything, and the memory that hostile XML can use is capped.
  */
 #include "config.h"
+#include "kernel/base/cleanup.h"
 #include "kernel/base/text.h"
-#include "plugin/libvirt/service/service-calls.h"
 #include "plugin/libvirt/service/leader.h"
+#include "plugin/libvirt/service/service-calls.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -51,37 +52,38 @@ typedef struct {
     bool may_fail;     /* whether this operation may exit with 1 */
     gint64 begin;      /* g_get_monotonic_time() */
     gint64 deadline;
+    sd_bus *bus; /* NULL: not opened yet */
 } Hook;
 
 /* ---- the deadline ---- */
 
-/* What happens when the time is up: the signal handler may not decide or format anything. */
+/* What the signal handler does when the time is up: it may not decide or format anything. */
 static struct {
     char *text;
     size_t length;
     int status;
-} verdict;
+} timeout;
 
 static void on_deadline(int signal)
 {
-    ssize_t n = write(STDERR_FILENO, verdict.text, verdict.length);
+    ssize_t n = write(STDERR_FILENO, timeout.text, timeout.length);
     (void)n;
-    _exit(verdict.status);
+    _exit(timeout.status);
 }
 
 /* Says what running out of time means from now on: a sentence about the machine, and a status. */
-static void set_verdict(const Hook *hook, const char *sentence, int status)
+static void set_timeout(const Hook *hook, const char *sentence, int status)
 {
     char *text = g_strdup_printf("iommud: The machine %s %s\n", hook->name, sentence);
-    char *old = verdict.text;
+    char *old = timeout.text;
     sigset_t alarm;
 
     sigemptyset(&alarm);
     sigaddset(&alarm, SIGALRM);
     sigprocmask(SIG_BLOCK, &alarm, NULL);
-    verdict.text = text;
-    verdict.length = strlen(text);
-    verdict.status = hook->may_fail ? status : 0;
+    timeout.text = text;
+    timeout.length = strlen(text);
+    timeout.status = hook->may_fail ? status : 0;
     sigprocmask(SIG_UNBLOCK, &alarm, NULL);
     g_free(old);
 }
@@ -98,13 +100,13 @@ static bool start_deadline(Hook *hook, unsigned seconds)
     struct itimerspec time = {.it_value = {.tv_sec = seconds}};
     hook->begin = g_get_monotonic_time();
     hook->deadline = hook->begin + seconds * G_USEC_PER_SEC;
-    set_verdict(hook, "can't be judged: its domain XML did not come in time.", 1);
+    set_timeout(hook, "can't be checked: its domain XML did not come in time.", 1);
     return sigaction(SIGALRM, &action, NULL) == 0 &&
            timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 &&
            timer_settime(timer, 0, &time, NULL) == 0;
 }
 
-/* Something was decided in time, and only one thing is said. */
+/* The answer came in time: only one sentence is printed. */
 static void end_deadline(void)
 {
     (void)signal(SIGALRM, SIG_IGN);
@@ -143,74 +145,48 @@ static void say_refused(const sd_bus_error *error)
 
 /* ---- asking iommud ---- */
 
-/* A question to iommud; sd_bus_error as the functions of iommud.h set it. */
-typedef int (*Question)(sd_bus *bus, void *argument, sd_bus_error *error);
-
-static int ask_once(Question question, void *argument, sd_bus_error *error)
+/* Opens the bus unless it is open: once, and again when it was lost meanwhile. */
+static int open_bus(Hook *hook, sd_bus_error *error)
 {
-    g_autoptr(sd_bus) bus = NULL;
-    int r = client_open_bus(NULL, &bus);
-
-    if (r < 0)
-        return sd_bus_error_set_errno(error, r);
-    return question(bus, argument, error);
+    if (hook->bus && sd_bus_is_open(hook->bus) > 0)
+        return 0;
+    hook->bus = sd_bus_close_unref(hook->bus);
+    int r = client_open_bus(NULL, &hook->bus);
+    return r < 0 ? sd_bus_error_set_errno(error, r) : 0;
 }
 
-/* Waits a moment, unless that would be after the given time. */
-static bool wait_until(gint64 end)
+/* Whether to ask again after a call that returned r: nobody answered, and the time end is not
+ * near. Waits a moment before. */
+static bool try_again(int r, gint64 end, sd_bus_error *error)
 {
-    if (g_get_monotonic_time() + RETRY_USEC >= end)
+    if (r >= 0 || iommud_refused(error) || g_get_monotonic_time() + RETRY_USEC >= end)
         return false;
     g_usleep(RETRY_USEC);
+    sd_bus_error_free(error);
     return true;
 }
 
-/* Asks until there is an answer, or until the time end. */
-static int ask(Question question, void *argument, gint64 end, sd_bus_error *error)
+static int call_admit(Hook *hook, const DomainRequest *request, gint64 end, sd_bus_error *error)
 {
-    for (;;) {
-        int r = ask_once(question, argument, error);
-        if (r >= 0 || iommud_refused(error) || !wait_until(end))
-            return r;
-        sd_bus_error_free(error);
-    }
+    int r;
+
+    do {
+        r = open_bus(hook, error);
+        if (r >= 0)
+            r = iommud_admit(hook->bus, request, error);
+    } while (try_again(r, end, error));
+    return r;
 }
 
-/* What the questions are about; each takes what it needs. */
-typedef struct {
-    const DomainRequest *request;
-    const char *uuid;
-    const char *reason;
-    int leader;
-    bool running; /* the answer of question_running() */
-} About;
-
-static int question_admit(sd_bus *bus, void *argument, sd_bus_error *error)
+static int call_start(Hook *hook, const char *uuid, int leader, gint64 end, sd_bus_error *error)
 {
-    About *about = argument;
-    return iommud_admit(bus, about->request, error);
-}
+    int r;
 
-static int question_start(sd_bus *bus, void *argument, sd_bus_error *error)
-{
-    About *about = argument;
-    return iommud_start(bus, about->uuid, about->leader, error);
-}
-
-static int question_release(sd_bus *bus, void *argument, sd_bus_error *error)
-{
-    About *about = argument;
-    return iommud_release(bus, about->uuid, about->reason, error);
-}
-
-static int question_running(sd_bus *bus, void *argument, sd_bus_error *error)
-{
-    About *about = argument;
-    g_autoptr(IommudMachine) machine = NULL;
-    int r = iommud_get_machine(bus, about->uuid, &machine, error);
-
-    if (r >= 0)
-        about->running = g_str_equal(machine->state, "running");
+    do {
+        r = open_bus(hook, error);
+        if (r >= 0)
+            r = iommud_start(hook->bus, uuid, leader, error);
+    } while (try_again(r, end, error));
     return r;
 }
 
@@ -228,39 +204,30 @@ static DomainXml *read_domain(const Hook *hook)
     return xml;
 }
 
-/* Whether a refusal of this machine counts. Nobody but VFIO itself said that iommud has to do with
- * one that neither uses it nor names a tenant: without a default tenant it is none of ours. */
-static bool is_ours(const DomainRequest *request, const sd_bus_error *error)
+/* The exit status: 0 when the machine may start. */
+static int admit(Hook *hook, const DomainRequest *request)
 {
-    return request->iommufd || *request->tenant ||
-           (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
-            !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant"));
-}
-
-static int admit(const Hook *hook, const DomainRequest *request)
-{
-    About about = {.request = request};
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    bool closed = request->iommufd;
-    gint64 end = closed ? MIN(hook->begin + RESTART_USEC, hook->deadline) : hook->begin;
+    bool required = request->iommufd;
+    gint64 end = required ? MIN(hook->begin + RESTART_USEC, hook->deadline) : hook->begin;
 
-    set_verdict(hook,
-                closed ? "is not started, since iommud.service did not answer in time."
-                       : "is not accounted, since iommud.service did not answer in time.",
-                closed);
-    if (ask(question_admit, &about, end, &error) >= 0)
+    set_timeout(hook,
+                required ? "is not started, since iommud.service did not answer in time."
+                         : "is not accounted, since iommud.service did not answer in time.",
+                required);
+    if (call_admit(hook, request, end, &error) >= 0)
         return 0;
     if (!iommud_refused(&error)) {
-        say_unreachable(hook, closed ? "is not started" : "is not accounted", &error);
-        return closed;
+        say_unreachable(hook, required ? "is not started" : "is not accounted", &error);
+        return required;
     }
-    if (!is_ours(request, &error))
+    if (!iommud_refusal_counts(request, &error))
         return 0;
     say_refused(&error);
     return 1;
 }
 
-static int admit_domain(const Hook *hook, const DomainXml *xml)
+static int admit_domain(Hook *hook, const DomainXml *xml)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
@@ -272,7 +239,7 @@ static int admit_domain(const Hook *hook, const DomainXml *xml)
     return admit(hook, request);
 }
 
-static int hook_prepare(const Hook *hook)
+static int hook_prepare(Hook *hook)
 {
     g_autoptr(DomainXml) xml = read_domain(hook);
 
@@ -282,7 +249,7 @@ static int hook_prepare(const Hook *hook)
     return domain_xml_needs_admission(xml) ? admit_domain(hook, xml) : 0;
 }
 
-static int hook_start(const Hook *hook)
+static int hook_start(Hook *hook)
 {
     g_autoptr(DomainXml) xml = read_domain(hook);
 
@@ -291,48 +258,47 @@ static int hook_start(const Hook *hook)
     return xml->n_interfaces > 0 ? admit_domain(hook, xml) : 0;
 }
 
-/* closed: it must be known to iommud. */
-static int start(const Hook *hook, const char *uuid, int leader, bool closed)
+/* required: it must be known to iommud. Its charge is taken: if iommud can't be told of its leader
+ * now, the agent tells it later. */
+static int start(Hook *hook, const char *uuid, int leader, bool required)
 {
-    About about = {.uuid = uuid, .leader = leader};
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
-    /* Its charge is taken. If iommud can't be told now, the agent tells it later. */
-    set_verdict(hook, "is not watched yet, since iommud.service did not answer in time.", 0);
-    if (ask(question_start, &about, closed ? hook->deadline : hook->begin, &error) >= 0)
+    set_timeout(hook, "is not watched yet, since iommud.service did not answer in time.", 0);
+    if (call_start(hook, uuid, leader, required ? hook->deadline : hook->begin, &error) >= 0)
         return 0;
     if (!iommud_refused(&error)) {
         say_unreachable(hook, "is not watched yet", &error);
         return 0;
     }
-    if (!closed && sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+    if (!required && sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
         return 0;
     say_refused(&error);
     return 1;
 }
 
-static int hook_started(const Hook *hook)
+static int hook_started(Hook *hook)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(DomainXml) xml = read_domain(hook);
     g_autofree char *uuid = NULL, *name = NULL;
+    autoclose int leader = -EBADF;
 
     if (!xml)
         return 1;
     if (!domain_xml_needs_admission(xml))
         return 0;
-    bool closed = domain_xml_uses_iommud(xml);
-    int leader = -1;
+    bool required = domain_xml_uses_iommud(xml);
     if (domain_xml_identity(xml, &uuid, &name, &error))
         leader = leader_open(name, uuid, &error);
     if (leader < 0) {
         say("%s", error->message);
-        return closed;
+        return required;
     }
-    return start(hook, uuid, leader, closed);
+    return start(hook, uuid, leader, required);
 }
 
-static int hook_release(const Hook *hook)
+static int hook_release(Hook *hook)
 {
     g_autoptr(DomainXml) xml = read_domain(hook);
     g_autofree char *uuid = NULL, *name = NULL;
@@ -340,35 +306,47 @@ static int hook_release(const Hook *hook)
 
     if (!xml || !domain_xml_needs_admission(xml) || !domain_xml_identity(xml, &uuid, &name, NULL))
         return 0;
-    About about = {.uuid = uuid, .reason = hook->extra};
-    set_verdict(hook, "is released later: iommud.service did not answer in time.", 0);
-    if (ask(question_release, &about, hook->begin, &error) < 0 &&
-        !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+    set_timeout(hook, "is released later: iommud.service did not answer in time.", 0);
+    int r = open_bus(hook, &error);
+    if (r >= 0)
+        r = iommud_release(hook->bus, uuid, hook->extra, &error);
+    if (r < 0 && !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
         say_refused(&error);
     return 0;
 }
 
-static int hook_reconnect(const Hook *hook)
+/* Whether iommud has the machine, but not its leader. One that it does not know is admitted. */
+static bool needs_leader(Hook *hook, const DomainRequest *request)
 {
-    g_autoptr(GError) wrong = NULL;
-    g_autoptr(DomainXml) xml = read_domain(hook);
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+    g_autoptr(IommudMachine) machine = NULL;
+    int r = open_bus(hook, &error);
+
+    if (r >= 0)
+        r = iommud_get_machine(hook->bus, request->uuid, &machine, &error);
+    if (r >= 0)
+        return !g_str_equal(machine->state, "running");
+    return sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine") &&
+           admit(hook, request) == 0;
+}
+
+static int hook_reconnect(Hook *hook)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainXml) xml = read_domain(hook);
+    autoclose int leader = -EBADF;
 
     if (!xml || !domain_xml_needs_admission(xml))
         return 0;
-    g_autoptr(DomainRequest) request = domain_request_new(xml, &wrong);
-    int leader = request ? leader_open(request->name, request->uuid, &wrong) : -1;
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
+    if (request)
+        leader = leader_open(request->name, request->uuid, &error);
     if (leader < 0) {
-        say("%s", wrong->message);
+        say("%s", error->message);
         return 0;
     }
-    About about = {.uuid = request->uuid};
-    set_verdict(hook, "runs, but iommud.service did not answer in time.", 0);
-    if (ask(question_running, &about, hook->begin, &error) < 0 &&
-        (!sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine") ||
-         admit(hook, request) != 0))
-        return 0;
-    return about.running ? 0 : start(hook, request->uuid, leader, false);
+    set_timeout(hook, "runs, but iommud.service did not answer in time.", 0);
+    return needs_leader(hook, request) ? start(hook, request->uuid, leader, false) : 0;
 }
 
 static const struct {
@@ -376,7 +354,7 @@ static const struct {
     const char *sub_operation;
     unsigned seconds;
     bool may_fail;
-    int (*run)(const Hook *hook);
+    int (*run)(Hook *hook);
 } operations[] = {
     {"prepare", "begin", PREPARE_SECONDS, true, hook_prepare},
     {"start", "begin", PREPARE_SECONDS, true, hook_start},
@@ -427,6 +405,7 @@ int main(int argc, char **argv)
         else
             say("No timer can be set: %s.", g_strerror(errno));
         end_deadline();
+        sd_bus_close_unref(hook.bus);
         return hook.may_fail ? status : 0;
     }
     return 0;

@@ -30,22 +30,12 @@ static void start_leader(sd_bus *bus, const DomainRequest *request)
     close(leader);
 }
 
-/* A machine that names no tenant and uses no IOMMUFD is admitted if there is a tenant for such, and
- * else left alone; nor is it worth a word that iommud, which comes back, could not be asked. */
-static bool is_news(const DomainRequest *request, const sd_bus_error *error)
-{
-    if (request->iommufd || *request->tenant)
-        return true;
-    return g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
-           !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant");
-}
-
 static void admit_leader(sd_bus *bus, const DomainRequest *request, int leader)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
 
     if (iommud_admit(bus, request, &error) < 0) {
-        if (is_news(request, &error))
+        if (iommud_refusal_counts(request, &error))
             complain(request->name, "runs without being admitted", &error);
     } else if (iommud_start(bus, request->uuid, leader, &error) < 0) {
         complain(request->name, "runs without being watched", &error);

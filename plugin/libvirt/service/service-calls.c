@@ -13,6 +13,13 @@ bool iommud_refused(const sd_bus_error *error)
                                    SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_FAILED));
 }
 
+bool iommud_refusal_counts(const DomainRequest *request, const sd_bus_error *error)
+{
+    return request->iommufd || *request->tenant ||
+           (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
+            !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant"));
+}
+
 static int new_call(sd_bus *bus, const char *path, const char *interface, const char *method,
                     sd_bus_message **ret_message)
 {

@@ -13,12 +13,17 @@
  * gone the next time: it does not run, restarts, does not answer. */
 bool iommud_refused(const sd_bus_error *error);
 
+/* Whether a refusal of this machine is to be heeded: its domain uses iommud or names a tenant, or
+ * iommud said more than that it has no tenant for it. A domain that only has devices is none of
+ * iommud's business while there is no default tenant. */
+bool iommud_refusal_counts(const DomainRequest *request, const sd_bus_error *error);
+
 int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error);
 /* pidfd: of the leader. */
 int iommud_start(sd_bus *bus, const char *uuid, int pidfd, sd_bus_error *error);
 int iommud_release(sd_bus *bus, const char *uuid, const char *reason, sd_bus_error *error);
 
-/* A machine in iommud's books. */
+/* A machine as iommud knows it. */
 typedef struct {
     char *path;
     char *tenant; /* its id */
