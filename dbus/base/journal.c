@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/base/journal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -91,14 +92,14 @@ void journal_write(int priority, const char *message_id, const JournalAbout *abo
     g_autofree char *message = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     if (!stderr_is_journal()) {
-        fprintf(stderr, "iommud: %s\n", message);
+        fprintf(stderr, "%s: %s\n", program_invocation_short_name, message);
         return;
     }
     char level[2] = {(char)('0' + priority), '\0'};
     Entry entry = {.n = 0};
     entry_add(&entry, "MESSAGE", message);
     entry_add(&entry, "PRIORITY", level);
-    entry_add(&entry, "SYSLOG_IDENTIFIER", "iommud");
+    entry_add(&entry, "SYSLOG_IDENTIFIER", program_invocation_short_name);
     entry_add(&entry, "MESSAGE_ID", message_id);
     JournalAbout fields = about && about->refusal ? about_refusal(about->refusal)
                           : about                 ? *about

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The log. With the journal as stderr (a unit), entries have fields to search by:
- * MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=, IOMMUD_LIMIT=,
- * and of a refusal IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=, IOMMUD_OWNER=.
+ * The log of iommud and of its agents. With the journal as stderr (a unit), entries have fields to
+ * search by: MESSAGE_ID=, IOMMUD_TENANT=, IOMMUD_MACHINE=, IOMMUD_DEVICE=, IOMMUD_BYTES=,
+ * IOMMUD_LIMIT=, and of a refusal IOMMUD_PID=, IOMMUD_IOCTL=, IOMMUD_OBJECT=, IOMMUD_OWNER=.
  * Otherwise they are lines on stderr.
  */
 #pragma once
@@ -24,6 +24,7 @@ typedef struct {
     const Refusal *refusal; /* its tenant, machine, bytes and limit count, not those above */
 } JournalAbout;
 
-/* Writes one entry. priority: LOG_ERR ... LOG_DEBUG. about may be NULL. */
+/* Writes one entry in the name of the program. priority: LOG_ERR ... LOG_DEBUG. message_id and
+ * about may be NULL. */
 void journal_write(int priority, const char *message_id, const JournalAbout *about,
                    const char *format, ...) G_GNUC_PRINTF(4, 5);

@@ -10,22 +10,25 @@ static Associations *table(void)
     return associations_new(g_free);
 }
 
-/* Does all the work of the domain, which then turns out as the finding says; the work it was. */
-static unsigned do_work(Associations *associations, const char *uuid, const Finding *finding)
+/* Does all jobs of the domain, with this result; returns which they were. */
+static unsigned do_jobs(Associations *associations, const char *uuid, const JobResult *result)
 {
     Association *association = associations_find(associations, uuid);
     GPtrArray *callers;
-    unsigned work = associations_begin(associations, association, &callers);
+    unsigned flags = associations_begin(associations, association, &callers);
 
     g_ptr_array_unref(callers);
-    associations_done(associations, association, work, finding);
-    return work;
+    associations_done(associations, association, flags, result);
+    return flags;
 }
 
-static Finding ours(const char *name, const char *tenant)
+static JobResult associated(const char *name, const char *tenant)
 {
-    return (Finding){
-        .found = true, .ours = true, .associated = true, .name = name, .wanted = tenant};
+    return (JobResult){.found = true,
+                       .uses_iommud = true,
+                       .associated = true,
+                       .name = (char *)name,
+                       .desired_tenant = (char *)tenant};
 }
 
 static char *listed(Associations *associations)
@@ -51,10 +54,10 @@ static char *listed(Associations *associations)
 static void associate(Associations *associations, const char *uuid, const char *name,
                       const char *tenant)
 {
-    Finding finding = ours(name, tenant);
+    JobResult result = associated(name, tenant);
 
-    associations_want(associations, uuid, WORK_ASSOCIATE, NULL);
-    g_assert_cmpuint(do_work(associations, uuid, &finding), ==, WORK_ASSOCIATE);
+    associations_request(associations, uuid, JOB_ASSOCIATE, NULL);
+    g_assert_cmpuint(do_jobs(associations, uuid, &result), ==, JOB_ASSOCIATE);
 }
 
 static void test_associate(void)
@@ -68,78 +71,81 @@ static void test_associate(void)
     g_assert_null(associations_next(associations));
 }
 
-/* One domain's work is never handed out twice at a time; what comes meanwhile is collected. */
+/* One domain's jobs are never handed out twice at a time; what comes meanwhile is collected. */
 static void test_one_at_a_time(void)
 {
     g_autoptr(Associations) associations = table();
     GPtrArray *callers;
-    Finding finding = ours("one", "acme");
+    JobResult result = associated("one", "acme");
 
-    Association *one = associations_want(associations, A, WORK_ASSOCIATE, g_strdup("first caller"));
+    Association *one =
+        associations_request(associations, A, JOB_ASSOCIATE, g_strdup("first caller"));
     g_assert_true(associations_next(associations) == one);
-    g_assert_cmpuint(associations_begin(associations, one, &callers), ==, WORK_ASSOCIATE);
+    g_assert_cmpuint(associations_begin(associations, one, &callers), ==, JOB_ASSOCIATE);
     g_assert_cmpuint(callers->len, ==, 1);
     g_ptr_array_unref(callers);
 
-    associations_want(associations, A, WORK_FOLLOW, NULL);
-    associations_want(associations, A, WORK_ASSOCIATE, g_strdup("second caller"));
-    associations_want(associations, A, WORK_ASSOCIATE, g_strdup("third caller"));
+    associations_request(associations, A, JOB_SYNC, NULL);
+    associations_request(associations, A, JOB_ASSOCIATE, g_strdup("second caller"));
+    associations_request(associations, A, JOB_ASSOCIATE, g_strdup("third caller"));
     g_assert_null(associations_next(associations));
 
-    associations_done(associations, one, WORK_ASSOCIATE, &finding);
+    associations_done(associations, one, JOB_ASSOCIATE, &result);
     g_assert_true(associations_next(associations) == one);
-    g_assert_cmpuint(associations_begin(associations, one, &callers), ==,
-                     WORK_ASSOCIATE | WORK_FOLLOW);
+    g_assert_cmpuint(associations_begin(associations, one, &callers), ==, JOB_ASSOCIATE | JOB_SYNC);
     g_assert_cmpuint(callers->len, ==, 2);
     g_ptr_array_unref(callers);
-    associations_done(associations, one, WORK_ASSOCIATE | WORK_FOLLOW, &finding);
+    associations_done(associations, one, JOB_ASSOCIATE | JOB_SYNC, &result);
     g_assert_null(associations_next(associations));
 }
 
 static void test_forgets(void)
 {
     g_autoptr(Associations) associations = table();
-    Finding plain = {.found = true, .name = "plain", .wanted = ""};
-    Finding gone = {.wanted = ""};
+    JobResult plain = {.found = true, .name = (char *)"plain"};
+    JobResult gone = {.found = false};
 
-    associations_want(associations, A, WORK_ASSOCIATE, NULL);
-    do_work(associations, A, &plain);
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    do_jobs(associations, A, &plain);
     g_assert_null(associations_find(associations, A));
 
     associate(associations, A, "one", "acme");
-    associations_want(associations, A, WORK_FOLLOW, NULL);
-    do_work(associations, A, &gone);
+    associations_request(associations, A, JOB_SYNC, NULL);
+    do_jobs(associations, A, &gone);
     g_assert_null(associations_find(associations, A));
     assert_listed(associations, "");
 }
 
 /* Following a running machine says nothing about its definition. */
-static void test_follow_keeps(void)
+static void test_sync_keeps(void)
 {
     g_autoptr(Associations) associations = table();
-    Finding followed = {.found = true, .name = "one", .wanted = "", .running = "acme"};
+    JobResult synced = {.found = true, .name = (char *)"one", .pinned_tenant = (char *)"acme"};
 
     associate(associations, A, "one", "acme");
-    associations_want(associations, A, WORK_FOLLOW, NULL);
-    do_work(associations, A, &followed);
+    associations_request(associations, A, JOB_SYNC, NULL);
+    do_jobs(associations, A, &synced);
     assert_listed(associations, "one:acme");
-    g_assert_cmpstr(associations_find(associations, A)->running, ==, "acme");
+    g_assert_cmpstr(associations_find(associations, A)->pinned_tenant, ==, "acme");
 }
 
 /* libvirt keeps what it had when it can't be given anew. */
 static void test_failure_keeps(void)
 {
     g_autoptr(Associations) associations = table();
-    Finding failed = {.found = true, .ours = true, .name = "one", .wanted = "globex"};
+    JobResult failed = {.found = true,
+                        .uses_iommud = true,
+                        .name = (char *)"one",
+                        .desired_tenant = (char *)"globex"};
 
     associate(associations, A, "one", "acme");
-    associations_want(associations, A, WORK_ASSOCIATE, NULL);
-    do_work(associations, A, &failed);
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    do_jobs(associations, A, &failed);
     assert_listed(associations, "one:acme");
 
-    associations_want_tenant(associations, "acme");
+    associations_request_tenant(associations, "acme");
     g_assert_null(associations_next(associations));
-    associations_want_tenant(associations, "globex");
+    associations_request_tenant(associations, "globex");
     g_assert_nonnull(associations_next(associations));
 }
 
@@ -147,12 +153,12 @@ static void test_failure_keeps(void)
 static void test_unknown_tenant(void)
 {
     g_autoptr(Associations) associations = table();
-    Finding failed = {.found = true, .ours = true, .name = "one", .wanted = ""};
+    JobResult failed = {.found = true, .uses_iommud = true, .name = (char *)"one"};
 
-    associations_want(associations, A, WORK_ASSOCIATE, NULL);
-    do_work(associations, A, &failed);
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    do_jobs(associations, A, &failed);
     assert_listed(associations, "");
-    associations_want_tenant(associations, "acme");
+    associations_request_tenant(associations, "acme");
     g_assert_nonnull(associations_next(associations));
 }
 
@@ -172,19 +178,19 @@ static void test_lost(void)
 static void test_pinned(void)
 {
     g_autoptr(Associations) associations = table();
-    Finding runs = ours("one", "acme"), moved = ours("one", "globex");
+    JobResult runs = associated("one", "acme"), moved = associated("one", "globex");
 
-    runs.running = "acme";
-    associations_want(associations, A, WORK_ASSOCIATE | WORK_FOLLOW, NULL);
-    do_work(associations, A, &runs);
-    moved.running = "globex";
-    associations_want(associations, A, WORK_ASSOCIATE | WORK_FOLLOW, NULL);
-    do_work(associations, A, &moved);
-    g_assert_cmpstr(associations_find(associations, A)->running, ==, "acme");
+    runs.pinned_tenant = (char *)"acme";
+    associations_request(associations, A, JOB_ASSOCIATE | JOB_SYNC, NULL);
+    do_jobs(associations, A, &runs);
+    moved.pinned_tenant = (char *)"globex";
+    associations_request(associations, A, JOB_ASSOCIATE | JOB_SYNC, NULL);
+    do_jobs(associations, A, &moved);
+    g_assert_cmpstr(associations_find(associations, A)->pinned_tenant, ==, "acme");
     /* The next start is the new tenant's. */
     assert_listed(associations, "one:globex");
     associations_stopped(associations, A);
-    g_assert_cmpstr(associations_find(associations, A)->running, ==, "");
+    g_assert_cmpstr(associations_find(associations, A)->pinned_tenant, ==, "");
     associations_stopped(associations, B);
 }
 
@@ -194,7 +200,7 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/associations/associate", test_associate);
     g_test_add_func("/libvirt/associations/one-at-a-time", test_one_at_a_time);
     g_test_add_func("/libvirt/associations/forgets", test_forgets);
-    g_test_add_func("/libvirt/associations/follow-keeps", test_follow_keeps);
+    g_test_add_func("/libvirt/associations/sync-keeps", test_sync_keeps);
     g_test_add_func("/libvirt/associations/failure-keeps", test_failure_keeps);
     g_test_add_func("/libvirt/associations/unknown-tenant", test_unknown_tenant);
     g_test_add_func("/libvirt/associations/lost", test_lost);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "plugin/libvirt/agent/agent.h"
-#include "plugin/libvirt/agent/log.h"
+#include "plugin/libvirt/agent/agent-bus.h"
 
-#include <errno.h>
-#include <stdlib.h>
+#include "plugin/libvirt/agent/agent-domains.h"
+#include "plugin/libvirt/agent/domain-job.h"
+
 #include <unistd.h>
 
 /* ---- who may ---- */
@@ -34,35 +34,33 @@ typedef struct {
     char *tenant; /* NULL: Associate */
     char *uuid;
     sd_bus_error error;
-} Request;
+} AgentCall;
 
-static void run_request(void *data)
+static void run_call(void *data)
 {
-    Request *request = data;
+    AgentCall *call = data;
 
-    if (request->tenant)
-        (void)domain_enable(request->context, request->domain, request->tenant, &request->uuid,
-                            &request->error);
+    if (call->tenant)
+        (void)domain_enable(call->context, call->domain, call->tenant, &call->uuid, &call->error);
     else
-        (void)domain_resolve(request->context, request->domain, &request->uuid, &request->error);
-    g_clear_pointer(&request->context, agent_context_free);
+        (void)domain_resolve(call->context, call->domain, &call->uuid, &call->error);
+    g_clear_pointer(&call->context, work_context_free);
 }
 
-static void on_request_done(void *data)
+static void on_call_done(void *data)
 {
-    Request *request = data;
+    AgentCall *call = data;
 
-    if (request->uuid)
-        agent_want(request->agent, request->uuid, WORK_ASSOCIATE,
-                   g_steal_pointer(&request->message));
+    if (call->uuid)
+        agent_request_job(call->agent, call->uuid, JOB_ASSOCIATE, g_steal_pointer(&call->message));
     else
-        (void)sd_bus_reply_method_error(request->message, &request->error);
-    sd_bus_message_unref(request->message);
-    g_free(request->domain);
-    g_free(request->tenant);
-    g_free(request->uuid);
-    sd_bus_error_free(&request->error);
-    g_free(request);
+        (void)sd_bus_reply_method_error(call->message, &call->error);
+    sd_bus_message_unref(call->message);
+    g_free(call->domain);
+    g_free(call->tenant);
+    g_free(call->uuid);
+    sd_bus_error_free(&call->error);
+    g_free(call);
 }
 
 static int begin(Agent *agent, sd_bus_message *message, const char *domain, const char *tenant,
@@ -76,13 +74,13 @@ static int begin(Agent *agent, sd_bus_message *message, const char *domain, cons
         return sd_bus_error_setf(error, LIBVIRT_FAILED,
                                  "The domain %s can't be associated: %s is not connected (%s).",
                                  domain, agent->uri, agent->state);
-    Request *request = g_new0(Request, 1);
-    request->agent = agent;
-    request->context = agent_context_new(agent);
-    request->message = sd_bus_message_ref(message);
-    request->domain = g_strdup(domain);
-    request->tenant = g_strdup(tenant);
-    worker_queue(agent->worker, run_request, on_request_done, request);
+    AgentCall *call = g_new0(AgentCall, 1);
+    call->agent = agent;
+    call->context = work_context_new(agent->libvirt, agent->version, agent->bus_address);
+    call->message = sd_bus_message_ref(message);
+    call->domain = g_strdup(domain);
+    call->tenant = g_strdup(tenant);
+    worker_queue(agent->worker, run_call, on_call_done, call);
     return 1;
 }
 
@@ -113,7 +111,7 @@ static int get_version(sd_bus *bus, const char *path, const char *interface, con
                        sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
     Agent *agent = userdata;
-    g_autofree char *version = agent->version ? agent_version_text(agent) : g_strdup("");
+    g_autofree char *version = agent->version ? libvirt_version_text(agent->version) : g_strdup("");
     return sd_bus_message_append(reply, "s", version);
 }
 
@@ -174,7 +172,7 @@ static int on_owner(sd_bus_message *message, void *userdata, sd_bus_error *error
 
     /* It has restarted, perhaps with fewer tenants, perhaps without its descriptors. */
     if (sd_bus_message_read(message, "sss", &name, &old, &new) >= 0 && *new)
-        agent_sync(userdata, false);
+        agent_sync_all(userdata, false);
     return 0;
 }
 
@@ -184,7 +182,7 @@ static int on_tenant_new(sd_bus_message *message, void *userdata, sd_bus_error *
     const char *tenant;
 
     if (sd_bus_message_read(message, "so", &tenant, NULL) >= 0) {
-        associations_want_tenant(agent->associations, tenant);
+        associations_request_tenant(agent->associations, tenant);
         agent_dispatch(agent);
     }
     return 0;
@@ -226,7 +224,7 @@ static int on_manager_changed(sd_bus_message *message, void *userdata, sd_bus_er
 {
     /* Domains that name no tenant have another one now. */
     if (has_property(message, "DefaultTenant"))
-        agent_sync(userdata, false);
+        agent_sync_all(userdata, false);
     return 0;
 }
 

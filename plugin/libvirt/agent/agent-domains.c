@@ -1,95 +1,94 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "plugin/libvirt/agent/agent.h"
-#include "plugin/libvirt/agent/log.h"
+#include "plugin/libvirt/agent/agent-domains.h"
 
-#include <string.h>
+#include "dbus/base/journal.h"
+#include "plugin/libvirt/agent/domain-job.h"
+#include "plugin/libvirt/agent/domain-sync.h"
 
 /* A start that was lost is given back after one to two of these. */
-#define SWEEP_USEC (60 * 1000 * 1000)
+#define LOST_STARTS_USEC (60 * 1000 * 1000)
 
-/* What a worker is sent out with and comes back with. */
+/* What each request to a worker begins with. */
 typedef struct {
     Agent *agent;
-    unsigned generation;
+    unsigned generation; /* of the connection that is asked */
     WorkContext *context;
+} Request;
 
-    DomainWork domain;
-    GPtrArray *callers; /* of domain's association */
-
-    bool just_connected;
-    GArray *states;
-
-    GHashTable *seen;
-    sd_bus_error error;
-} Errand;
-
-static Errand *errand_new(Agent *agent)
+static Request request_begin(Agent *agent)
 {
-    Errand *errand = g_new0(Errand, 1);
-
-    errand->agent = agent;
-    errand->generation = agent->generation;
-    errand->context = agent_context_new(agent);
-    return errand;
+    return (Request){
+        .agent = agent,
+        .generation = agent->generation,
+        .context = work_context_new(agent->libvirt, agent->version, agent->bus_address),
+    };
 }
 
-static void errand_free(Errand *errand)
+/* The last thing that is done on the worker. */
+static void request_end(Request *request)
 {
-    domain_work_clear(&errand->domain);
-    g_clear_pointer(&errand->callers, g_ptr_array_unref);
-    g_clear_pointer(&errand->states, g_array_unref);
-    sd_bus_error_free(&errand->error);
-    g_free(errand);
-}
-
-/* The last reference to a connection says good-bye to libvirtd: not on the loop. */
-static void errand_end(Errand *errand)
-{
-    g_clear_pointer(&errand->context, agent_context_free);
+    g_clear_pointer(&request->context, work_context_free);
 }
 
 /* ---- starting what libvirtd could not ---- */
 
+typedef struct {
+    Request request;
+    char *uuid;
+    char *name;
+    sd_bus_error error;
+} StartRequest;
+
 static void run_start(void *data)
 {
-    Errand *errand = data;
-    (void)domain_start(errand->context, errand->domain.uuid, &errand->error);
-    errand_end(errand);
+    StartRequest *start = data;
+    (void)domain_start(start->request.context, start->uuid, &start->error);
+    request_end(&start->request);
 }
 
 static void on_start_done(void *data)
 {
-    Errand *errand = data;
+    StartRequest *start = data;
 
-    if (sd_bus_error_is_set(&errand->error))
-        log_warning("Autostart: %s", errand->error.message);
+    if (sd_bus_error_is_set(&start->error))
+        journal_write(LOG_WARNING, NULL, NULL, "Autostart: %s", start->error.message);
     else
-        log_info("Autostart: the domain %s is started.", errand->domain.name);
-    errand_free(errand);
+        journal_write(LOG_INFO, NULL, NULL, "Autostart: the domain %s is started.", start->name);
+    sd_bus_error_free(&start->error);
+    g_free(start->uuid);
+    g_free(start->name);
+    g_free(start);
 }
 
-static void autostart(Agent *agent, const DomainWork *work)
+static void autostart(Agent *agent, const DomainJob *job)
 {
-    if (!work->ours)
-        autostart_drop(agent->autostart, work->uuid);
-    /* Only what runs, or did a moment ago, is followed. */
-    else if (work->work & WORK_FOLLOW)
-        autostart_ran(agent->autostart, work->uuid);
-    if (!work->associated || !autostart_take(agent->autostart, work->uuid))
+    if (!job->result.uses_iommud)
+        autostart_drop(agent->autostart, job->uuid);
+    /* Only what runs, or did a moment ago, is synchronized. */
+    else if (job->flags & JOB_SYNC)
+        autostart_ran(agent->autostart, job->uuid);
+    if (!job->result.associated || !autostart_take(agent->autostart, job->uuid))
         return;
-    Errand *errand = errand_new(agent);
-    errand->domain.uuid = g_strdup(work->uuid);
-    errand->domain.name = g_strdup(work->name);
-    worker_queue(agent->starter, run_start, on_start_done, errand);
+    StartRequest *start = g_new0(StartRequest, 1);
+    start->request = request_begin(agent);
+    start->uuid = g_strdup(job->uuid);
+    start->name = g_strdup(job->result.name);
+    worker_queue(agent->starter, run_start, on_start_done, start);
 }
 
-/* ---- one domain's work ---- */
+/* ---- one domain's job ---- */
 
-static void run_domain(void *data)
+typedef struct {
+    Request request;
+    DomainJob job;
+    GPtrArray *callers; /* of the job's association */
+} JobRequest;
+
+static void run_job(void *data)
 {
-    Errand *errand = data;
-    domain_work(errand->context, &errand->domain);
-    errand_end(errand);
+    JobRequest *request = data;
+    domain_job_run(request->request.context, &request->job);
+    request_end(&request->request);
 }
 
 static void answer(GPtrArray *callers, const sd_bus_error *error)
@@ -102,53 +101,52 @@ static void answer(GPtrArray *callers, const sd_bus_error *error)
     }
 }
 
-/* A caller is told; what nobody asked for is worth a line when one of our domains was left without
+/* A caller is told; what nobody asked for is logged when a domain that uses iommud was left without
  * its IOMMUFD. */
-static void report(const Errand *errand, const Association *before)
+static void report(const JobRequest *request, const Association *before)
 {
-    const DomainWork *work = &errand->domain;
+    const DomainJob *job = &request->job;
+    const JobResult *result = &job->result;
 
-    if (!(work->work & WORK_ASSOCIATE) || !work->ours)
+    if (!(job->flags & JOB_ASSOCIATE) || !result->uses_iommud)
         return;
-    if (!work->associated && errand->callers->len == 0) {
-        g_autofree char *why = client_error_text(&work->error, 0);
-        log_warning("The domain %s is not associated: %s", work->name, why);
-    } else if (work->associated && !g_str_equal(before->tenant, work->wanted)) {
-        log_info("The domain %s has the IOMMUFD of the tenant %s.", work->name, work->wanted);
+    if (!result->associated && request->callers->len == 0) {
+        g_autofree char *why = client_error_text(&job->error, 0);
+        journal_write(LOG_WARNING, NULL, NULL,
+                      "The domain %s is not associated, so that it can't be started: %s",
+                      result->name, why);
+    } else if (result->associated && !g_str_equal(before->tenant, result->desired_tenant)) {
+        journal_write(LOG_INFO, NULL, NULL, "The domain %s has the IOMMUFD of the tenant %s.",
+                      result->name, result->desired_tenant);
     }
 }
 
-static void on_domain_done(void *data)
+static void on_job_done(void *data)
 {
-    Errand *errand = data;
-    Agent *agent = errand->agent;
-    DomainWork *work = &errand->domain;
+    JobRequest *request = data;
+    Agent *agent = request->request.agent;
+    DomainJob *job = &request->job;
 
     /* A connection that was lost meanwhile has taken it along. */
-    if (work->associated && (errand->generation != agent->generation || !agent->libvirt)) {
-        work->associated = false;
-        (void)sd_bus_error_setf(&work->error, LIBVIRT_FAILED,
+    if (job->result.associated &&
+        (request->request.generation != agent->generation || !agent->libvirt)) {
+        job->result.associated = false;
+        (void)sd_bus_error_setf(&job->error, LIBVIRT_FAILED,
                                 "The connection to libvirt is lost: try again.");
     }
-    Finding finding = {
-        .found = work->found,
-        .ours = work->ours,
-        .associated = work->associated,
-        .name = work->name,
-        .wanted = work->wanted ? work->wanted : "",
-        .running = work->running,
-    };
     /* Busy entries are never forgotten: it is there. */
-    Association *association = associations_find(agent->associations, work->uuid);
+    Association *association = associations_find(agent->associations, job->uuid);
 
-    report(errand, association);
-    associations_done(agent->associations, association, work->work, &finding);
-    answer(errand->callers, &work->error);
-    if (work->work & WORK_ASSOCIATE) {
-        agent_bus_changed(agent, "Domains");
-        autostart(agent, work);
+    report(request, association);
+    associations_done(agent->associations, association, job->flags, &job->result);
+    answer(request->callers, &job->error);
+    if (job->flags & JOB_ASSOCIATE) {
+        agent->changed(agent, "Domains");
+        autostart(agent, job);
     }
-    errand_free(errand);
+    domain_job_clear(job);
+    g_ptr_array_unref(request->callers);
+    g_free(request);
     agent_dispatch(agent);
 }
 
@@ -157,100 +155,117 @@ void agent_dispatch(Agent *agent)
     Association *association;
 
     while (agent->libvirt && (association = associations_next(agent->associations))) {
-        Errand *errand = errand_new(agent);
-        errand->domain.uuid = g_strdup(association->uuid);
-        errand->domain.pinned = g_strdup(association->running);
-        errand->domain.work =
-            associations_begin(agent->associations, association, &errand->callers);
-        worker_queue(agent->worker, run_domain, on_domain_done, errand);
+        JobRequest *request = g_new0(JobRequest, 1);
+        request->request = request_begin(agent);
+        request->job.uuid = g_strdup(association->uuid);
+        request->job.pinned_tenant = g_strdup(association->pinned_tenant);
+        request->job.flags =
+            associations_begin(agent->associations, association, &request->callers);
+        worker_queue(agent->worker, run_job, on_job_done, request);
     }
 }
 
-void agent_want(Agent *agent, const char *uuid, unsigned work, sd_bus_message *caller)
+void agent_request_job(Agent *agent, const char *uuid, unsigned flags, sd_bus_message *caller)
 {
-    associations_want(agent->associations, uuid, work, caller);
+    associations_request(agent->associations, uuid, flags, caller);
     agent_dispatch(agent);
 }
 
 /* ---- all domains ---- */
 
+typedef struct {
+    Request request;
+    bool just_connected;
+    GArray *states;
+    sd_bus_error error;
+} ListRequest;
+
 static void run_list(void *data)
 {
-    Errand *errand = data;
-    (void)domain_list(errand->context, &errand->states, &errand->error);
-    errand_end(errand);
+    ListRequest *list = data;
+    (void)domain_list(list->request.context, &list->states, &list->error);
+    request_end(&list->request);
 }
 
-static void sync_domain(Agent *agent, const DomainState *state, bool just_connected)
+static void request_listed(Agent *agent, const DomainState *state, bool just_connected)
 {
     if (state->autostart && just_connected)
         autostart_offer(agent->autostart, state->uuid);
-    associations_want(agent->associations, state->uuid,
-                      WORK_ASSOCIATE | (state->active ? WORK_FOLLOW : 0), NULL);
+    associations_request(agent->associations, state->uuid,
+                         JOB_ASSOCIATE | (state->active ? JOB_SYNC : 0), NULL);
 }
 
 static void on_list_done(void *data)
 {
-    Errand *errand = data;
-    Agent *agent = errand->agent;
+    ListRequest *list = data;
+    Agent *agent = list->request.agent;
 
-    if (errand->states && errand->generation == agent->generation) {
-        for (guint i = 0; i < errand->states->len; i++)
-            sync_domain(agent, &g_array_index(errand->states, DomainState, i),
-                        errand->just_connected);
+    if (list->states && list->request.generation == agent->generation) {
+        for (guint i = 0; i < list->states->len; i++)
+            request_listed(agent, &g_array_index(list->states, DomainState, i),
+                           list->just_connected);
         agent_dispatch(agent);
-    } else if (!errand->states) {
-        log_warning("%s", errand->error.message);
+    } else if (!list->states) {
+        journal_write(LOG_WARNING, NULL, NULL, "%s", list->error.message);
     }
-    errand_free(errand);
+    g_clear_pointer(&list->states, g_array_unref);
+    sd_bus_error_free(&list->error);
+    g_free(list);
 }
 
-void agent_sync(Agent *agent, bool just_connected)
+void agent_sync_all(Agent *agent, bool just_connected)
 {
     if (!agent->libvirt)
         return;
-    Errand *errand = errand_new(agent);
-    errand->just_connected = just_connected;
-    worker_queue(agent->worker, run_list, on_list_done, errand);
+    ListRequest *list = g_new0(ListRequest, 1);
+    list->request = request_begin(agent);
+    list->just_connected = just_connected;
+    worker_queue(agent->worker, run_list, on_list_done, list);
 }
 
 /* ---- lost starts ---- */
 
-static void run_sweep(void *data)
-{
-    Errand *errand = data;
-    GHashTable *now = domain_sweep(errand->context, errand->seen);
+typedef struct {
+    Request request;
+    GHashTable *seen; /* UUIDs that were admitted the last time, and then those that are now */
+} LostRequest;
 
-    g_clear_pointer(&errand->seen, g_hash_table_unref);
-    errand->seen = now;
-    errand_end(errand);
+static void run_release_lost(void *data)
+{
+    LostRequest *lost = data;
+    GHashTable *now = domain_release_lost(lost->request.context, lost->seen);
+
+    g_clear_pointer(&lost->seen, g_hash_table_unref);
+    lost->seen = now;
+    request_end(&lost->request);
 }
 
-static void on_sweep_done(void *data)
+static void on_release_lost_done(void *data)
 {
-    Errand *errand = data;
+    g_autofree LostRequest *lost = data;
+    Agent *agent = lost->request.agent;
 
-    errand->agent->admitted = errand->seen;
-    errand->agent->sweeping = false;
-    errand_free(errand);
+    agent->admitted = lost->seen;
+    agent->looking = false;
 }
 
-static int on_sweep_time(sd_event_source *source, uint64_t usec, void *userdata)
+static int on_lost_starts_time(sd_event_source *source, uint64_t usec, void *userdata)
 {
     Agent *agent = userdata;
 
-    if (agent->libvirt && !agent->sweeping) {
-        Errand *errand = errand_new(agent);
-        errand->seen = g_steal_pointer(&agent->admitted);
-        agent->sweeping = true;
-        worker_queue(agent->worker, run_sweep, on_sweep_done, errand);
+    if (agent->libvirt && !agent->looking) {
+        LostRequest *lost = g_new0(LostRequest, 1);
+        lost->request = request_begin(agent);
+        lost->seen = g_steal_pointer(&agent->admitted);
+        agent->looking = true;
+        worker_queue(agent->worker, run_release_lost, on_release_lost_done, lost);
     }
-    (void)sd_event_source_set_time_relative(source, SWEEP_USEC);
+    (void)sd_event_source_set_time_relative(source, LOST_STARTS_USEC);
     return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-int agent_sweep_start(Agent *agent)
+int agent_watch_lost_starts(Agent *agent)
 {
-    return sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, SWEEP_USEC, 0,
-                                      on_sweep_time, agent);
+    return sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, LOST_STARTS_USEC, 0,
+                                      on_lost_starts_time, agent);
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "plugin/libvirt/agent/agent.h"
-#include "plugin/libvirt/agent/log.h"
+#include "plugin/libvirt/agent/agent-libvirt.h"
+
+#include "dbus/base/journal.h"
+#include "plugin/libvirt/agent/agent-domains.h"
+#include "plugin/libvirt/agent/work-context.h"
 
 #include <errno.h>
 #include <libvirt/virterror.h>
@@ -12,8 +15,6 @@
 /* A libvirtd that does not answer for a minute is given up. */
 #define KEEPALIVE_SECONDS 10
 #define KEEPALIVE_COUNT 6
-/* <iommufd fdgroup> came with 12.2. */
-#define VERSION_FDGROUP 12002000
 
 static void connect_soon(Agent *agent);
 
@@ -30,16 +31,10 @@ G_GNUC_PRINTF(2, 3) static void set_state(Agent *agent, const char *format, ...)
         return;
     g_free(agent->state);
     agent->state = g_steal_pointer(&state);
-    log_info("%s: %s", agent->uri, agent->state);
+    journal_write(LOG_INFO, NULL, NULL, "%s: %s", agent->uri, agent->state);
     sd_notifyf(0, "STATUS=%s", agent->state);
-    agent_bus_changed(agent, "State");
-    agent_bus_changed(agent, "Connected");
-}
-
-char *agent_version_text(const Agent *agent)
-{
-    unsigned long version = agent->version;
-    return g_strdup_printf("%lu.%lu.%lu", version / 1000000, version / 1000 % 1000, version % 1000);
+    agent->changed(agent, "State");
+    agent->changed(agent, "Connected");
 }
 
 /* ---- events, on libvirt's thread ---- */
@@ -64,18 +59,18 @@ static void on_event(void *data)
     switch (event->lifecycle) {
     case VIR_DOMAIN_EVENT_DEFINED:
     case VIR_DOMAIN_EVENT_UNDEFINED:
-        agent_want(agent, event->uuid, WORK_ASSOCIATE, NULL);
+        agent_request_job(agent, event->uuid, JOB_ASSOCIATE, NULL);
         break;
     case VIR_DOMAIN_EVENT_STARTED:
         /* Associated again: with an IOMMUFD for each start, libvirt must let go of the one that the
          * machine has now, or its memory would stay pinned when it ends. */
-        agent_want(agent, event->uuid, WORK_ASSOCIATE | WORK_FOLLOW, NULL);
+        agent_request_job(agent, event->uuid, JOB_ASSOCIATE | JOB_SYNC, NULL);
         break;
     case VIR_DOMAIN_EVENT_STOPPED:
         associations_stopped(agent->associations, event->uuid);
         break;
     case -1:
-        agent_want(agent, event->uuid, WORK_FOLLOW, NULL);
+        agent_request_job(agent, event->uuid, JOB_SYNC, NULL);
         break;
     default:
         break;
@@ -131,7 +126,7 @@ static void on_lost(void *data)
     worker_queue(agent->worker, run_close, on_closed, g_steal_pointer(&agent->libvirt));
     associations_lost(agent->associations, NULL);
     set_state(agent, "waiting for libvirt: the connection is lost");
-    agent_bus_changed(agent, "Domains");
+    agent->changed(agent, "Domains");
     connect_soon(agent);
 }
 
@@ -200,14 +195,14 @@ static void on_connected(void *data)
     agent->libvirt = connecting->libvirt;
     agent->version = connecting->version;
     agent->backoff_usec = BACKOFF_MIN_USEC;
-    g_autofree char *version = agent_version_text(agent);
-    if (agent->version >= VERSION_FDGROUP)
+    g_autofree char *version = libvirt_version_text(agent->version);
+    if (agent->version >= LIBVIRT_VERSION_FDGROUP)
         set_state(agent, "connected");
     else
         set_state(agent, "libvirt %s has no fdgroup: machines are admitted and counted only",
                   version);
-    agent_bus_changed(agent, "LibvirtVersion");
-    agent_sync(agent, true);
+    agent->changed(agent, "LibvirtVersion");
+    agent_sync_all(agent, true);
 }
 
 static int on_connect_time(sd_event_source *source, uint64_t usec, void *userdata)
@@ -254,21 +249,4 @@ int agent_libvirt_start(Agent *agent)
     the_agent = agent;
     agent->backoff_usec = BACKOFF_MIN_USEC;
     return on_connect_time(NULL, 0, agent);
-}
-
-WorkContext *agent_context_new(const Agent *agent)
-{
-    WorkContext *context = g_new0(WorkContext, 1);
-
-    virConnectRef(agent->libvirt);
-    context->libvirt = agent->libvirt;
-    context->fdgroup = agent->version >= VERSION_FDGROUP;
-    context->bus_address = agent->bus_address;
-    return context;
-}
-
-void agent_context_free(WorkContext *context)
-{
-    virConnectClose(context->libvirt);
-    g_free(context);
 }

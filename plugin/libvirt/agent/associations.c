@@ -14,9 +14,9 @@ static void association_free(void *data)
 
     g_free(association->uuid);
     g_free(association->name);
-    g_free(association->wanted);
+    g_free(association->desired_tenant);
     g_free(association->tenant);
-    g_free(association->running);
+    g_free(association->pinned_tenant);
     g_ptr_array_unref(association->callers);
     g_free(association);
 }
@@ -43,12 +43,13 @@ Association *associations_find(Associations *associations, const char *uuid)
     return g_hash_table_lookup(associations->table, uuid);
 }
 
+/* NULL is "". */
 static void set(char **text, const char *value)
 {
-    if (g_strcmp0(*text, value) == 0)
+    if (g_strcmp0(*text, value ? value : "") == 0)
         return;
     g_free(*text);
-    *text = g_strdup(value);
+    *text = g_strdup(value ? value : "");
 }
 
 static Association *find_or_add(Associations *associations, const char *uuid)
@@ -59,21 +60,21 @@ static Association *find_or_add(Associations *associations, const char *uuid)
         association = g_new0(Association, 1);
         set(&association->uuid, uuid);
         set(&association->name, "");
-        set(&association->wanted, "");
+        set(&association->desired_tenant, "");
         set(&association->tenant, "");
-        set(&association->running, "");
+        set(&association->pinned_tenant, "");
         association->callers = g_ptr_array_new_with_free_func(associations->free_caller);
         g_hash_table_insert(associations->table, association->uuid, association);
     }
     return association;
 }
 
-Association *associations_want(Associations *associations, const char *uuid, unsigned work,
-                               void *caller)
+Association *associations_request(Associations *associations, const char *uuid, unsigned flags,
+                                  void *caller)
 {
     Association *association = find_or_add(associations, uuid);
 
-    association->work |= work;
+    association->pending |= flags;
     if (caller)
         g_ptr_array_add(association->callers, caller);
     return association;
@@ -87,7 +88,7 @@ Association *associations_next(Associations *associations)
     g_hash_table_iter_init(&iter, associations->table);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Association *association = value;
-        if (association->work && !association->busy)
+        if (association->pending && !association->busy)
             return association;
     }
     return NULL;
@@ -96,34 +97,34 @@ Association *associations_next(Associations *associations)
 unsigned associations_begin(Associations *associations, Association *association,
                             GPtrArray **ret_callers)
 {
-    unsigned work = association->work;
+    unsigned flags = association->pending;
 
     *ret_callers = association->callers;
     association->callers = g_ptr_array_new_with_free_func(associations->free_caller);
-    association->work = 0;
+    association->pending = 0;
     association->busy = true;
-    return work;
+    return flags;
 }
 
 void associations_done(Associations *associations, Association *association, unsigned done,
-                       const Finding *finding)
+                       const JobResult *result)
 {
     association->busy = false;
-    if (done & WORK_ASSOCIATE)
-        association->ours = finding->ours;
-    if (!finding->found || !association->ours) {
-        if (!association->work)
+    if (done & JOB_ASSOCIATE)
+        association->uses_iommud = result->uses_iommud;
+    if (!result->found || !association->uses_iommud) {
+        if (!association->pending)
             g_hash_table_remove(associations->table, association->uuid);
         return;
     }
-    set(&association->name, finding->name);
-    if (done & WORK_ASSOCIATE)
-        set(&association->wanted, finding->wanted);
+    set(&association->name, result->name);
+    if (done & JOB_ASSOCIATE)
+        set(&association->desired_tenant, result->desired_tenant);
     /* When it failed, libvirt keeps what it had. */
-    if (finding->associated)
-        set(&association->tenant, finding->wanted);
-    if (finding->running && !*association->running)
-        set(&association->running, finding->running);
+    if (result->associated)
+        set(&association->tenant, result->desired_tenant);
+    if (result->pinned_tenant && !*association->pinned_tenant)
+        set(&association->pinned_tenant, result->pinned_tenant);
 }
 
 void associations_stopped(Associations *associations, const char *uuid)
@@ -131,7 +132,7 @@ void associations_stopped(Associations *associations, const char *uuid)
     Association *association = associations_find(associations, uuid);
 
     if (association)
-        set(&association->running, "");
+        set(&association->pinned_tenant, "");
 }
 
 void associations_lost(Associations *associations, const char *tenant)
@@ -147,7 +148,7 @@ void associations_lost(Associations *associations, const char *tenant)
     }
 }
 
-void associations_want_tenant(Associations *associations, const char *tenant)
+void associations_request_tenant(Associations *associations, const char *tenant)
 {
     GHashTableIter iter;
     void *value;
@@ -155,8 +156,8 @@ void associations_want_tenant(Associations *associations, const char *tenant)
     g_hash_table_iter_init(&iter, associations->table);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Association *association = value;
-        if (!*association->wanted || g_str_equal(association->wanted, tenant))
-            association->work |= WORK_ASSOCIATE;
+        if (!*association->desired_tenant || g_str_equal(association->desired_tenant, tenant))
+            association->pending |= JOB_ASSOCIATE;
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/agent/autostart.h"
 
-#include "plugin/libvirt/agent/log.h"
+#include "dbus/base/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,9 @@ static bool write_mark(const Autostart *autostart, const char *uuid)
     (void)g_mkdir_with_parents(autostart->dir, 0755);
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
-        log_warning("It can't be noted in %s that a domain has run: %s.", path, g_strerror(errno));
+        journal_write(LOG_WARNING, NULL, NULL,
+                      "%s can't be written (%s): the domain %s is not started by autostart.", path,
+                      g_strerror(errno), uuid);
         return false;
     }
     close(fd);

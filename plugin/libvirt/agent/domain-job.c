@@ -1,56 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/agent/domain-job.h"
 
+#include "kernel/base/cleanup.h"
+#include "plugin/libvirt/agent/domain-sync.h"
 #include "plugin/libvirt/domain/domain-tenant.h"
 #include "plugin/libvirt/service/service-calls.h"
 
-#include <errno.h>
-#include <libvirt/virterror.h>
 #include <string.h>
-#include <unistd.h>
 
 #define INVALID_ARGUMENT CLIENT_ERROR_PREFIX "InvalidArgument"
 #define NO_SUCH_TENANT CLIENT_ERROR_PREFIX "NoSuchTenant"
 #define NOT_SUPPORTED CLIENT_ERROR_PREFIX "NotSupported"
 
-int libvirt_error(sd_bus_error *error, const char *what, ...)
-{
-    va_list args;
-
-    va_start(args, what);
-    g_autofree char *text = g_strdup_vprintf(what, args);
-    va_end(args);
-    (void)sd_bus_error_setf(error, LIBVIRT_FAILED, "%s: %s.", text, virGetLastErrorMessage());
-    return -EIO;
-}
-
 static int invalid(sd_bus_error *error, const GError *why)
 {
     return sd_bus_error_setf(error, INVALID_ARGUMENT, "%s", why->message);
-}
-
-/* ---- iommud's bus ---- */
-
-static void close_bus(void *data)
-{
-    sd_bus_flush_close_unref(data);
-}
-
-/* A connection belongs to the thread that made it; each thread has its own, kept while it works. */
-int work_bus(const WorkContext *context, sd_bus **ret_bus, sd_bus_error *error)
-{
-    static GPrivate kept = G_PRIVATE_INIT(close_bus);
-    sd_bus *bus = g_private_get(&kept);
-
-    if (!bus || sd_bus_is_open(bus) <= 0) {
-        g_private_replace(&kept, NULL);
-        int r = client_open_bus(context->bus_address, &bus);
-        if (r < 0)
-            return sd_bus_error_set_errno(error, r);
-        g_private_set(&kept, bus);
-    }
-    *ret_bus = bus;
-    return 0;
 }
 
 /* ---- finding domains ---- */
@@ -93,21 +57,9 @@ int domain_resolve(const WorkContext *context, const char *domain, char **ret_uu
     return r;
 }
 
-int work_xml(virDomain *dom, unsigned flags, char **ret_text, sd_bus_error *error)
-{
-    char *text = virDomainGetXMLDesc(dom, flags);
-
-    if (!text)
-        return libvirt_error(error, "The definition of the domain %s can't be read",
-                             virDomainGetName(dom));
-    *ret_text = g_strdup(text);
-    free(text);
-    return 0;
-}
-
 static int need_fdgroup(const WorkContext *context, sd_bus_error *error)
 {
-    if (context->fdgroup)
+    if (context->has_fdgroup)
         return 0;
     return sd_bus_error_setf(error, NOT_SUPPORTED,
                              "This libvirt has no <iommufd fdgroup>, which came with 12.2: "
@@ -119,7 +71,7 @@ static int redefine(const WorkContext *context, virDomain *dom, const char *tena
 {
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
-    int r = work_xml(dom, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, &text, error);
+    int r = libvirt_domain_xml(dom, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, &text, error);
 
     if (r < 0)
         return r;
@@ -136,20 +88,19 @@ int domain_enable(const WorkContext *context, const char *domain, const char *te
                   char **ret_uuid, sd_bus_error *error)
 {
     g_autoptr(virDomain) dom = NULL;
+    autoclose int fd = -EBADF;
     sd_bus *bus;
-    int fd, r = need_fdgroup(context, error);
+    int r = need_fdgroup(context, error);
 
     if (r >= 0)
         r = find_domain(context, domain, &dom, error);
     if (r >= 0)
-        r = work_bus(context, &bus, error);
+        r = work_context_bus(context, &bus, error);
     /* Opened only to know that it can be: the definition names no tenant that is not there. */
     if (r >= 0)
         r = iommud_open_tenant(bus, tenant, &fd, error);
-    if (r < 0)
-        return r;
-    close(fd);
-    r = redefine(context, dom, tenant, error);
+    if (r >= 0)
+        r = redefine(context, dom, tenant, error);
     if (r >= 0)
         *ret_uuid = uuid_of(dom);
     return r;
@@ -157,8 +108,8 @@ int domain_enable(const WorkContext *context, const char *domain, const char *te
 
 /* ---- associating ---- */
 
-static int find_tenant(const WorkContext *context, sd_bus *bus, const DomainXml *xml,
-                       const char *name, char **ret_tenant, sd_bus_error *error)
+static int find_tenant(sd_bus *bus, const DomainXml *xml, const char *name, char **ret_tenant,
+                       sd_bus_error *error)
 {
     g_autoptr(GError) why = NULL;
     g_autofree char *tenant = NULL;
@@ -178,66 +129,76 @@ static int find_tenant(const WorkContext *context, sd_bus *bus, const DomainXml 
 }
 
 /* The next start is what it is for, so the definition counts, not the running machine. */
-static int associate(const WorkContext *context, virDomain *dom, DomainWork *work)
+static int read_definition(virDomain *dom, DomainJob *job, DomainXml **ret_xml)
 {
     g_autofree char *text = NULL;
     g_autoptr(GError) why = NULL;
-    sd_bus *bus;
-    int fd, r = need_fdgroup(context, &work->error);
+    int r = libvirt_domain_xml(dom, VIR_DOMAIN_XML_INACTIVE, &text, &job->error);
 
-    if (r >= 0)
-        r = work_xml(dom, VIR_DOMAIN_XML_INACTIVE, &text, &work->error);
     if (r < 0)
         return r;
     g_autoptr(DomainXml) xml = domain_xml_parse(text, strlen(text), &why);
     if (!xml)
-        return invalid(&work->error, why);
-    work->ours = domain_xml_uses_iommud(xml);
-    if (!work->ours)
-        return sd_bus_error_setf(&work->error, INVALID_ARGUMENT,
+        return invalid(&job->error, why);
+    job->result.uses_iommud = domain_xml_uses_iommud(xml);
+    if (!job->result.uses_iommud)
+        return sd_bus_error_setf(&job->error, INVALID_ARGUMENT,
                                  "The domain %s has no <iommufd enabled='yes' fdgroup='%s'/>: run "
                                  "'iommuctl libvirt enable %s --tenant TENANT'.",
-                                 work->name, DOMAIN_FDGROUP, work->name);
-    r = work_bus(context, &bus, &work->error);
-    if (r >= 0)
-        r = find_tenant(context, bus, xml, work->name, &work->wanted, &work->error);
-    if (r >= 0)
-        r = iommud_open_tenant(bus, work->wanted, &fd, &work->error);
-    if (r < 0)
-        return r;
-    r = virDomainFDAssociate(dom, DOMAIN_FDGROUP, 1, &fd, 0);
-    /* libvirt has its own copy. */
-    close(fd);
-    if (r < 0)
-        return libvirt_error(&work->error, "The domain %s can't be given its IOMMUFD", work->name);
-    work->associated = true;
+                                 job->result.name, DOMAIN_FDGROUP, job->result.name);
+    *ret_xml = g_steal_pointer(&xml);
     return 0;
 }
 
-void domain_work(const WorkContext *context, DomainWork *work)
+static int associate(const WorkContext *context, virDomain *dom, DomainJob *job)
 {
-    g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, work->uuid);
+    g_autoptr(DomainXml) xml = NULL;
+    autoclose int fd = -EBADF;
+    sd_bus *bus;
+    int r = need_fdgroup(context, &job->error);
 
-    work->found = dom != NULL;
-    if (!dom) {
-        (void)libvirt_error(&work->error, "The domain %s can't be looked up", work->uuid);
-        return;
-    }
-    work->name = g_strdup(virDomainGetName(dom));
-    if (work->work & WORK_ASSOCIATE)
-        (void)associate(context, dom, work);
-    if (work->work & WORK_FOLLOW)
-        domain_follow(context, dom, work);
+    if (r >= 0)
+        r = read_definition(dom, job, &xml);
+    if (r >= 0)
+        r = work_context_bus(context, &bus, &job->error);
+    if (r >= 0)
+        r = find_tenant(bus, xml, job->result.name, &job->result.desired_tenant, &job->error);
+    if (r >= 0)
+        r = iommud_open_tenant(bus, job->result.desired_tenant, &fd, &job->error);
+    if (r < 0)
+        return r;
+    /* libvirt makes a copy of its own. */
+    if (virDomainFDAssociate(dom, DOMAIN_FDGROUP, 1, &fd, 0) < 0)
+        return libvirt_error(&job->error, "The domain %s can't be given its IOMMUFD",
+                             job->result.name);
+    job->result.associated = true;
+    return 0;
 }
 
-void domain_work_clear(DomainWork *work)
+void domain_job_run(const WorkContext *context, DomainJob *job)
 {
-    g_free(work->uuid);
-    g_free(work->pinned);
-    g_free(work->name);
-    g_free(work->wanted);
-    g_free(work->running);
-    sd_bus_error_free(&work->error);
+    g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, job->uuid);
+
+    job->result.found = dom != NULL;
+    if (!dom) {
+        (void)libvirt_error(&job->error, "The domain %s can't be looked up", job->uuid);
+        return;
+    }
+    job->result.name = g_strdup(virDomainGetName(dom));
+    if (job->flags & JOB_ASSOCIATE)
+        (void)associate(context, dom, job);
+    if (job->flags & JOB_SYNC)
+        domain_sync(context, dom, job->pinned_tenant, &job->result.pinned_tenant);
+}
+
+void domain_job_clear(DomainJob *job)
+{
+    g_free(job->uuid);
+    g_free(job->pinned_tenant);
+    g_free(job->result.name);
+    g_free(job->result.desired_tenant);
+    g_free(job->result.pinned_tenant);
+    sd_bus_error_free(&job->error);
 }
 
 /* ---- all domains ---- */

@@ -1,70 +1,75 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Hot-plugging runs no hook, and a start can miss iommud: the agent brings its books up to date. */
-#include "plugin/libvirt/agent/domain-job.h"
-#include "plugin/libvirt/service/service-calls.h"
+#include "plugin/libvirt/agent/domain-sync.h"
+
+#include "dbus/base/journal.h"
+#include "kernel/base/cleanup.h"
 #include "plugin/libvirt/service/leader.h"
-#include "plugin/libvirt/agent/log.h"
+#include "plugin/libvirt/service/service-calls.h"
 
 #include <string.h>
-#include <unistd.h>
 
 static void complain(const char *name, const char *what, const sd_bus_error *error)
 {
     g_autofree char *why = client_error_text(error, 0);
-    log_warning("The machine %s %s: %s", name, what, why);
+    journal_write(LOG_WARNING, NULL, NULL, "The machine %s %s: %s", name, what, why);
 }
 
-/* The leader of a machine that iommud has only admitted: its start could not tell. */
-static void start_leader(sd_bus *bus, const DomainRequest *request)
+static void complain_of(const GError *error)
+{
+    journal_write(LOG_WARNING, NULL, NULL, "%s", error->message);
+}
+
+/* The leader of a machine that iommud has only admitted: the hook of its start could not name it.
+ */
+static void start_admitted(sd_bus *bus, const DomainRequest *request)
 {
     g_autoptr(GError) why = NULL;
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    int leader = leader_open(request->name, request->uuid, &why);
+    autoclose int leader = leader_open(request->name, request->uuid, &why);
 
-    if (leader < 0) {
-        log_warning("%s", why->message);
-        return;
-    }
-    if (iommud_start(bus, request->uuid, leader, &error) < 0)
+    if (leader < 0)
+        complain_of(why);
+    else if (iommud_start(bus, request->uuid, leader, &error) < 0)
         complain(request->name, "runs without being watched", &error);
-    close(leader);
 }
 
-static void admit_leader(sd_bus *bus, const DomainRequest *request, int leader)
+static void admit(sd_bus *bus, const DomainRequest *request, int leader)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
 
     if (iommud_admit(bus, request, &error) < 0) {
+        /* That iommud can't be asked now is no news either: this is done again when it is back. */
         if (iommud_refusal_counts(request, &error))
             complain(request->name, "runs without being admitted", &error);
     } else if (iommud_start(bus, request->uuid, leader, &error) < 0) {
         complain(request->name, "runs without being watched", &error);
         (void)iommud_release(bus, request->uuid, "its leader was refused", &ignored);
     } else {
-        log_info("The machine %s was running already and is admitted now.", request->name);
+        journal_write(LOG_INFO, NULL, NULL,
+                      "The machine %s was running already and is admitted now.", request->name);
     }
 }
 
 /* A machine that runs although iommud does not know it: started before iommud was there, or given
  * its first device while it ran. */
-static void adopt(sd_bus *bus, DomainRequest *request, const DomainWork *work)
+static void admit_running(sd_bus *bus, DomainRequest *request, const char *pinned_tenant)
 {
     g_autoptr(GError) why = NULL;
     /* First: iommud may not know it because it has just ended. */
-    int leader = leader_open(request->name, request->uuid, &why);
+    autoclose int leader = leader_open(request->name, request->uuid, &why);
 
     if (leader < 0) {
-        log_warning("%s", why->message);
+        complain_of(why);
         return;
     }
-    if (*work->pinned) {
+    if (*pinned_tenant) {
         g_free(request->tenant);
-        request->tenant = g_strdup(work->pinned);
+        request->tenant = g_strdup(pinned_tenant);
     }
-    admit_leader(bus, request, leader);
-    close(leader);
+    admit(bus, request, leader);
 }
 
+/* Calls AddDevice or RemoveDevice for each of these that is not among those. */
 static void change_devices(sd_bus *bus, const IommudMachine *machine, const char *name,
                            const char *method, char **these, char **not_those)
 {
@@ -72,10 +77,12 @@ static void change_devices(sd_bus *bus, const IommudMachine *machine, const char
         g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
         if (g_strv_contains((const char *const *)not_those, *device))
             continue;
-        if (iommud_change_device(bus, machine, method, *device, &error) < 0)
-            complain(name, method, &error);
-        else
-            log_info("%s of %s to the machine %s.", method, *device, name);
+        if (iommud_change_device(bus, machine, method, *device, &error) < 0) {
+            g_autofree char *what = g_strdup_printf("is refused %s of %s", method, *device);
+            complain(name, what, &error);
+        } else {
+            journal_write(LOG_INFO, NULL, NULL, "The machine %s: %s of %s.", name, method, *device);
+        }
     }
 }
 
@@ -84,11 +91,12 @@ static void update(sd_bus *bus, const IommudMachine *machine, const DomainReques
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
     if (*request->tenant && !g_str_equal(request->tenant, machine->tenant))
-        log_warning("The metadata of the running machine %s names the tenant %s now; it stays %s's "
-                    "until it stops.",
-                    request->name, request->tenant, machine->tenant);
+        journal_write(LOG_WARNING, NULL, NULL,
+                      "The metadata of the running machine %s names the tenant %s now; it stays "
+                      "%s's until it stops.",
+                      request->name, request->tenant, machine->tenant);
     if (g_str_equal(machine->state, "admitted"))
-        start_leader(bus, request);
+        start_admitted(bus, request);
     change_devices(bus, machine, request->name, "RemoveDevice", machine->devices, request->devices);
     /* More memory and more address spaces come with devices: promised before they are used. */
     if (machine->reserved != request->bytes &&
@@ -106,60 +114,61 @@ static bool is_up(virDomain *dom)
            !(state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_STARTING_UP);
 }
 
+static void complain_unread(virDomain *dom, const char *why)
+{
+    journal_write(LOG_WARNING, NULL, NULL,
+                  "What the running domain %s has can't be read, so that iommud is not told: %s",
+                  virDomainGetName(dom), why);
+}
+
 static DomainXml *live_xml(virDomain *dom)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
 
-    if (work_xml(dom, 0, &text, &error) < 0) {
-        complain(virDomainGetName(dom), "can't be followed", &error);
+    if (libvirt_domain_xml(dom, 0, &text, &error) < 0) {
+        complain_unread(dom, error.message);
         return NULL;
     }
     DomainXml *xml = domain_xml_parse(text, strlen(text), &why);
     if (!xml)
-        log_warning("The machine %s can't be followed: %s", virDomainGetName(dom), why->message);
+        complain_unread(dom, why->message);
     return xml;
 }
 
-/* machine: NULL when iommud does not know it. */
-static void follow(sd_bus *bus, const DomainXml *xml, const IommudMachine *machine,
-                   const DomainWork *work)
-{
-    g_autoptr(GError) why = NULL;
-    g_autoptr(DomainRequest) request = domain_request_new(xml, &why);
-
-    if (!request)
-        log_warning("The machine %s can't be followed: %s", work->name, why->message);
-    else if (machine)
-        update(bus, machine, request);
-    else
-        adopt(bus, request, work);
-}
-
-void domain_follow(const WorkContext *context, virDomain *dom, DomainWork *work)
+void domain_sync(const WorkContext *context, virDomain *dom, const char *pinned_tenant,
+                 char **ret_pinned_tenant)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+    g_autoptr(GError) why = NULL;
     g_autoptr(IommudMachine) machine = NULL;
     g_autoptr(DomainXml) xml = is_up(dom) ? live_xml(dom) : NULL;
+    char uuid[VIR_UUID_STRING_BUFLEN];
     sd_bus *bus;
 
-    if (!xml)
+    if (!xml || virDomainGetUUIDString(dom, uuid) < 0)
         return;
     bool needed = domain_xml_needs_admission(xml);
-    int r = work_bus(context, &bus, &error);
+    int r = work_context_bus(context, &bus, &error);
     if (r >= 0)
-        r = iommud_get_machine(bus, work->uuid, &machine, &error);
-    bool unknown = sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine");
-    if (r < 0 && !unknown) {
+        r = iommud_get_machine(bus, uuid, &machine, &error);
+    if (r < 0 && !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine")) {
         if (needed)
-            complain(work->name, "can't be followed", &error);
+            complain(virDomainGetName(dom), "can't be looked up in iommud", &error);
         return;
     }
     if (machine)
-        work->running = g_strdup(machine->tenant);
-    if (machine ? !g_str_equal(machine->state, "reaping") : needed)
-        follow(bus, xml, machine, work);
+        *ret_pinned_tenant = g_strdup(machine->tenant);
+    if (machine ? g_str_equal(machine->state, "reaping") : !needed)
+        return;
+    g_autoptr(DomainRequest) request = domain_request_new(xml, &why);
+    if (!request)
+        complain_unread(dom, why->message);
+    else if (machine)
+        update(bus, machine, request);
+    else
+        admit_running(bus, request, pinned_tenant);
 }
 
 /* ---- lost starts ---- */
@@ -167,6 +176,7 @@ void domain_follow(const WorkContext *context, virDomain *dom, DomainWork *work)
 static void release_lost(const WorkContext *context, sd_bus *bus, const char *uuid)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+    g_autofree char *ignored = NULL;
     g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, uuid);
 
     /* A machine that libvirt does not know may be another client's; iommud has a time limit for
@@ -176,21 +186,16 @@ static void release_lost(const WorkContext *context, sd_bus *bus, const char *uu
     if (iommud_release(bus, uuid, "its domain does not run", &error) < 0)
         complain(virDomainGetName(dom), "was admitted and never started", &error);
     else
-        log_info("The machine %s was admitted and never started: its reservation is given back.",
-                 virDomainGetName(dom));
+        journal_write(LOG_INFO, NULL, NULL,
+                      "The machine %s was admitted and never started: its reservation is given "
+                      "back.",
+                      virDomainGetName(dom));
     /* Against a start that came in between, and whose admission was the one given back. */
-    if (virDomainIsActive(dom) == 1) {
-        DomainWork work = {
-            .uuid = g_strdup(uuid),
-            .pinned = g_strdup(""),
-            .name = g_strdup(virDomainGetName(dom)),
-        };
-        domain_follow(context, dom, &work);
-        domain_work_clear(&work);
-    }
+    if (virDomainIsActive(dom) == 1)
+        domain_sync(context, dom, "", &ignored);
 }
 
-GHashTable *domain_sweep(const WorkContext *context, GHashTable *seen)
+GHashTable *domain_release_lost(const WorkContext *context, GHashTable *seen)
 {
     GHashTable *now = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
@@ -198,7 +203,8 @@ GHashTable *domain_sweep(const WorkContext *context, GHashTable *seen)
     sd_bus *bus;
 
     /* When iommud does not run, it has nothing to give back. */
-    if (work_bus(context, &bus, &error) < 0 || iommud_list_admitted(bus, &uuids, &error) < 0)
+    if (work_context_bus(context, &bus, &error) < 0 ||
+        iommud_list_admitted(bus, &uuids, &error) < 0)
         return now;
     for (guint i = 0; i < uuids->len; i++) {
         g_hash_table_add(now, g_strdup(uuids->pdata[i]));

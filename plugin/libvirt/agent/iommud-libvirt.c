@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* iommud-libvirt, the agent: hands tenants' IOMMUFDs to libvirt. See agent.h. */
 #include "config.h"
-#include "plugin/libvirt/agent/agent.h"
-#include "plugin/libvirt/agent/log.h"
+#include "dbus/base/journal.h"
+#include "plugin/libvirt/agent/agent-bus.h"
+#include "plugin/libvirt/agent/agent-domains.h"
+#include "plugin/libvirt/agent/agent-libvirt.h"
 
-#include <errno.h>
 #include <getopt.h>
+#include "dbus/client/client.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
@@ -100,20 +103,22 @@ static int run(Agent *agent)
     int r = prepare(agent);
 
     if (r < 0) {
-        log_warning("The agent can't start: %s.", g_strerror(-r));
+        journal_write(LOG_WARNING, NULL, NULL, "The agent can't start: %s.", g_strerror(-r));
         return r;
     }
     r = agent_bus_start(agent);
     if (r < 0) {
-        log_warning("The name " CLIENT_LIBVIRT_BUS_NAME " can't be had on the bus: %s.",
-                    g_strerror(-r));
+        journal_write(LOG_WARNING, NULL, NULL,
+                      "The name " CLIENT_LIBVIRT_BUS_NAME " can't be had on the bus: %s.",
+                      g_strerror(-r));
         return r;
     }
-    r = agent_sweep_start(agent);
+    r = agent_watch_lost_starts(agent);
     if (r >= 0)
         r = agent_libvirt_start(agent);
     if (r < 0) {
-        log_warning("libvirt's client library can't be used: %s.", g_strerror(-r));
+        journal_write(LOG_WARNING, NULL, NULL, "libvirt's client library can't be used: %s.",
+                      g_strerror(-r));
         return r;
     }
     sd_notify(0, "READY=1");
@@ -123,7 +128,7 @@ static int run(Agent *agent)
 int main(int argc, char **argv)
 {
     /* Not freed: threads that wait for libvirt may still look at it when the process ends. */
-    static Agent agent = {.uri = DEFAULT_URI};
+    static Agent agent = {.uri = DEFAULT_URI, .changed = agent_bus_changed};
     int status = parse_options(argc, argv, &agent);
 
     if (status >= 0)

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the agent does about domains: which job each needs, and what follows from its result. */
+#pragma once
+
+#include "plugin/libvirt/agent/agent.h"
+
+/* Asks for all domains to be associated and synchronized. just_connected: those that libvirtd could
+ * not start itself are then started. Nothing without a connection. */
+void agent_sync_all(Agent *agent, bool just_connected);
+/* Asks for a job on one domain (JobFlags), and gives the answer to caller (taken, may be NULL). */
+void agent_request_job(Agent *agent, const char *uuid, unsigned flags, sd_bus_message *caller);
+/* Begins the jobs that are asked for, as far as there is a connection. */
+void agent_dispatch(Agent *agent);
+/* Looks for admissions whose start was lost, once a minute. 0 or negative errno. */
+int agent_watch_lost_starts(Agent *agent);
