@@ -46,12 +46,12 @@ static const Verb verbs[] = {
     {"reap", "TENANT", "Destroy what dead processes left", 1, 1, .names = NAMES_TENANTS,
      .run = verb_reap},
     {"reload", "", "Read the configuration again", 0, 0, .run = verb_reload},
-    {"libvirt status", "", "Show the libvirt agent and its domains", 0, 0,
-     .run = verb_libvirt_status},
+    {"libvirt status", "", "Show the libvirt agent and its domains", 0, 0, .external = true,
+     .run = verb_libvirt},
     {"libvirt associate", "DOMAIN", "Give a domain its tenant's IOMMUFD now", 1, 1,
-     .names = NAMES_DOMAINS, .run = verb_libvirt_associate},
+     .names = NAMES_DOMAINS, .external = true, .run = verb_libvirt},
     {"libvirt enable", "DOMAIN", "Put a domain under iommud", 1, 1, .options = OPTION_TENANT,
-     .names = NAMES_DOMAINS, .run = verb_libvirt_enable},
+     .names = NAMES_DOMAINS, .external = true, .run = verb_libvirt},
     {"doctor", "", "Check this host, say what to do", 0, 0, .offline = true, .run = verb_doctor},
 };
 
@@ -375,8 +375,9 @@ static int check_verb(Iommuctl *ctl, const Verb *verb, char **arguments)
 
 static int run_verb(Iommuctl *ctl, const Verb *verb, char **arguments)
 {
+    if (verb->external)
+        return verb->run(ctl, arguments);
     int r = client_open_bus(ctl->address, &ctl->bus);
-
     ctl->bus_error = r;
     if (r < 0 && !verb->offline)
         return r;
@@ -406,6 +407,7 @@ static int run(Iommuctl *ctl, int argc, char **argv)
 int main(int argc, char **argv)
 {
     Iommuctl ctl = {
+        .argv = argv,
         .error = SD_BUS_ERROR_NULL,
         .limit = UINT64_MAX,
         .memory = RUN_MEMORY,

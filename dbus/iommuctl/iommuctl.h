@@ -41,6 +41,7 @@ typedef enum {
 } VerbOptions;
 
 typedef struct {
+    char **argv; /* as main() got it */
     Output output;
     bool quiet;
     const char *address; /* of the bus; NULL: the default */
@@ -83,6 +84,7 @@ typedef struct {
     unsigned options; /* VerbOptions */
     Names names;      /* of its first argument */
     bool offline;     /* works without a bus, too */
+    bool external;    /* done by another program, which opens the bus itself */
     bool command;     /* a command follows "--", whose options are not ours */
     int (*run)(Iommuctl *ctl, char **arguments);
 } Verb;
@@ -134,6 +136,4 @@ int verb_devices(Iommuctl *ctl, char **arguments);
 int verb_device_bind(Iommuctl *ctl, char **arguments);
 int verb_device_restore(Iommuctl *ctl, char **arguments);
 
-int verb_libvirt_associate(Iommuctl *ctl, char **arguments);
-int verb_libvirt_enable(Iommuctl *ctl, char **arguments);
-int verb_libvirt_status(Iommuctl *ctl, char **arguments);
+int verb_libvirt(Iommuctl *ctl, char **arguments);

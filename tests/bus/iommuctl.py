@@ -20,7 +20,7 @@ class Running:
     def environment(self, **environment):
         return {"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
                 **{key: value for key, value in os.environ.items()
-                   if key.endswith("SAN_OPTIONS")}, **environment}
+                   if key.endswith("SAN_OPTIONS") or key == "IOMMUCTL_LIBVIRT"}, **environment}
 
     def run_ctl(self, *arguments, **environment):
         """The finished process."""

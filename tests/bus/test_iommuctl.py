@@ -324,6 +324,16 @@ class CommandLine(TestCase):
     def test_no_bus(self):
         self.assertIn("message bus", self.ctl_fails("status", "--bus=unix:path=/nonexistent"))
 
+    def test_plugin_missing(self):
+        """The rest of iommuctl works without it, and its verbs say what lacks."""
+        for arguments in (["status"], ["associate", "vm"], ["enable", "vm", "--tenant=acme"]):
+            done = self.run_ctl("libvirt", *arguments, IOMMUCTL_LIBVIRT="/nonexistent/verbs")
+            self.assertEqual((done.stdout, done.returncode), ("", 1))
+            self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*/nonexistent/verbs[^\n]*No such file"
+                                          r"[^\n]*install[^\n]*\.\n\Z")
+        done = self.run_ctl("libvirt", "status", "x", IOMMUCTL_LIBVIRT="/nonexistent/verbs")
+        self.assertEqual(done.returncode, 2)
+
     def test_agent_stopped(self):
         for arguments in (["status"], ["associate", "vm"], ["enable", "vm", "--tenant=acme"]):
             self.assertIn("iommud-libvirt", self.ctl_fails("libvirt", *arguments))
@@ -424,6 +434,12 @@ class Libvirt(TestCase):
         self.assertEqual(self.ctl("libvirt", "associate", "web 1"), "")
         self.assertEqual(self.ctl("libvirt", "enable", "web 1", "--tenant=acme"), "")
         self.assertEqual(self.agent.calls, [("Associate", "web 1"), ("Enable", "web 1", "acme")])
+        # Options may stand anywhere, and what looks like one behind "--" is a domain.
+        self.agent.calls.clear()
+        self.assertEqual(self.ctl("--tenant", "acme", "libvirt", "-q", "enable", "a", "--json"), "")
+        self.assertEqual(self.ctl("libvirt", "--no-pager", "associate", "--", "--tenant"), "")
+        self.assertEqual(self.agent.calls, [("Enable", "a", "acme"), ("Associate", "--tenant")])
+        self.agent.calls.clear()
         self.agent.error = ("org.iommud1.Error.LibvirtFailed", "libvirt does not know web 1.")
         self.assertEqual(self.ctl_fails("libvirt", "associate", "web 1"),
                          "iommuctl: libvirt does not know web 1.\n")

@@ -38,7 +38,7 @@ ROOMS = {
     "plugin/libvirt/service": ["kernel/base", "dbus/base", "dbus/client", "plugin/libvirt/domain"],
     "plugin/libvirt/agent": ["kernel/base", "dbus/base", "dbus/client", "plugin/libvirt/domain",
                              "plugin/libvirt/service"],
-    "plugin/libvirt": ["kernel/base", "dbus/base", "dbus/client", "plugin/libvirt/domain",
+    "plugin/libvirt": ["kernel/base", "dbus/base", "dbus/client", "dbus/iommuctl", "plugin/libvirt/domain",
                        "plugin/libvirt/service"],
 }
 FILES_MAX = 15 # .c files of a room

@@ -2,13 +2,12 @@
 /* iommud-libvirt, the agent: hands tenants' IOMMUFDs to libvirt. See agent.h. */
 #include "config.h"
 #include "dbus/base/journal.h"
+#include "dbus/client/client.h"
 #include "plugin/libvirt/agent/agent-bus.h"
 #include "plugin/libvirt/agent/agent-domains.h"
 #include "plugin/libvirt/agent/agent-libvirt.h"
 
 #include <getopt.h>
-#include "dbus/client/client.h"
-
 #include <signal.h>
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
