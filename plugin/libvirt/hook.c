@@ -403,7 +403,8 @@ int main(int argc, char **argv)
         if (start_deadline(&hook, operations[i].seconds))
             status = operations[i].run(&hook);
         else
-            say("No timer can be set: %s.", g_strerror(errno));
+            say("The machine %s can't be checked: no timer can be set (%s).", name,
+                g_strerror(errno));
         end_deadline();
         sd_bus_close_unref(hook.bus);
         return hook.may_fail ? status : 0;

@@ -39,8 +39,8 @@ G_GNUC_PRINTF(2, 3) static void set_state(Agent *agent, const char *format, ...)
 
 /* ---- events, on libvirt's thread ---- */
 
-/* What callbacks get is the number of the connection that they belong to; whose it is stands here,
- * for not every driver of libvirt frees what it was given. */
+/* libvirt's callbacks find the agent here. What they are given is only the number of their
+ * connection, which nobody has to free: some drivers never call the function that would. */
 static Agent *the_agent;
 
 typedef struct {
@@ -226,7 +226,8 @@ static void connect_soon(Agent *agent)
         sd_event_exit(agent->event, r);
 }
 
-/* libvirt's own loop keeps its rules about threads: calls of workers change what it waits for. */
+/* libvirt's own event loop, on a thread of its own: calls that workers make add and remove what it
+ * waits for, and it wakes itself then. */
 static void *run_events(void *data)
 {
     for (;;)
@@ -235,7 +236,7 @@ static void *run_events(void *data)
     return NULL;
 }
 
-/* libvirt would write each error to stderr; they are in our sentences. */
+/* Without a handler libvirt writes each error to stderr; callers say what virGetLastError() has. */
 static void on_error(void *data, virErrorPtr error)
 {
 }

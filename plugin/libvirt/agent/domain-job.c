@@ -62,8 +62,8 @@ static int need_fdgroup(const WorkContext *context, sd_bus_error *error)
     if (context->has_fdgroup)
         return 0;
     return sd_bus_error_setf(error, NOT_SUPPORTED,
-                             "This libvirt has no <iommufd fdgroup>, which came with 12.2: "
-                             "machines are admitted and counted only.");
+                             "This libvirt has no <iommufd fdgroup>: upgrade it to 12.2 or newer; "
+                             "until then its machines are only admitted and counted.");
 }
 
 static int redefine(const WorkContext *context, virDomain *dom, const char *tenant,

@@ -65,11 +65,6 @@ static int parse_options(int argc, char **argv, Agent *agent)
     return -1;
 }
 
-static void free_caller(void *message)
-{
-    sd_bus_message_unref(message);
-}
-
 static int prepare(Agent *agent)
 {
     const char *dir = g_getenv("RUNTIME_DIRECTORY");
@@ -77,11 +72,11 @@ static int prepare(Agent *agent)
     sigset_t signals;
     int r = sd_event_default(&agent->event);
 
-    agent->associations = associations_new(free_caller);
+    agent->associations = associations_new(sd_auto_free_message);
     agent->autostart = autostart_new(started);
     agent->state = g_strdup("waiting for libvirt: not connected yet");
 
-    /* Before any thread is made: they inherit it. */
+    /* Threads inherit the mask: before any is made, so that signals come to the event loop only. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -108,7 +103,9 @@ static int run(Agent *agent)
     r = agent_bus_start(agent);
     if (r < 0) {
         journal_write(LOG_WARNING, NULL, NULL,
-                      "The name " CLIENT_LIBVIRT_BUS_NAME " can't be had on the bus: %s.",
+                      "The agent can't be on the bus as " CLIENT_LIBVIRT_BUS_NAME
+                      ": %s. Does another "
+                      "agent run, and is " CLIENT_LIBVIRT_BUS_NAME ".conf installed?",
                       g_strerror(-r));
         return r;
     }
@@ -116,7 +113,7 @@ static int run(Agent *agent)
     if (r >= 0)
         r = agent_libvirt_start(agent);
     if (r < 0) {
-        journal_write(LOG_WARNING, NULL, NULL, "libvirt's client library can't be used: %s.",
+        journal_write(LOG_WARNING, NULL, NULL, "The agent can't use libvirt's client library: %s.",
                       g_strerror(-r));
         return r;
     }

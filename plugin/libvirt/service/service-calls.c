@@ -73,29 +73,43 @@ int iommud_release(sd_bus *bus, const char *uuid, const char *reason, sd_bus_err
     return send_call(bus, message, r, error, NULL);
 }
 
-int iommud_get_machine(sd_bus *bus, const char *uuid, IommudMachine **ret_machine,
-                       sd_bus_error *error)
+/* The object path that the manager's method has for this UUID or id. It is asked for and not made
+ * here, so that what does not exist is NoSuchMachine or NoSuchTenant and no unknown object. */
+static int get_path(sd_bus *bus, const char *method, const char *id, char **ret_path,
+                    sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
-    g_autoptr(Properties) properties = NULL;
     const char *path;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "GetMachine", &message);
+    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, method, &message);
 
     if (r >= 0)
-        r = sd_bus_message_append(message, "s", uuid);
+        r = sd_bus_message_append(message, "s", id);
     r = send_call(bus, message, r, error, &reply);
     if (r < 0)
         return r;
     r = sd_bus_message_read(reply, "o", &path);
     if (r < 0)
         return sd_bus_error_set_errno(error, r);
+    *ret_path = g_strdup(path);
+    return 0;
+}
+
+int iommud_get_machine(sd_bus *bus, const char *uuid, IommudMachine **ret_machine,
+                       sd_bus_error *error)
+{
+    g_autoptr(Properties) properties = NULL;
+    g_autofree char *path = NULL;
+    int r = get_path(bus, "GetMachine", uuid, &path, error);
+
+    if (r < 0)
+        return r;
     r = properties_get(bus, CLIENT_BUS_NAME, path, CLIENT_MACHINE, CLIENT_TIMEOUT, error,
                        &properties);
     if (r < 0)
         return r;
 
     IommudMachine *machine = g_new0(IommudMachine, 1);
-    machine->path = g_strdup(path);
+    machine->path = g_steal_pointer(&path);
     machine->tenant = client_tenant_id(properties_string(properties, "Tenant"));
     machine->state = g_strdup(properties_string(properties, "State"));
     machine->devices = g_strdupv((char **)properties_strings(properties, "Devices"));
@@ -184,30 +198,11 @@ int iommud_default_tenant(sd_bus *bus, char **ret_tenant, sd_bus_error *error)
     return 0;
 }
 
-/* The path comes from iommud, so that an unknown tenant is NoSuchTenant and no unknown object. */
-static int get_tenant(sd_bus *bus, const char *tenant, char **ret_path, sd_bus_error *error)
-{
-    g_autoptr(sd_bus_message) message = NULL, reply = NULL;
-    const char *path;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "GetTenant", &message);
-
-    if (r >= 0)
-        r = sd_bus_message_append(message, "s", tenant);
-    r = send_call(bus, message, r, error, &reply);
-    if (r < 0)
-        return r;
-    r = sd_bus_message_read(reply, "o", &path);
-    if (r < 0)
-        return sd_bus_error_set_errno(error, r);
-    *ret_path = g_strdup(path);
-    return 0;
-}
-
 int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
     g_autofree char *path = NULL;
-    int fd, r = get_tenant(bus, tenant, &path, error);
+    int fd, r = get_path(bus, "GetTenant", tenant, &path, error);
 
     if (r < 0)
         return r;
