@@ -251,6 +251,18 @@ class WithoutIommud(HookCalls, unittest.TestCase):
     def test_no_bus(self):
         self.assert_closed_and_open()
 
+    def test_bus_comes_late(self):
+        """It is looked for again until it is there, and then iommud is."""
+        results = []
+        thread = threading.Thread(
+            target=lambda: results.append(self.hook("prepare", "begin", OURS)))
+        thread.start()
+        time.sleep(0.5)
+        self.start_bus()
+        thread.join()
+        self.assertEqual(results[0][0], 1)
+        self.assertIn("systemctl start iommud", results[0][1])
+
     def test_no_service(self):
         self.start_bus()
         self.assert_closed_and_open()

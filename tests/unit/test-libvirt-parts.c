@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Parts of the libvirt plugin that stand alone: autostart, leaders. */
+/* Parts of the libvirt plugin that stand alone: autostart, leaders, refusals. */
 #include "plugin/libvirt/agent/autostart.h"
 #include "plugin/libvirt/service/leader.h"
+#include "plugin/libvirt/service/service-calls.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -158,6 +159,35 @@ static void test_leader(void)
     remove_folder(dir);
 }
 
+/* ---- refusals ---- */
+
+static void test_refusals(void)
+{
+    static const struct {
+        bool iommufd;
+        const char *tenant;
+        const char *error;
+        bool counts;
+    } cases[] = {
+        /* Who uses iommud or names a tenant has to do with it, whatever it says. */
+        {true, "", CLIENT_ERROR_PREFIX "NoSuchTenant", true},
+        {false, "acme", CLIENT_ERROR_PREFIX "NoSuchTenant", true},
+        {false, "acme", SD_BUS_ERROR_ACCESS_DENIED, true},
+        {false, "acme", SD_BUS_ERROR_SERVICE_UNKNOWN, true},
+        /* Else only what iommud says of a default tenant that there is. */
+        {false, "", CLIENT_ERROR_PREFIX "LimitExceeded", true},
+        {false, "", CLIENT_ERROR_PREFIX "NoSuchTenant", false},
+        {false, "", SD_BUS_ERROR_ACCESS_DENIED, false},
+        {false, "", SD_BUS_ERROR_SERVICE_UNKNOWN, false},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        DomainRequest request = {.tenant = (char *)cases[i].tenant, .iommufd = cases[i].iommufd};
+        sd_bus_error error = SD_BUS_ERROR_MAKE_CONST(cases[i].error, "No.");
+        g_assert_cmpint(iommud_refusal_counts(&request, &error), ==, cases[i].counts);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -166,5 +196,6 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/autostart/dropped", test_autostart_dropped);
     g_test_add_func("/libvirt/autostart/no-folder", test_autostart_no_folder);
     g_test_add_func("/libvirt/leader", test_leader);
+    g_test_add_func("/libvirt/refusals", test_refusals);
     return g_test_run();
 }
