@@ -103,9 +103,9 @@ static int run(Agent *agent)
     r = agent_bus_start(agent);
     if (r < 0) {
         journal_write(LOG_WARNING, NULL, NULL,
-                      "The agent can't be on the bus as " CLIENT_LIBVIRT_BUS_NAME
-                      ": %s. Does another "
-                      "agent run, and is " CLIENT_LIBVIRT_BUS_NAME ".conf installed?",
+                      "The agent can't have the name " CLIENT_LIBVIRT_BUS_NAME
+                      " on the bus: %s. Is "
+                      "there another agent, and does its D-Bus policy allow it?",
                       g_strerror(-r));
         return r;
     }
