@@ -20,6 +20,7 @@
 #include "plugin/libvirt/domain/domain-memory.h"
 
 #include "kernel/base/text.h"
+
 #include <string.h>
 
 #define KIB UINT64_C(1024)

@@ -5,9 +5,10 @@
  */
 #include "plugin/libvirt/domain/domain-tenant.h"
 
+#include "kernel/base/text.h"
+
 #include <string.h>
 
-#include "kernel/base/text.h"
 /* Nova changed the number in 2021 (838370a490); what it says about owners is the same. */
 static const char *const nova_namespaces[] = {"http://openstack.org/xmlns/libvirt/nova/1.1",
                                               "http://openstack.org/xmlns/libvirt/nova/1.0"};

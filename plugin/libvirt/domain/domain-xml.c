@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/libvirt/domain/domain-xml.h"
 
+#include "kernel/base/pci-address.h"
 #include "kernel/base/text.h"
+
 #include <string.h>
 
 #define NAME_MAX_BYTES 255
@@ -31,7 +33,7 @@ static gboolean address_part(xmlNode *address, const char *name, uint64_t max, u
     return TRUE;
 }
 
-static char *address_parse(xmlNode *address, GError **error)
+static gboolean address_parse(xmlNode *address, PciAddress *ret_address, GError **error)
 {
     unsigned domain, bus, slot, function;
 
@@ -39,16 +41,12 @@ static char *address_parse(xmlNode *address, GError **error)
         !address_part(address, "bus", 0xff, &bus, error) ||
         !address_part(address, "slot", 0x1f, &slot, error) ||
         !address_part(address, "function", 7, &function, error))
-        return NULL;
-    return g_strdup_printf("%04x:%02x:%02x.%x", domain, bus, slot, function);
-}
-
-static bool list_has(const GPtrArray *list, const char *text)
-{
-    for (guint i = 0; i < list->len; i++)
-        if (g_str_equal(list->pdata[i], text))
-            return true;
-    return false;
+        return FALSE;
+    *ret_address = (PciAddress){.domain = domain,
+                                .bus = (uint8_t)bus,
+                                .slot = (uint8_t)slot,
+                                .function = (uint8_t)function};
+    return TRUE;
 }
 
 /* address: the element that names the PCI function. */
@@ -59,12 +57,14 @@ static gboolean add_device(GPtrArray *devices, xmlNode *element, xmlNode *addres
                            "The domain has a <%s> of a PCI device without the device's address.",
                            (const char *)element->name);
     }
-    g_autofree char *text = address_parse(address, error);
-    if (!text)
+    PciAddress parsed;
+    if (!address_parse(address, &parsed, error))
         return FALSE;
+    char text[PCI_ADDRESS_SIZE];
+    pci_address_format(&parsed, text);
     /* Several namespaces of one NVMe controller are several disks, and one device. */
-    if (!list_has(devices, text))
-        g_ptr_array_add(devices, g_steal_pointer(&text));
+    if (!g_ptr_array_find_with_equal_func(devices, text, g_str_equal, NULL))
+        g_ptr_array_add(devices, g_strdup(text));
     return TRUE;
 }
 

@@ -2,6 +2,7 @@
 #include "plugin/libvirt/domain/xml.h"
 
 #include "kernel/base/text.h"
+
 #include <errno.h>
 #include <libxml/parser.h>
 #include <libxml/SAX2.h>
