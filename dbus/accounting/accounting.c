@@ -34,9 +34,9 @@ static LedgerOptions options_of(const Config *config)
 /* ---- states ---- */
 
 /* The loader had the privileges that the service lacks: what it could not do is the reason. */
-static void set_states(Books *books, const Config *config)
+static void set_reasons(Books *books, const Config *config)
 {
-    const char *why = books->ledger ? books->ledger->status.reason : "there is no memory for it.";
+    const char *why = books->ledger ? books->ledger->status.reason : "There is no memory for it.";
     const char *guard_why = books->ledger ? books->ledger->status.guard_reason : why;
     g_autofree char *loader_why = NULL;
     g_autofree char *loader_guard_why = NULL;
@@ -45,14 +45,9 @@ static void set_states(Books *books, const Config *config)
         why = *loader_why ? loader_why : why;
         guard_why = *loader_guard_why ? loader_guard_why : guard_why;
     }
-    books->ledger_state =
-        books_count(books) ? g_strdup("active") : g_strconcat("unavailable: ", why, NULL);
-    if (books_guard(books))
-        books->guard_state = g_strdup("enforcing");
-    else if (config->guard == GUARD_OFF)
-        books->guard_state = g_strdup("off");
-    else
-        books->guard_state = g_strconcat("unavailable: ", guard_why, NULL);
+    books->guard_off = config->guard == GUARD_OFF;
+    books->ledger_reason = g_strdup(books_count(books) ? "" : why);
+    books->guard_reason = g_strdup(books_guard(books) || books->guard_off ? "" : guard_why);
 }
 
 static void log_states(const Books *books)
@@ -60,27 +55,37 @@ static void log_states(const Books *books)
     if (books->manager->simulated)
         return;
     if (!books_count(books))
-        journal_write(
-            LOG_WARNING, MESSAGE_DEGRADED, NULL,
-            "The kernel does not say which machine has pinned what, and the reaper has "
-            "to find it out by probes; 'iommuctl doctor' says what to do. The ledger is %s",
-            books->ledger_state);
+        journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
+                      "The kernel does not say which machine has pinned what, and the reaper has "
+                      "to find it out by probes; 'iommuctl doctor' says what to do. The ledger is "
+                      "unavailable: %s",
+                      books->ledger_reason);
     if (!books_guard(books))
         journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
                       "Machines that share an IOMMUFD are not kept apart in it for certain; "
                       "'iommuctl doctor' "
-                      "says what to do. The guard is %s%s",
-                      books->guard_state, g_str_has_suffix(books->guard_state, ".") ? "" : ".");
+                      "says what to do. The guard is %s%s%s",
+                      books_guard_state(books), books->guard_off ? "." : ": ", books->guard_reason);
 }
 
 const char *books_ledger_state(const Books *books)
 {
-    return books->ledger_state;
+    return books_count(books) ? "active" : "unavailable";
 }
 
 const char *books_guard_state(const Books *books)
 {
-    return books->guard_state;
+    return books_guard(books) ? "enforcing" : books->guard_off ? "off" : "unavailable";
+}
+
+const char *books_ledger_reason(const Books *books)
+{
+    return books->ledger_reason;
+}
+
+const char *books_guard_reason(const Books *books)
+{
+    return books->guard_reason;
 }
 
 bool books_count(const Books *books)
@@ -236,7 +241,7 @@ Books *books_new(Manager *manager, const Config *config)
         books->ledger = NULL;
     if (books_count(books) && watch(books) < 0)
         g_clear_pointer(&books->ledger, ledger_free);
-    set_states(books, config);
+    set_reasons(books, config);
     log_states(books);
     /* What an earlier run has not told of is not told now. */
     if (books_counters(books, &counters))
@@ -266,8 +271,8 @@ void books_free(Books *books)
     ledger_free(books->ledger);
     g_hash_table_unref(books->tenants);
     g_hash_table_unref(books->machines);
-    g_free(books->ledger_state);
-    g_free(books->guard_state);
+    g_free(books->ledger_reason);
+    g_free(books->guard_reason);
     g_free(books->usage);
     g_free(books->measurements);
     g_free(books->legacy);

@@ -34,9 +34,12 @@ bool books_count(const Books *books);
 bool books_guard(const Books *books);
 /* Whether an argument that is changed while it is checked makes its ioctl fail. */
 bool books_guard_is_exact(const Books *books);
-/* "active" or "unavailable: why"; "enforcing", "off" or "unavailable: why". */
+/* "active" or "unavailable"; "enforcing", "off" or "unavailable". */
 const char *books_ledger_state(const Books *books);
 const char *books_guard_state(const Books *books);
+/* Why it is unavailable, one sentence; "": it is not. */
+const char *books_ledger_reason(const Books *books);
+const char *books_guard_reason(const Books *books);
 /* Whether a tenant's machines may share an IOMMUFD as far as RequireGuard= is concerned. */
 bool books_may_share(const Books *books);
 bool books_require_guard(const Books *books);

@@ -8,8 +8,9 @@ struct Books {
     Manager *manager;
     Ledger *ledger; /* NULL: there is no memory for it */
     bool require_guard;
-    char *ledger_state;
-    char *guard_state;
+    bool guard_off; /* by the configuration */
+    char *ledger_reason;
+    char *guard_reason;
     sd_event_source *events;
     sd_event_source *timer;
 
@@ -35,8 +36,8 @@ struct Books {
     uint64_t drift;        /* bytes, since the service started */
 };
 
-/* Looks into the kernel's own structures, mends the books, and corrects what tenants have left that
- * count unique bytes. */
+/* Looks into the kernel's own structures, repairs the ledger, and corrects what tenants have left
+ * that count unique bytes. */
 void books_reconcile(Books *books);
 /* False: there is no ledger. */
 bool books_counters(Books *books, LedgerCounters *ret_counters);

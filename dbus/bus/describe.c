@@ -30,7 +30,7 @@ char **describe_features(Manager *manager)
     if (books_guard(manager->books))
         strings[n++] = g_strdup("guard");
     if (books_guard_is_exact(manager->books))
-        strings[n++] = g_strdup("exact-guard");
+        strings[n++] = g_strdup("guard-recheck");
     if (manager->simulated)
         strings[n++] = g_strdup("simulated");
     return strings;
@@ -55,10 +55,12 @@ static void add_host(Json *json, Manager *manager)
     json_bytes(json, "orphaned_bytes", manager_orphaned(manager));
     json_string(json, "default_tenant", registry_default_tenant(manager->registry));
     json_string(json, "guard_state", books_guard_state(manager->books));
+    json_string(json, "guard_reason", books_guard_reason(manager->books));
     json_string(json, "ledger_state", books_ledger_state(manager->books));
+    json_string(json, "ledger_reason", books_ledger_reason(manager->books));
     json_bool(json, "require_guard", books_require_guard(manager->books));
     json_bytes(json, "drift_bytes", books_drift(manager->books));
-    json_u64(json, "missed_events", books_missed(manager->books));
+    json_u64(json, "untracked_events", books_missed(manager->books));
     json_u64(json, "unknown_ioctls", books_unknown_ioctls(manager->books));
     json_close_object(json);
 }

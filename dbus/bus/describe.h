@@ -8,6 +8,6 @@
  * snake_case, bytes as numbers, no limit as null. Freed with g_free(). */
 char *describe_host(Manager *manager);
 
-/* "iommufd", "vfio-cdev", "map-file", "iommu", "ledger", "guard", "exact-guard", "simulated": what
+/* "iommufd", "vfio-cdev", "map-file", "iommu", "ledger", "guard", "guard-recheck", "simulated": what
  * there is, NULL-terminated, to be freed with g_strfreev(). */
 char **describe_features(Manager *manager);

@@ -386,11 +386,11 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
 {
     Manager *manager = userdata;
     const Budget *budget = registry_host_budget(manager->registry);
-    uint64_t value = g_str_equal(property, "HostBudgetBytes") ? budget_limit(budget)
-                     : g_str_equal(property, "ReservedBytes") ? budget_reserved(budget)
-                     : g_str_equal(property, "PinnedBytes")   ? manager_pinned(manager)
-                     : g_str_equal(property, "DriftBytes")    ? books_drift(manager->books)
-                     : g_str_equal(property, "MissedEvents")  ? books_missed(manager->books)
+    uint64_t value = g_str_equal(property, "HostBudgetBytes")   ? budget_limit(budget)
+                     : g_str_equal(property, "ReservedBytes")   ? budget_reserved(budget)
+                     : g_str_equal(property, "PinnedBytes")     ? manager_pinned(manager)
+                     : g_str_equal(property, "DriftBytes")      ? books_drift(manager->books)
+                     : g_str_equal(property, "UntrackedEvents") ? books_missed(manager->books)
                      : g_str_equal(property, "UnknownIoctls") ? books_unknown_ioctls(manager->books)
                                                               : manager_orphaned(manager);
     return sd_bus_message_append(reply, "t", value);
@@ -403,9 +403,12 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
     const char *tenant = registry_default_tenant(manager->registry);
     const char *value = g_str_equal(property, "Version")       ? VERSION
                         : g_str_equal(property, "GuardState")  ? books_guard_state(manager->books)
+                        : g_str_equal(property, "GuardReason") ? books_guard_reason(manager->books)
                         : g_str_equal(property, "LedgerState") ? books_ledger_state(manager->books)
-                        : tenant                               ? tenant
-                                                               : "";
+                        : g_str_equal(property, "LedgerReason")
+                            ? books_ledger_reason(manager->books)
+                        : tenant ? tenant
+                                 : "";
     return sd_bus_message_append(reply, "s", value);
 }
 
@@ -452,11 +455,13 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("DriftBytes", "t", get_number, 0, 0),
-    SD_BUS_PROPERTY("MissedEvents", "t", get_number, 0, 0),
+    SD_BUS_PROPERTY("UntrackedEvents", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("UnknownIoctls", "t", get_number, 0, 0),
     SD_BUS_PROPERTY("Features", "as", get_features, 0, 0),
     SD_BUS_PROPERTY("GuardState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("GuardReason", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("LedgerState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("LedgerReason", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("DefaultTenant", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_SIGNAL_WITH_ARGS("TenantNew", SD_BUS_ARGS("s", id, "o", tenant), 0),
     SD_BUS_SIGNAL_WITH_ARGS("TenantRemoved", SD_BUS_ARGS("s", id, "o", tenant), 0),

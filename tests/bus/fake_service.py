@@ -42,9 +42,11 @@ class FakeService:
             "Version": GLib.Variant("s", "0"),
             "Features": GLib.Variant("as", ["iommufd", "vfio-cdev", "map-file", "iommu"]),
             "GuardState": GLib.Variant("s", "enforcing"),
+            "GuardReason": GLib.Variant("s", ""),
             "LedgerState": GLib.Variant("s", "active"),
+            "LedgerReason": GLib.Variant("s", ""),
             **numbers(HostBudgetBytes=64 * GIB, ReservedBytes=0, PinnedBytes=0, OrphanedBytes=0,
-                      DriftBytes=0, MissedEvents=0, UnknownIoctls=0),
+                      DriftBytes=0, UntrackedEvents=0, UnknownIoctls=0),
         }
         self.objects = {}
         self.tenant_objects = []

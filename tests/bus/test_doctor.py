@@ -57,7 +57,7 @@ class DoctorOfTheLedger(FakeCase):
     def setUp(self):
         super().setUp()
         self.features = self.service.manager["Features"].unpack() + ["ledger", "guard"]
-        self.service.manager["Features"] = GLib.Variant("as", self.features + ["exact-guard"])
+        self.service.manager["Features"] = GLib.Variant("as", self.features + ["guard-recheck"])
         self.service.start()
 
     def checks(self):
@@ -65,7 +65,7 @@ class DoctorOfTheLedger(FakeCase):
 
     def test_well(self):
         checks = self.checks()
-        for name in ("guard", "ledger", "books", "ioctls"):
+        for name in ("guard", "ledger", "drift", "ioctls"):
             self.assertEqual((checks[name]["result"], checks[name]["remedy"]), ("ok", None))
 
     def test_not_exact(self):
@@ -74,9 +74,9 @@ class DoctorOfTheLedger(FakeCase):
 
     def test_drift(self):
         self.service.manager["DriftBytes"] = GLib.Variant("t", 12288)
-        books = self.checks()["books"]
-        self.assertEqual(books["result"], "warning")
-        self.assertIn("off by 12K", books["message"])
+        drift = self.checks()["drift"]
+        self.assertEqual(drift["result"], "warning")
+        self.assertIn("off by 12K", drift["message"])
 
     def test_unknown_ioctls(self):
         self.service.manager["UnknownIoctls"] = GLib.Variant("t", 7)
@@ -86,15 +86,16 @@ class DoctorOfTheLedger(FakeCase):
         self.assertIn("Guard=strict", ioctls["remedy"])
 
     def test_missing(self):
-        why = "unavailable: The kernel has no BTF: it must be built with it."
+        why = "The kernel has no BTF: it must be built with it."
         self.service.manager["Features"] = GLib.Variant("as", self.features[:-2])
-        self.service.manager["GuardState"] = GLib.Variant("s", why)
-        self.service.manager["LedgerState"] = GLib.Variant("s", why)
+        for name in ("Guard", "Ledger"):
+            self.service.manager[name + "State"] = GLib.Variant("s", "unavailable")
+            self.service.manager[name + "Reason"] = GLib.Variant("s", why)
         checks = self.checks()
-        self.assertNotIn("books", checks)
+        self.assertNotIn("drift", checks)
         for name in ("guard", "ledger"):
             self.assertEqual(checks[name]["result"], "warning")
-            self.assertTrue(checks[name]["message"].endswith(f"the {name} is {why}"))
+            self.assertTrue(checks[name]["message"].endswith(f"the {name} is unavailable: {why}"))
 
 
 class LackingHost(Doctor):

@@ -129,7 +129,7 @@ for i in 1 2 3; do
 	virsh destroy "acme-$i" >/dev/null 2>&1
 done
 check "nothing is left" wait_for 5 nothing_left acme
-echo "# $(iommud_property MissedEvents) events were missed, the books were off by $(iommud_property DriftBytes) bytes"
+echo "# $(iommud_property UntrackedEvents) events were missed, the books were off by $(iommud_property DriftBytes) bytes"
 for i in 1 2 3; do
 	virsh undefine "acme-$i" >/dev/null
 done

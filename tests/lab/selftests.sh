@@ -126,7 +126,7 @@ for device in 0000:00:10.0 "${nvme[0]}"; do
 done
 # A look that comes while a hook is at work may take that for an error.
 drift=$(iommud_property DriftBytes)
-echo "# $(iommud_property MissedEvents) events were missed, the books were off by $drift bytes"
+echo "# $(iommud_property UntrackedEvents) events were missed, the books were off by $drift bytes"
 sleep 11
 iommuctl status >/dev/null
 check "the books are right in the end" test "$(iommud_property DriftBytes)" = "$drift"

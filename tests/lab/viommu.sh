@@ -43,7 +43,7 @@ all_books_equal() {
 
 iommuctl tenant create acme --limit 4G
 refused_before=$(refusals)
-missed_before=$(iommud_property MissedEvents)
+missed_before=$(iommud_property UntrackedEvents)
 check "the guard is enforcing" test "$(iommud_property GuardState)" = enforcing
 
 part "an address space for each device"
@@ -130,7 +130,7 @@ check "and used" wait_for 120 eval \
 part "the end"
 check "the other stops" virsh destroy viommu-2
 check "nothing is left" all_back acme
-missed=$(($(iommud_property MissedEvents) - missed_before))
+missed=$(($(iommud_property UntrackedEvents) - missed_before))
 echo "# $missed events were missed"
 check "the books are off only after that" test "$missed" -gt 0 -o "$(iommud_property DriftBytes)" = 0
 virsh undefine viommu-1 >/dev/null

@@ -12,10 +12,10 @@
     "Create tenants whose machines do not trust each other with --isolation=machine, or set "      \
     "RequireGuard=yes in the [Kernel] group of iommud.conf."
 
-/* before and state as one or two sentences; a state that says why has its own full stop. */
-static char *with_state(const char *before, const char *state)
+/* before, a state, and its reason, which is a sentence or "". */
+static char *with_state(const char *before, const char *state, const char *reason)
 {
-    return g_strconcat(before, state, g_str_has_suffix(state, ".") ? "" : ".", NULL);
+    return g_strconcat(before, state, *reason ? ": " : ".", reason, NULL);
 }
 
 /* The modules are looked into when the programs are loaded, at the service's start. NULL: they are
@@ -71,7 +71,7 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                    remedy);
         return;
     }
-    if (strcmp(view->guard, "enforcing") == 0 && view->exact) {
+    if (strcmp(view->guard, "enforcing") == 0 && view->rechecks) {
         report_add(report, "guard", CHECK_OK,
                    g_strdup("The guard keeps machines that share an IOMMUFD apart, and tenants "
                             "within their limits."),
@@ -98,7 +98,7 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                with_state("Nothing keeps machines that share an IOMMUFD from each other's memory "
                           "(with RequireGuard=yes none do), and limits hold for promises only: the "
                           "guard is ",
-                          view->guard),
+                          view->guard, view->guard_reason),
                remedy);
 }
 
@@ -114,29 +114,29 @@ void check_ledger(Report *report, const HostFiles *host, const GuardView *view)
         report_add(report, "ledger", CHECK_WARNING,
                    with_state("What dead machines leave is found by probing, and figures come from "
                               "/proc: the ledger is ",
-                              view->ledger),
+                              view->ledger, view->ledger_reason),
                    remedy);
 }
 
-void check_books(Report *report, uint64_t drift, uint64_t missed)
+void check_drift(Report *report, uint64_t drift, uint64_t untracked)
 {
     g_autofree char *size = size_format(drift);
 
     if (drift > 0)
-        report_add(report, "books", CHECK_WARNING,
+        report_add(report, "drift", CHECK_WARNING,
                    g_strdup_printf("The ledger was off by %s in all since iommud started, and was "
-                                   "put right.",
+                                   "repaired.",
                                    size),
                    "It is compared with the kernel every minute. If this grows, see journalctl -u "
                    "iommud.");
-    else if (missed > 0)
-        report_add(report, "books", CHECK_OK,
+    else if (untracked > 0)
+        report_add(report, "drift", CHECK_OK,
                    g_strdup_printf("The ledger agrees with the kernel, and has made up for %" PRIu64
                                    " events that it could not take down when they happened.",
-                                   missed),
+                                   untracked),
                    NULL);
     else
-        report_add(report, "books", CHECK_OK, g_strdup("The ledger agrees with the kernel."), NULL);
+        report_add(report, "drift", CHECK_OK, g_strdup("The ledger agrees with the kernel."), NULL);
 }
 
 void check_ioctls(Report *report, uint64_t unknown)

@@ -152,21 +152,23 @@ static void check_bpf(Report *report, const HostFiles *host, const Properties *m
 {
     const GuardView view = {
         .guard = properties_string(manager, "GuardState"),
+        .guard_reason = properties_string(manager, "GuardReason"),
         .ledger = properties_string(manager, "LedgerState"),
-        .exact = properties_has(manager, "Features", "exact-guard"),
+        .ledger_reason = properties_string(manager, "LedgerReason"),
+        .rechecks = properties_has(manager, "Features", "guard-recheck"),
         .simulated = properties_has(manager, "Features", "simulated"),
     };
 
     check_guard(report, host, &view);
     check_ledger(report, host, &view);
     if (properties_has(manager, "Features", "ledger"))
-        check_books(report, properties_number(manager, "DriftBytes"),
-                    properties_number(manager, "MissedEvents"));
+        check_drift(report, properties_number(manager, "DriftBytes"),
+                    properties_number(manager, "UntrackedEvents"));
     if (properties_has(manager, "Features", "guard"))
         check_ioctls(report, properties_number(manager, "UnknownIoctls"));
 }
 
-/* ---- the books ---- */
+/* ---- figures ---- */
 
 static void check_budget(Report *report, const HostFiles *host, const Properties *manager)
 {

@@ -62,16 +62,18 @@ void check_modules(Report *report, const HostFiles *host);
 
 /* What the service says of BPF. */
 typedef struct {
-    const char *guard;  /* its GuardState */
-    const char *ledger; /* its LedgerState */
-    bool exact;
+    const char *guard; /* its GuardState, */
+    const char *guard_reason;
+    const char *ledger; /* LedgerState, */
+    const char *ledger_reason;
+    bool rechecks; /* what the kernel has copied can be refused */
     bool simulated;
 } GuardView;
 
 void check_guard(Report *report, const HostFiles *host, const GuardView *view);
 void check_ledger(Report *report, const HostFiles *host, const GuardView *view);
 /* Whether the ledger agrees with the kernel. */
-void check_books(Report *report, uint64_t drift, uint64_t missed);
+void check_drift(Report *report, uint64_t drift, uint64_t untracked);
 /* Whether the guard knows all ioctls that machines use. */
 void check_ioctls(Report *report, uint64_t unknown);
 /* Whether libvirt runs the hook at path, which is a link to program. */
