@@ -16,7 +16,7 @@
 
 /* Those that hand an IOMMUFD from iommud to a machine: systemd keeps it, the bus and the agent
  * carry it, libvirt gives it to QEMU. */
-static const char *const default_carriers[] = {
+static const char *const default_relay_units[] = {
     "dbus.service",     "dbus-broker.service", "iommud-libvirt.service",
     "libvirtd.service", "virtqemud.service",   NULL,
 };
@@ -32,7 +32,7 @@ Config *config_new(void)
     config->max_iommufds = 4096;
     config->max_objects = config->max_mappings = 65536;
     config->max_processes = 8192;
-    config->carriers = g_strdupv((char **)default_carriers);
+    config->relay_units = g_strdupv((char **)default_relay_units);
     config->tenants = g_ptr_array_new_with_free_func((GDestroyNotify)tenant_config_free);
     return config;
 }
@@ -43,7 +43,7 @@ void config_free(Config *config)
         return;
     g_ptr_array_unref(config->tenants);
     g_free(config->default_tenant);
-    g_strfreev(config->carriers);
+    g_strfreev(config->relay_units);
     g_free(config);
 }
 

@@ -163,7 +163,7 @@ static const Rule config_rules[] = {
     {"Kernel", "Guard", parse_enum, CONFIG(guard), &guard_table},
     {"Kernel", "RequireGuard", parse_yes, CONFIG(require_guard)},
     {"Kernel", "DirectOpen", parse_yes, CONFIG(direct_open)},
-    {"Kernel", "Carriers", parse_units, CONFIG(carriers)},
+    {"Kernel", "FdRelayUnits", parse_units, CONFIG(relay_units)},
     {"Kernel", "MaxIommufds", parse_range, CONFIG(max_iommufds), &capacity},
     {"Kernel", "MaxObjects", parse_range, CONFIG(max_objects), &capacity},
     {"Kernel", "MaxMappings", parse_range, CONFIG(max_mappings), &capacity},

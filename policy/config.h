@@ -15,7 +15,7 @@
  *   Guard=off|known|strict
  *   RequireGuard=yes|no
  *   DirectOpen=yes|no
- *   Carriers=libvirtd.service;...
+ *   FdRelayUnits=libvirtd.service;...
  *   MaxIommufds=4096, MaxObjects=65536, MaxMappings=65536, MaxProcesses=8192
  */
 #pragma once
@@ -40,14 +40,14 @@ typedef struct {
     Guard guard;
     bool require_guard; /* without it no IOMMUFD is shared */
     bool direct_open;   /* machines may open /dev/iommu themselves */
-    char **carriers;    /* systemd units that pass IOMMUFDs on */
+    char **relay_units; /* systemd units that pass IOMMUFDs on */
     /* For how many of these, on the whole host, the kernel component has room. */
     unsigned max_iommufds, max_objects, max_mappings, max_processes;
     GPtrArray *tenants; /* owned TenantConfig */
 } Config;
 
 /* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known, RequireGuard=no,
- * DirectOpen=yes, the units of D-Bus and libvirt as carriers, room for 4096 IOMMUFDs, 65536
+ * DirectOpen=yes, the units of D-Bus and libvirt as relay units, room for 4096 IOMMUFDs, 65536
  * objects, 65536 mappings and 8192 processes, no tenant. */
 Config *config_new(void);
 /*

@@ -67,7 +67,7 @@ void books_undo_start(Books *books, MachineLife *life);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error);
 /* The systemd units that pass descriptors on, which no others do any more. */
-void books_set_carriers(Books *books, const char *const *carriers);
+void books_set_relay_units(Books *books, const char *const *units);
 /* The message bus passes descriptors on. */
 void books_trust_bus(Books *books, pid_t pid);
 

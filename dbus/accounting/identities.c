@@ -249,14 +249,14 @@ MachineLife *books_find_machine(const Books *books, uint32_t number)
 
 /* ---- those who pass descriptors on ---- */
 
-void books_set_carriers(Books *books, const char *const *carriers)
+void books_set_relay_units(Books *books, const char *const *units)
 {
     if (!books_guard(books))
         return;
-    int r = books->ledger->ops->set_relay_units(books->ledger, carriers);
+    int r = books->ledger->ops->set_relay_units(books->ledger, units);
     if (r < 0)
         journal_write(LOG_WARNING, MESSAGE_KERNEL_NOT_TOLD, NULL,
-                      "Units that Carriers= no longer names may still pass IOMMUFDs on: %s.",
+                      "Units that FdRelayUnits= no longer names may still pass IOMMUFDs on: %s.",
                       g_strerror(-r));
 }
 

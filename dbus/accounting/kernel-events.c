@@ -71,7 +71,7 @@ static void log_refusal(const KernelEvent *self)
     if (self->event->command == 0)
         journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
                       "%s was refused %s: it is no machine of the tenant, nor a unit that stands "
-                      "in Carriers= of iommud.conf.",
+                      "in FdRelayUnits= of iommud.conf.",
                       self->who, *refusal->tenant ? "a tenant's IOMMUFD" : "/dev/iommu");
     else if (*refusal->owner)
         journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,

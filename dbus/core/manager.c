@@ -50,7 +50,7 @@ static gboolean load_config(Manager *manager, GPtrArray **ret_added, GPtrArray *
     manager->admission_timeout = config->admission_timeout;
     if (!manager->books)
         manager->books = books_new(manager, config);
-    books_set_carriers(manager->books, (const char *const *)config->carriers);
+    books_set_relay_units(manager->books, (const char *const *)config->relay_units);
     return TRUE;
 }
 

@@ -92,7 +92,7 @@ static void test_defaults(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(config->guard, ==, GUARD_KNOWN);
     g_assert_false(config->require_guard);
     g_assert_true(config->direct_open);
-    g_assert_true(g_strv_contains((const char *const *)config->carriers, "libvirtd.service"));
+    g_assert_true(g_strv_contains((const char *const *)config->relay_units, "libvirtd.service"));
     g_assert_cmpuint(config->max_iommufds, ==, 4096);
     g_assert_cmpuint(config->max_objects, ==, 65536);
     g_assert_cmpuint(config->max_mappings, ==, 65536);
@@ -108,7 +108,7 @@ static void test_all(Fixture *fixture, gconstpointer data)
                "# the host\n[Host]\nBudget = 90% \n\n[Tenants]\nDefault=acme\n"
                "[Machines]\nAdmissionTimeout=60\n"
                "[Kernel]\nGuard=strict\nRequireGuard=yes\nDirectOpen=no\n"
-               "Carriers=mine.service; other@1.service;\n"
+               "FdRelayUnits=mine.service; other@1.service;\n"
                "MaxIommufds=64\nMaxObjects=1000\nMaxMappings=4194304\nMaxProcesses=65\n");
     write_file(fixture->etc, "tenants.d/acme.conf",
                "[Tenant]\nLimit=64G\nCount=unique\nIsolation=machine\nAccounting=user\n"
@@ -123,8 +123,8 @@ static void test_all(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(config->guard, ==, GUARD_STRICT);
     g_assert_true(config->require_guard);
     g_assert_false(config->direct_open);
-    g_assert_cmpuint(g_strv_length(config->carriers), ==, 2);
-    g_assert_cmpstr(config->carriers[1], ==, "other@1.service");
+    g_assert_cmpuint(g_strv_length(config->relay_units), ==, 2);
+    g_assert_cmpstr(config->relay_units[1], ==, "other@1.service");
     g_assert_cmpuint(config->max_iommufds, ==, 64);
     g_assert_cmpuint(config->max_objects, ==, 1000);
     g_assert_cmpuint(config->max_mappings, ==, 4194304);
@@ -230,17 +230,19 @@ static void test_values(Fixture *fixture, gconstpointer data)
                                  "not a guard: write off, known or strict."},
         {"[Kernel]\nRequireGuard=1\n", "File TOP/etc/iommud.conf, group [Kernel], key "
                                        "RequireGuard: \"1\" is not an answer: write yes or no."},
-        {"[Kernel]\nCarriers=libvirtd.service;../x.service\n",
-         "File TOP/etc/iommud.conf, group [Kernel], key Carriers: \"../x.service\" is not the name "
+        {"[Kernel]\nFdRelayUnits=libvirtd.service;../x.service\n",
+         "File TOP/etc/iommud.conf, group [Kernel], key FdRelayUnits: \"../x.service\" is not the "
+         "name "
          "of a systemd unit, such as libvirtd.service."},
-        {"[Kernel]\nCarriers=a/b.service\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nFdRelayUnits=a/b.service\n",
+         "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"[Kernel]\nMaxMappings=63\n", "File TOP/etc/iommud.conf, group [Kernel], key MaxMappings: "
                                        "\"63\" is not a size: write 64 "
                                        "to 4194304 entries."},
         {"[Kernel]\nMaxObjects=4194305\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"[Kernel]\nMaxIommufds=none\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"[Kernel]\nMaxProcesses=\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
-        {"[Kernel]\nCarriers=libvirtd\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
+        {"[Kernel]\nFdRelayUnits=libvirtd\n", "File TOP/etc/iommud.conf, group [Kernel], key..."},
         {"Budget=1G\n", "File TOP/etc/iommud.conf can't be read: ..."},
         {"[Host]\nnonsense\n", "File TOP/etc/iommud.conf can't be read: ..."},
         {"[Host\n", "File TOP/etc/iommud.conf can't be read: ..."},
