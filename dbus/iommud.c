@@ -3,6 +3,7 @@
 #include "config.h"
 #include "dbus/bus/access.h"
 #include "dbus/accounting/accounting.h"
+#include "dbus/base/connect.h"
 #include "dbus/base/errors.h"
 #include "dbus/bus/bus.h"
 #include "dbus/base/journal.h"
@@ -142,25 +143,6 @@ static int watch_signals(sd_event *event, Manager *manager)
 
 /* ---- bus ---- */
 
-static int open_bus(const char *name, sd_bus **ret_bus)
-{
-    if (strcmp(name, "system") == 0)
-        return sd_bus_open_system(ret_bus);
-    if (strcmp(name, "user") == 0)
-        return sd_bus_open_user(ret_bus);
-    g_autoptr(sd_bus) bus = NULL;
-    int r = sd_bus_new(&bus);
-    if (r >= 0)
-        r = sd_bus_set_address(bus, name);
-    if (r >= 0)
-        r = sd_bus_set_bus_client(bus, true);
-    if (r >= 0)
-        r = sd_bus_start(bus);
-    if (r >= 0)
-        *ret_bus = g_steal_pointer(&bus);
-    return r;
-}
-
 /* The bus itself receives the descriptors that it passes on. One that does not say who it is has no
  * guard that could refuse it. */
 static void trust_bus(Manager *manager)
@@ -177,7 +159,7 @@ static void trust_bus(Manager *manager)
 /* The name comes last: who sees it finds everything behind it. */
 static int join_bus(Manager *manager, const char *name)
 {
-    int r = open_bus(name, &manager->bus);
+    int r = bus_connect(name, &manager->bus);
     if (r >= 0)
         r = sd_bus_set_exit_on_disconnect(manager->bus, true);
     if (r >= 0)

@@ -1,68 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/bus/bus.h"
 
-#include <string.h>
-
-/* ---- paths ---- */
-
-static char *path_encode(const char *prefix, const char *name)
-{
-    char *path = NULL;
-    if (sd_bus_path_encode(prefix, name, &path) < 0)
-        g_error("Out of memory");
-    /* libsystemd allocates with malloc(), as GLib does. */
-    return path;
-}
-
-char *bus_tenant_path(const char *id)
-{
-    return path_encode(BUS_PATH_TENANT, id);
-}
-
-char *bus_machine_path(const char *uuid)
-{
-    return g_strdelimit(g_strconcat(BUS_PATH_MACHINE "/", uuid, NULL), "-", '_');
-}
-
-char *bus_device_path(const char *address)
-{
-    return g_strdelimit(g_strconcat(BUS_PATH_DEVICE "/", address, NULL), ":.", '_');
-}
-
-char *bus_path_tenant(const char *path)
-{
-    char *id = NULL;
-    return sd_bus_path_decode(path, BUS_PATH_TENANT, &id) > 0 ? id : NULL;
-}
-
-/* The path's element below prefix, if there is exactly one. */
-static char *path_element(const char *path, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    if (strncmp(path, prefix, length) != 0 || path[length] != '/')
-        return NULL;
-    const char *element = path + length + 1;
-    return *element && !strchr(element, '/') ? g_strdup(element) : NULL;
-}
-
-char *bus_path_machine(const char *path)
-{
-    char *uuid = path_element(path, BUS_PATH_MACHINE);
-    return uuid ? g_strdelimit(uuid, "_", '-') : NULL;
-}
-
-char *bus_path_device(const char *path)
-{
-    char *address = path_element(path, BUS_PATH_DEVICE);
-    if (!address)
-        return NULL;
-    char *function = strrchr(address, '_');
-    g_strdelimit(address, "_", ':');
-    if (function)
-        *function = '.';
-    return address;
-}
-
 /* ---- announcements ----
  * A failed announcement is no reason to refuse what has already happened: when the bus is gone the
  * service ends anyway, by sd_bus_set_exit_on_disconnect(). */

@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is the same for every object on the bus: names, paths, announcements. */
+/* What is the same for every object on the bus: announcements, and a few types of values. */
 #pragma once
 
 #include "dbus/accounting/accounting.h"
+#include "dbus/base/names.h"
+#include "dbus/base/paths.h"
 #include "dbus/base/refusal.h"
-
-#define BUS_NAME "org.iommud1"
-#define BUS_PATH "/org/iommud1"
-#define BUS_PATH_TENANT BUS_PATH "/tenant"
-#define BUS_PATH_MACHINE BUS_PATH "/machine"
-#define BUS_PATH_DEVICE BUS_PATH "/device"
-#define BUS_INTERFACE_MANAGER "org.iommud1.Manager"
-#define BUS_INTERFACE_TENANT "org.iommud1.Tenant"
-#define BUS_INTERFACE_MACHINE "org.iommud1.Machine"
-#define BUS_INTERFACE_DEVICE "org.iommud1.Device"
-#define BUS_INTERFACE_SIMULATION "org.iommud1.Simulation"
 
 /* Puts every object on the bus: the last step before the name is requested. 0 or negative errno. */
 int bus_register(Manager *manager);
@@ -24,15 +15,6 @@ int bus_tenant_register(Manager *manager);
 int bus_machine_register(Manager *manager);
 int bus_device_register(Manager *manager);
 int bus_simulation_register(Manager *manager);
-
-/* Object paths, to be freed with g_free(). uuid and address canonical. */
-char *bus_tenant_path(const char *id);
-char *bus_machine_path(const char *uuid);
-char *bus_device_path(const char *address);
-/* And back: what the path's last element names, or NULL. */
-char *bus_path_tenant(const char *path);
-char *bus_path_machine(const char *path);
-char *bus_path_device(const char *path);
 
 /* InterfacesAdded, TenantNew. When the tenant is there. */
 void bus_tenant_added(Manager *manager, const char *id);

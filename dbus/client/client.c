@@ -1,50 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/client/client.h"
 
+#include "dbus/base/connect.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define TENANT_PREFIX CLIENT_PATH "/tenant"
-#define MACHINE_PREFIX CLIENT_PATH "/machine/"
-#define DEVICE_PREFIX CLIENT_PATH "/device/"
-
-static int open_address(const char *address, sd_bus **ret_bus)
-{
-    g_autoptr(sd_bus) bus = NULL;
-    int r = sd_bus_new(&bus);
-
-    if (r < 0)
-        return r;
-    r = sd_bus_set_address(bus, address);
-    if (r < 0)
-        return r;
-    r = sd_bus_set_bus_client(bus, 1);
-    if (r < 0)
-        return r;
-    r = sd_bus_start(bus);
-    if (r < 0)
-        return r;
-    *ret_bus = g_steal_pointer(&bus);
-    return 0;
-}
 
 int client_open_bus(const char *address, sd_bus **ret_bus)
 {
-    int r;
-
     if (!address)
-        address = g_getenv(CLIENT_BUS_VARIABLE);
-    if (!address || !*address || strcmp(address, "system") == 0)
-        r = sd_bus_open_system(ret_bus);
-    else if (strcmp(address, "user") == 0)
-        r = sd_bus_open_user(ret_bus);
-    else
-        r = open_address(address, ret_bus);
-    return r < 0 ? r : 0;
+        address = g_getenv(BUS_ADDRESS_VARIABLE);
+    return bus_connect(address && *address ? address : "system", ret_bus);
 }
 
 /* Whether nobody owns the name that was called, nor could be started to own it. */
@@ -59,7 +27,7 @@ static bool not_running(const sd_bus_error *error)
 /* The error carries the name that was called, see client_call_message(). */
 static char *not_running_text(const sd_bus_error *error)
 {
-    if (error->message && strstr(error->message, CLIENT_LIBVIRT_BUS_NAME))
+    if (error->message && strstr(error->message, BUS_LIBVIRT_NAME))
         return g_strdup("The libvirt agent is not running: start it with "
                         "'systemctl start iommud-libvirt'.");
     return g_strdup("The iommud service is not running: start it with 'systemctl start iommud'.");
@@ -97,17 +65,6 @@ char *client_error_text(const sd_bus_error *error, int r)
     if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) && from_bus_policy(error->message))
         return g_strdup("Access denied: only root and the user iommud-libvirt may do this.");
     return sentence(error->message && *error->message ? error->message : error->name);
-}
-
-int client_close(int fd)
-{
-    if (fd >= 0) {
-        int saved = errno;
-
-        close(fd);
-        errno = saved;
-    }
-    return -EBADF;
 }
 
 int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_usec,
@@ -150,8 +107,7 @@ int client_call(sd_bus *bus, const char *path, const char *interface, const char
     int r;
 
     va_start(ap, types);
-    r = call_v(bus, CLIENT_BUS_NAME, path, interface, member, timeout_usec, error, ret_reply, types,
-               ap);
+    r = call_v(bus, BUS_NAME, path, interface, member, timeout_usec, error, ret_reply, types, ap);
     va_end(ap);
     return r;
 }
@@ -174,69 +130,4 @@ int client_get_properties(sd_bus *bus, const char *name, const char *path, const
 {
     return client_call_name(bus, name, path, "org.freedesktop.DBus.Properties", "GetAll",
                             timeout_usec, error, ret_reply, "s", interface);
-}
-
-char *client_tenant_path(const char *id)
-{
-    char *encoded = NULL;
-    char *path;
-
-    if (sd_bus_path_encode(TENANT_PREFIX, id, &encoded) < 0)
-        return NULL;
-    path = g_strdup(encoded);
-    free(encoded);
-    return path;
-}
-
-char *client_tenant_id(const char *path)
-{
-    char *decoded = NULL;
-    char *id;
-
-    if (sd_bus_path_decode(path, TENANT_PREFIX, &decoded) <= 0)
-        return NULL;
-    id = g_strdup(decoded);
-    free(decoded);
-    return id;
-}
-
-char *client_machine_path(const char *uuid)
-{
-    char *path = g_strconcat(MACHINE_PREFIX, uuid, NULL);
-
-    g_strdelimit(path + strlen(MACHINE_PREFIX), "-", '_');
-    return path;
-}
-
-/* The one element below prefix, or NULL. */
-static const char *path_rest(const char *path, const char *prefix)
-{
-    const char *rest;
-
-    if (!g_str_has_prefix(path, prefix))
-        return NULL;
-    rest = path + strlen(prefix);
-    return *rest && !strchr(rest, '/') ? rest : NULL;
-}
-
-char *client_machine_uuid(const char *path)
-{
-    const char *rest = path_rest(path, MACHINE_PREFIX);
-
-    return rest ? g_strdelimit(g_strdup(rest), "_", '-') : NULL;
-}
-
-char *client_device_address(const char *path)
-{
-    const char *rest = path_rest(path, DEVICE_PREFIX);
-    char *address;
-    char *last;
-
-    if (!rest)
-        return NULL;
-    address = g_strdelimit(g_strdup(rest), "_", ':');
-    last = strrchr(address, ':');
-    if (last)
-        *last = '.';
-    return address;
 }

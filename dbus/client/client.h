@@ -1,33 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What every client of the service on the bus needs: names, paths, the connection, calls with a
- * time limit, and errors as sentences. libsystemd and GLib only.
+ * What every client of the service on the bus needs: the connection, calls with a time limit, and
+ * errors as sentences; names and paths are those of dbus/base. libsystemd and GLib only.
  *
  * Functions return 0 or a negative errno. Where an sd_bus_error is taken, it holds the service's
  * answer when the service refused; client_error_text() makes one sentence of either.
  */
 #pragma once
 
+#include "dbus/base/names.h"
+#include "dbus/base/paths.h"
 #include "dbus/base/sd-cleanup.h"
 
 #include <stdint.h>
-
-#define CLIENT_BUS_NAME "org.iommud1"
-#define CLIENT_PATH "/org/iommud1"
-#define CLIENT_MANAGER "org.iommud1.Manager"
-#define CLIENT_TENANT "org.iommud1.Tenant"
-#define CLIENT_MACHINE "org.iommud1.Machine"
-#define CLIENT_DEVICE "org.iommud1.Device"
-#define CLIENT_SIMULATION "org.iommud1.Simulation"
-#define CLIENT_ERROR_PREFIX "org.iommud1.Error."
-
-/* The libvirt agent. */
-#define CLIENT_LIBVIRT_BUS_NAME "org.iommud1.Libvirt"
-#define CLIENT_LIBVIRT_PATH "/org/iommud1/libvirt"
-#define CLIENT_LIBVIRT "org.iommud1.Libvirt"
-
-/* The environment's choice of a bus, where a program is given none. */
-#define CLIENT_BUS_VARIABLE "IOMMUD_BUS_ADDRESS"
 
 #define CLIENT_USEC_PER_SEC G_GUINT64_CONSTANT(1000000)
 /* Enough for calls that wait for nothing but the service. */
@@ -42,9 +27,6 @@ int client_open_bus(const char *address, sd_bus **ret_bus);
 /* One sentence for people: the message as the service sent it, "not running", "access denied",
  * or what the errno r says when the error is not set. Freed with g_free(). */
 char *client_error_text(const sd_bus_error *error, int r);
-
-/* Closes fd unless it is negative, keeps errno, returns -EBADF: fd = client_close(fd). */
-int client_close(int fd);
 
 /* Calls a method of the service and waits at most timeout_usec for its reply. types and what
  * follows are the arguments as for sd_bus_message_append(); NULL: none. ret_reply may be NULL. */
@@ -61,12 +43,3 @@ int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_u
 /* All properties of one interface, as an a{sv} that the caller reads from the reply. */
 int client_get_properties(sd_bus *bus, const char *name, const char *path, const char *interface,
                           uint64_t timeout_usec, sd_bus_error *error, sd_bus_message **ret_reply);
-
-/* Object paths and what they stand for. Results are freed with g_free(); NULL when the path is
- * not one of this kind. Identifiers are taken as the service spells them: UUIDs in lower case
- * with dashes, device addresses as 0000:01:00.0. */
-char *client_tenant_path(const char *id);
-char *client_tenant_id(const char *path);
-char *client_machine_path(const char *uuid);
-char *client_machine_uuid(const char *path);
-char *client_device_address(const char *path);

@@ -11,9 +11,9 @@ static void free_properties(void *data)
 /* The table that objects with this interface belong into; NULL: none. */
 static GHashTable *table_for(const Managed *managed, const char *interface)
 {
-    if (strcmp(interface, CLIENT_TENANT) == 0)
+    if (strcmp(interface, BUS_INTERFACE_TENANT) == 0)
         return managed->tenants;
-    return strcmp(interface, CLIENT_MACHINE) == 0 ? managed->machines : NULL;
+    return strcmp(interface, BUS_INTERFACE_MACHINE) == 0 ? managed->machines : NULL;
 }
 
 /* One {sa{sv}}: > 0, 0 at the end of an object's interfaces. */
@@ -65,7 +65,7 @@ int managed_get(sd_bus *bus, sd_bus_error *error, Managed *ret_managed)
         .tenants = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_properties),
         .machines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_properties),
     };
-    int r = client_call(bus, CLIENT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
+    int r = client_call(bus, BUS_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
                         CLIENT_TIMEOUT, error, &reply, NULL);
 
     if (r >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/iommuctl/child-process.h"
 
-#include "dbus/client/client.h"
+#include "kernel/base/cleanup.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -132,11 +132,11 @@ int command_fork(const int *fds, const char *const *names, size_t n, const char 
     command.pid = fork();
     if (command.pid == 0) {
         /* A copy of our end would keep the line open when we are gone. */
-        client_close(line[0]);
+        close_fd(line[0]);
         run_child(&(Plan){fds, names, n, path, arguments, signals}, line[1]);
     }
     r = open_pidfd(&command);
-    client_close(line[1]);
+    close_fd(line[1]);
     if (r < 0) {
         command_clear(&command);
         return r;
@@ -155,7 +155,7 @@ int command_start(Command *command)
     do {
         n = recv(command->line, &error, sizeof(error), MSG_WAITALL);
     } while (n < 0 && errno == EINTR);
-    command->line = client_close(command->line);
+    command->line = close_fd(command->line);
     /* Nothing came: execve() has closed the other end. */
     return n == sizeof(error) ? error : 0;
 }
@@ -202,8 +202,8 @@ int command_wait(Command *command, Signals *signals)
 
 void command_clear(Command *command)
 {
-    command->line = client_close(command->line);
+    command->line = close_fd(command->line);
     if (command->pid > 0)
         (void)reap(command);
-    command->pidfd = client_close(command->pidfd);
+    command->pidfd = close_fd(command->pidfd);
 }

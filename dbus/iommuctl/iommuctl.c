@@ -116,8 +116,8 @@ static const Option options[] = {
 
 int verb_reload(Iommuctl *ctl, char **arguments)
 {
-    return client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "Reload", CLIENT_TIMEOUT, &ctl->error,
-                       NULL, NULL);
+    return client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "Reload", CLIENT_TIMEOUT,
+                       &ctl->error, NULL, NULL);
 }
 
 /* ---- help ---- */

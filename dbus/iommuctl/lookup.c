@@ -15,7 +15,7 @@ static void set_error(Iommuctl *ctl, const char *format, va_list ap)
     g_autofree char *text = g_strdup_vprintf(format, ap);
 
     sd_bus_error_free(&ctl->error);
-    (void)sd_bus_error_set(&ctl->error, CLIENT_ERROR_PREFIX "InvalidArgument", text);
+    (void)sd_bus_error_set(&ctl->error, BUS_ERROR_PREFIX "InvalidArgument", text);
 }
 
 int fail(Iommuctl *ctl, const char *format, ...)
@@ -84,8 +84,8 @@ static int get_path(Iommuctl *ctl, const char *method, const char *name, char **
 {
     g_autoptr(sd_bus_message) reply = NULL;
     const char *path;
-    int r = client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, method, CLIENT_TIMEOUT, &ctl->error,
-                        &reply, "s", name);
+    int r = client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, method, CLIENT_TIMEOUT,
+                        &ctl->error, &reply, "s", name);
 
     if (r >= 0)
         r = sd_bus_message_read(reply, "o", &path);

@@ -53,7 +53,7 @@ static int tenant_row_read(sd_bus_message *message, void *data)
 int rows_tenants(sd_bus *bus, sd_bus_error *error, GPtrArray **ret_rows)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    int r = client_call(bus, CLIENT_PATH, CLIENT_MANAGER, "ListTenants", CLIENT_TIMEOUT, error,
+    int r = client_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ListTenants", CLIENT_TIMEOUT, error,
                         &reply, NULL);
 
     if (r < 0)
@@ -95,7 +95,7 @@ static int machine_row_read(sd_bus_message *message, void *data)
 int rows_machines(sd_bus *bus, sd_bus_error *error, GPtrArray **ret_rows)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    int r = client_call(bus, CLIENT_PATH, CLIENT_MANAGER, "ListMachines", CLIENT_TIMEOUT, error,
+    int r = client_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ListMachines", CLIENT_TIMEOUT, error,
                         &reply, NULL);
 
     if (r < 0)
@@ -145,7 +145,7 @@ static int device_row_read(sd_bus_message *message, void *data)
 int rows_devices(sd_bus *bus, sd_bus_error *error, GPtrArray **ret_rows)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    int r = client_call(bus, CLIENT_PATH, CLIENT_MANAGER, "ListDevices", CLIENT_TIMEOUT, error,
+    int r = client_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ListDevices", CLIENT_TIMEOUT, error,
                         &reply, NULL);
 
     if (r < 0)
@@ -181,8 +181,8 @@ static int object_row_read(sd_bus_message *message, void *data)
 int rows_objects(sd_bus *bus, const char *tenant_path, sd_bus_error *error, GPtrArray **ret_rows)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    int r = client_call(bus, tenant_path, CLIENT_TENANT, "ListObjects", CLIENT_TIMEOUT, error,
-                        &reply, NULL);
+    int r = client_call(bus, tenant_path, BUS_INTERFACE_TENANT, "ListObjects", CLIENT_TIMEOUT,
+                        error, &reply, NULL);
 
     if (r < 0)
         return r;

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/iommuctl/signals.h"
 
-#include "dbus/client/client.h"
-
-#include <unistd.h>
+#include "kernel/base/cleanup.h"
 
 int signals_hold(const sigset_t *set, Signals *ret_signals)
 {
@@ -39,6 +37,6 @@ void signals_release(Signals *signals)
         return;
     while (signals_take(signals, &info))
         ;
-    signals->fd = client_close(signals->fd);
+    signals->fd = close_fd(signals->fd);
     sigprocmask(SIG_SETMASK, &signals->before, NULL);
 }

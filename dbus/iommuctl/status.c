@@ -40,7 +40,7 @@ static int tree_load(Tree *tree, Iommuctl *ctl)
         r = find_tenant(ctl, *id, &path);
     }
     if (r >= 0)
-        r = properties_get(ctl->bus, CLIENT_BUS_NAME, CLIENT_PATH, CLIENT_MANAGER, CLIENT_TIMEOUT,
+        r = properties_get(ctl->bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, CLIENT_TIMEOUT,
                            &ctl->error, &tree->manager);
     if (r >= 0)
         r = managed_get(ctl->bus, &ctl->error, &tree->figures);
@@ -117,7 +117,7 @@ static void add_device(Tree *tree, const DeviceRow *device, const char *prefix, 
 static void add_machine_line(Tree *tree, const MachineRow *machine, const char *prefix,
                              const char *joint)
 {
-    g_autofree char *path = client_machine_path(machine->uuid);
+    g_autofree char *path = bus_machine_path(machine->uuid);
 
     add_name(tree, prefix, joint, machine->name);
     table_add_string(tree->table, machine->state);
@@ -157,7 +157,7 @@ static void add_machine(Tree *tree, const MachineRow *machine, const char *prefi
 static void add_tenant(Tree *tree, const TenantRow *tenant, bool last)
 {
     g_autoptr(GPtrArray) mine = g_ptr_array_new();
-    g_autofree char *path = client_tenant_path(tenant->id);
+    g_autofree char *path = bus_tenant_path(tenant->id);
 
     add_name(tree, "", branch(tree->output, last), tenant->id);
     table_add_none(tree->table);
@@ -246,7 +246,7 @@ static int print_description(Iommuctl *ctl)
     g_autoptr(sd_bus_message) reply = NULL;
     g_autofree char *laid_out = NULL;
     const char *text;
-    int r = client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "Describe", CLIENT_TIMEOUT,
+    int r = client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "Describe", CLIENT_TIMEOUT,
                         &ctl->error, &reply, NULL);
 
     if (r >= 0)

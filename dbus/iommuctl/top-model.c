@@ -102,7 +102,7 @@ static Row *row_new(const TopSample *sample, const char *path, const Properties 
 
     row->properties = now;
     row->tenant = tenant ? g_strdup(properties_string(now, "Id"))
-                         : client_tenant_id(properties_string(now, "Tenant"));
+                         : bus_path_tenant(properties_string(now, "Tenant"));
     row->name = tenant ? g_strdup(row->tenant)
                        : g_strdup_printf("%s/%s", row->tenant, properties_string(now, "Name"));
     row->limit = properties_number(now, tenant ? "LimitBytes" : "ReservedBytes");

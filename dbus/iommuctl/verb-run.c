@@ -7,6 +7,7 @@
  */
 #include "dbus/iommuctl/child-process.h"
 #include "dbus/iommuctl/iommuctl.h"
+#include "kernel/base/cleanup.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -52,7 +53,7 @@ static void clear_fd(void *data)
 {
     int *fd = data;
 
-    *fd = client_close(*fd);
+    *fd = close_fd(*fd);
 }
 
 static void run_init(Run *run, Iommuctl *ctl, char **arguments)
@@ -104,7 +105,7 @@ static int find_devices(Run *run)
         r = find_device(ctl, ctl->devices->pdata[i], &device->path);
         if (r < 0)
             return r;
-        device->address = client_device_address(device->path);
+        device->address = bus_path_device(device->path);
     }
     return 0;
 }
@@ -129,8 +130,8 @@ static int explain_refusal(Iommuctl *ctl, int r)
     g_autofree char *text = NULL;
 
     if ((ctl->given & OPTION_MEMORY) ||
-        !sd_bus_error_has_names(&ctl->error, CLIENT_ERROR_PREFIX "LimitExceeded",
-                                CLIENT_ERROR_PREFIX "HostBudgetExceeded"))
+        !sd_bus_error_has_names(&ctl->error, BUS_ERROR_PREFIX "LimitExceeded",
+                                BUS_ERROR_PREFIX "HostBudgetExceeded"))
         return r;
     text = client_error_text(&ctl->error, r);
     return fail(ctl, "%s Or say with --memory how much the command needs.", text);
@@ -140,8 +141,8 @@ static int admit(Run *run)
 {
     Iommuctl *ctl = run->ctl;
     g_autoptr(sd_bus_message) message = NULL;
-    int r = sd_bus_message_new_method_call(ctl->bus, &message, CLIENT_BUS_NAME, CLIENT_PATH,
-                                           CLIENT_MANAGER, "AdmitMachine");
+    int r = sd_bus_message_new_method_call(ctl->bus, &message, BUS_NAME, BUS_PATH,
+                                           BUS_INTERFACE_MANAGER, "AdmitMachine");
 
     if (r >= 0)
         r = append_admission(run, message);
@@ -155,7 +156,7 @@ static int admit(Run *run)
 
 static int get_device(Iommuctl *ctl, const RunDevice *device, Properties **ret_properties)
 {
-    return properties_get(ctl->bus, CLIENT_BUS_NAME, device->path, CLIENT_DEVICE, CLIENT_TIMEOUT,
+    return properties_get(ctl->bus, BUS_NAME, device->path, BUS_INTERFACE_DEVICE, CLIENT_TIMEOUT,
                           &ctl->error, ret_properties);
 }
 
@@ -167,8 +168,8 @@ static int bind_device(Iommuctl *ctl, RunDevice *device)
 
     if (r < 0 || strstr(properties_string(properties, "Driver"), "vfio"))
         return r;
-    r = client_call(ctl->bus, device->path, CLIENT_DEVICE, "Bind", CLIENT_TIMEOUT, &ctl->error,
-                    NULL, "s", VFIO_DRIVER);
+    r = client_call(ctl->bus, device->path, BUS_INTERFACE_DEVICE, "Bind", CLIENT_TIMEOUT,
+                    &ctl->error, NULL, "s", VFIO_DRIVER);
     device->bound = may_be_done(r);
     return r;
 }
@@ -199,8 +200,8 @@ static int open_iommufd(Run *run)
     int r = find_tenant(ctl, run->arguments[0], &path);
 
     if (r >= 0)
-        r = client_call(ctl->bus, path, CLIENT_TENANT, "Open", CLIENT_TIMEOUT, &ctl->error, &reply,
-                        NULL);
+        r = client_call(ctl->bus, path, BUS_INTERFACE_TENANT, "Open", CLIENT_TIMEOUT, &ctl->error,
+                        &reply, NULL);
     if (r >= 0)
         r = sd_bus_message_read(reply, "h", &fd);
     if (r < 0)
@@ -240,8 +241,8 @@ static int open_device(Run *run, const RunDevice *device)
 static int open_devices(Run *run)
 {
     g_autoptr(Properties) manager = NULL;
-    int r = properties_get(run->ctl->bus, CLIENT_BUS_NAME, CLIENT_PATH, CLIENT_MANAGER,
-                           CLIENT_TIMEOUT, &run->ctl->error, &manager);
+    int r = properties_get(run->ctl->bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, CLIENT_TIMEOUT,
+                           &run->ctl->error, &manager);
 
     if (r < 0)
         return r;
@@ -266,7 +267,7 @@ static int name_leader(Run *run)
 {
     Iommuctl *ctl = run->ctl;
 
-    return client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "StartMachine", CLIENT_TIMEOUT,
+    return client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "StartMachine", CLIENT_TIMEOUT,
                        &ctl->error, NULL, "sv", run->uuid, "h", run->command.pidfd);
 }
 
@@ -311,11 +312,11 @@ static bool release(Run *run)
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autofree char *what =
         g_strdup_printf("Machine %s (%s) is not released", run->name, run->uuid);
-    int r = client_call(run->ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "ReleaseMachine",
+    int r = client_call(run->ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ReleaseMachine",
                         CLIENT_TIMEOUT_REAP, &error, NULL, "ss", run->uuid, "iommuctl run");
 
     /* iommud saw it end and has done it all. */
-    if (sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+    if (sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
         return true;
     return check_undone(run, r, &error, what);
 }
@@ -325,8 +326,8 @@ static bool restore(Run *run, const RunDevice *device)
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autofree char *what =
         g_strdup_printf("Device %s is not given back to the host", device->address);
-    int r = client_call(run->ctl->bus, device->path, CLIENT_DEVICE, "Restore", CLIENT_TIMEOUT,
-                        &error, NULL, NULL);
+    int r = client_call(run->ctl->bus, device->path, BUS_INTERFACE_DEVICE, "Restore",
+                        CLIENT_TIMEOUT, &error, NULL, NULL);
 
     return check_undone(run, r, &error, what);
 }

@@ -108,8 +108,8 @@ int verb_device_bind(Iommuctl *ctl, char **arguments)
 
     if (r < 0)
         return r;
-    return client_call(ctl->bus, path, CLIENT_DEVICE, "Bind", CLIENT_TIMEOUT, &ctl->error, NULL,
-                       "s", arguments[1]);
+    return client_call(ctl->bus, path, BUS_INTERFACE_DEVICE, "Bind", CLIENT_TIMEOUT, &ctl->error,
+                       NULL, "s", arguments[1]);
 }
 
 int verb_device_restore(Iommuctl *ctl, char **arguments)
@@ -119,6 +119,6 @@ int verb_device_restore(Iommuctl *ctl, char **arguments)
 
     if (r < 0)
         return r;
-    return client_call(ctl->bus, path, CLIENT_DEVICE, "Restore", CLIENT_TIMEOUT, &ctl->error, NULL,
-                       NULL);
+    return client_call(ctl->bus, path, BUS_INTERFACE_DEVICE, "Restore", CLIENT_TIMEOUT, &ctl->error,
+                       NULL, NULL);
 }

@@ -84,7 +84,7 @@ void add_figures(Table *table, const Properties *properties)
 static void print_machine(const Properties *machine, const Output *output)
 {
     g_autoptr(Table) table = table_new();
-    g_autofree char *tenant = client_tenant_id(properties_string(machine, "Tenant"));
+    g_autofree char *tenant = bus_path_tenant(properties_string(machine, "Tenant"));
     const char *state = properties_string(machine, "State");
     uint64_t leader = properties_number(machine, "Leader");
 
@@ -131,8 +131,8 @@ int verb_machine_show(Iommuctl *ctl, char **arguments)
 
     if (r < 0)
         return r;
-    path = client_machine_path(uuid);
-    r = properties_get(ctl->bus, CLIENT_BUS_NAME, path, CLIENT_MACHINE, CLIENT_TIMEOUT, &ctl->error,
+    path = bus_machine_path(uuid);
+    r = properties_get(ctl->bus, BUS_NAME, path, BUS_INTERFACE_MACHINE, CLIENT_TIMEOUT, &ctl->error,
                        &machine);
     if (r < 0)
         return r;
@@ -147,6 +147,7 @@ int verb_machine_release(Iommuctl *ctl, char **arguments)
 
     if (r < 0)
         return r;
-    return client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "ReleaseMachine", CLIENT_TIMEOUT_REAP,
-                       &ctl->error, NULL, "ss", uuid, "iommuctl machine release");
+    return client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ReleaseMachine",
+                       CLIENT_TIMEOUT_REAP, &ctl->error, NULL, "ss", uuid,
+                       "iommuctl machine release");
 }

@@ -110,8 +110,8 @@ int verb_reap(Iommuctl *ctl, char **arguments)
     int r = find_tenant(ctl, arguments[0], &path);
 
     if (r >= 0)
-        r = client_call(ctl->bus, path, CLIENT_TENANT, "Reap", CLIENT_TIMEOUT_REAP, &ctl->error,
-                        &reply, NULL);
+        r = client_call(ctl->bus, path, BUS_INTERFACE_TENANT, "Reap", CLIENT_TIMEOUT_REAP,
+                        &ctl->error, &reply, NULL);
     if (r >= 0)
         r = sd_bus_message_read(reply, "ut", &objects, &bytes);
     if (r < 0 || ctl->quiet)

@@ -43,7 +43,7 @@ static char **machine_uuids(const char *const *paths)
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
 
     for (; *paths; paths++) {
-        g_autofree char *uuid = client_machine_uuid(*paths);
+        g_autofree char *uuid = bus_path_machine(*paths);
 
         if (uuid)
             g_strv_builder_add(builder, uuid);
@@ -95,7 +95,7 @@ int verb_tenant_show(Iommuctl *ctl, char **arguments)
     int r = find_tenant(ctl, arguments[0], &path);
 
     if (r >= 0)
-        r = properties_get(ctl->bus, CLIENT_BUS_NAME, path, CLIENT_TENANT, CLIENT_TIMEOUT,
+        r = properties_get(ctl->bus, BUS_NAME, path, BUS_INTERFACE_TENANT, CLIENT_TIMEOUT,
                            &ctl->error, &tenant);
     if (r < 0)
         return r;
@@ -140,8 +140,8 @@ static int append_options(sd_bus_message *message, const Iommuctl *ctl)
 int verb_tenant_create(Iommuctl *ctl, char **arguments)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = sd_bus_message_new_method_call(ctl->bus, &message, CLIENT_BUS_NAME, CLIENT_PATH,
-                                           CLIENT_MANAGER, "CreateTenant");
+    int r = sd_bus_message_new_method_call(ctl->bus, &message, BUS_NAME, BUS_PATH,
+                                           BUS_INTERFACE_MANAGER, "CreateTenant");
 
     if (r >= 0)
         r = sd_bus_message_append(message, "s", arguments[0]);
@@ -154,8 +154,8 @@ int verb_tenant_create(Iommuctl *ctl, char **arguments)
 
 int verb_tenant_delete(Iommuctl *ctl, char **arguments)
 {
-    return client_call(ctl->bus, CLIENT_PATH, CLIENT_MANAGER, "DeleteTenant", CLIENT_TIMEOUT_REAP,
-                       &ctl->error, NULL, "s", arguments[0]);
+    return client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "DeleteTenant",
+                       CLIENT_TIMEOUT_REAP, &ctl->error, NULL, "s", arguments[0]);
 }
 
 int verb_tenant_set_limit(Iommuctl *ctl, char **arguments)
@@ -168,6 +168,6 @@ int verb_tenant_set_limit(Iommuctl *ctl, char **arguments)
         r = find_tenant(ctl, arguments[0], &path);
     if (r < 0)
         return r;
-    return client_call(ctl->bus, path, CLIENT_TENANT, "SetLimit", CLIENT_TIMEOUT, &ctl->error, NULL,
-                       "t", limit);
+    return client_call(ctl->bus, path, BUS_INTERFACE_TENANT, "SetLimit", CLIENT_TIMEOUT,
+                       &ctl->error, NULL, "t", limit);
 }

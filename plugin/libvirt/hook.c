@@ -271,7 +271,7 @@ static int start(Hook *hook, const char *uuid, int leader, bool required)
         say_unreachable(hook, "is not watched yet", &error);
         return 0;
     }
-    if (!required && sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+    if (!required && sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
         return 0;
     say_refused(&error);
     return 1;
@@ -310,7 +310,7 @@ static int hook_release(Hook *hook)
     int r = open_bus(hook, &error);
     if (r >= 0)
         r = iommud_release(hook->bus, uuid, hook->extra, &error);
-    if (r < 0 && !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine"))
+    if (r < 0 && !sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
         say_refused(&error);
     return 0;
 }
@@ -326,7 +326,7 @@ static bool needs_leader(Hook *hook, const DomainRequest *request)
         r = iommud_get_machine(hook->bus, request->uuid, &machine, &error);
     if (r >= 0)
         return !g_str_equal(machine->state, "running");
-    return sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine") &&
+    return sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine") &&
            admit(hook, request) == 0;
 }
 

@@ -31,16 +31,15 @@ typedef struct {
 
 static int verb_associate(Context *context, const char *domain)
 {
-    return client_call_name(context->bus, CLIENT_LIBVIRT_BUS_NAME, CLIENT_LIBVIRT_PATH,
-                            CLIENT_LIBVIRT, "Associate", AGENT_TIMEOUT, &context->error, NULL, "s",
-                            domain);
+    return client_call_name(context->bus, BUS_LIBVIRT_NAME, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                            "Associate", AGENT_TIMEOUT, &context->error, NULL, "s", domain);
 }
 
 static int verb_enable(Context *context, const char *domain)
 {
-    return client_call_name(context->bus, CLIENT_LIBVIRT_BUS_NAME, CLIENT_LIBVIRT_PATH,
-                            CLIENT_LIBVIRT, "Enable", AGENT_TIMEOUT, &context->error, NULL, "ss",
-                            domain, context->tenant);
+    return client_call_name(context->bus, BUS_LIBVIRT_NAME, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                            "Enable", AGENT_TIMEOUT, &context->error, NULL, "ss", domain,
+                            context->tenant);
 }
 
 static int read_domains(sd_bus_message *message, Table *table)
@@ -60,8 +59,9 @@ static int get_domains(Context *context, Table **ret_domains)
 {
     g_autoptr(sd_bus_message) reply = NULL;
     g_autoptr(Table) domains = table_new();
-    int r = sd_bus_get_property(context->bus, CLIENT_LIBVIRT_BUS_NAME, CLIENT_LIBVIRT_PATH,
-                                CLIENT_LIBVIRT, "Domains", &context->error, &reply, "a(sss)");
+    int r =
+        sd_bus_get_property(context->bus, BUS_LIBVIRT_NAME, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                            "Domains", &context->error, &reply, "a(sss)");
 
     if (r < 0)
         return r;
@@ -80,8 +80,8 @@ static int verb_status(Context *context, const char *domain)
     g_autoptr(Properties) agent = NULL;
     g_autoptr(Table) table = table_new();
     Table *domains = NULL;
-    int r = properties_get(context->bus, CLIENT_LIBVIRT_BUS_NAME, CLIENT_LIBVIRT_PATH,
-                           CLIENT_LIBVIRT, CLIENT_TIMEOUT, &context->error, &agent);
+    int r = properties_get(context->bus, BUS_LIBVIRT_NAME, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                           CLIENT_TIMEOUT, &context->error, &agent);
 
     if (r >= 0)
         r = get_domains(context, &domains);

@@ -170,13 +170,13 @@ static void test_refusals(void)
         bool counts;
     } cases[] = {
         /* Who uses iommud or names a tenant has to do with it, whatever it says. */
-        {true, "", CLIENT_ERROR_PREFIX "NoSuchTenant", true},
-        {false, "acme", CLIENT_ERROR_PREFIX "NoSuchTenant", true},
+        {true, "", BUS_ERROR_PREFIX "NoSuchTenant", true},
+        {false, "acme", BUS_ERROR_PREFIX "NoSuchTenant", true},
         {false, "acme", SD_BUS_ERROR_ACCESS_DENIED, true},
         {false, "acme", SD_BUS_ERROR_SERVICE_UNKNOWN, true},
         /* Else only what iommud says of a default tenant that there is. */
-        {false, "", CLIENT_ERROR_PREFIX "LimitExceeded", true},
-        {false, "", CLIENT_ERROR_PREFIX "NoSuchTenant", false},
+        {false, "", BUS_ERROR_PREFIX "LimitExceeded", true},
+        {false, "", BUS_ERROR_PREFIX "NoSuchTenant", false},
         {false, "", SD_BUS_ERROR_ACCESS_DENIED, false},
         {false, "", SD_BUS_ERROR_SERVICE_UNKNOWN, false},
     };

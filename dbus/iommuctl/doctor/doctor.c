@@ -106,14 +106,14 @@ static Properties *check_service(Report *report, Iommuctl *ctl)
         return NULL;
     }
     report_add(report, "bus", CHECK_OK, g_strdup("The message bus answers."), NULL);
-    if (!on_the_bus(ctl->bus, CLIENT_BUS_NAME)) {
+    if (!on_the_bus(ctl->bus, BUS_NAME)) {
         report_add(report, "service", CHECK_FAILED,
                    g_strdup("iommud is not running: what follows is read from this host's files."),
                    "systemctl enable --now iommud");
         return NULL;
     }
-    r = properties_get(ctl->bus, CLIENT_BUS_NAME, CLIENT_PATH, CLIENT_MANAGER, CLIENT_TIMEOUT,
-                       &error, &manager);
+    r = properties_get(ctl->bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, CLIENT_TIMEOUT, &error,
+                       &manager);
     if (r < 0) {
         report_add(report, "service", CHECK_FAILED, client_error_text(&error, r),
                    "journalctl -u iommud");
@@ -201,8 +201,8 @@ static uint64_t orphaned_now(sd_bus *bus)
 {
     uint64_t bytes = 0;
 
-    if (sd_bus_get_property_trivial(bus, CLIENT_BUS_NAME, CLIENT_PATH, CLIENT_MANAGER,
-                                    "OrphanedBytes", NULL, 't', &bytes) < 0)
+    if (sd_bus_get_property_trivial(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, "OrphanedBytes",
+                                    NULL, 't', &bytes) < 0)
         return 0;
     return bytes;
 }
@@ -251,7 +251,7 @@ static void check_connection(Report *report, sd_bus *bus)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autoptr(Properties) agent = NULL;
-    int r = properties_get(bus, CLIENT_LIBVIRT_BUS_NAME, CLIENT_LIBVIRT_PATH, CLIENT_LIBVIRT,
+    int r = properties_get(bus, BUS_LIBVIRT_NAME, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
                            CLIENT_TIMEOUT, &error, &agent);
 
     if (r < 0) {
@@ -275,7 +275,7 @@ static void check_connection(Report *report, sd_bus *bus)
 
 static void check_libvirt(Report *report, Iommuctl *ctl, const HostFiles *host, bool simulated)
 {
-    bool agent = ctl->bus && on_the_bus(ctl->bus, CLIENT_LIBVIRT_BUS_NAME);
+    bool agent = ctl->bus && on_the_bus(ctl->bus, BUS_LIBVIRT_NAME);
 
     if (agent) {
         check_connection(report, ctl->bus);

@@ -160,8 +160,8 @@ static const sd_bus_vtable vtable[] = {
 
 void agent_bus_changed(Agent *agent, const char *property)
 {
-    (void)sd_bus_emit_properties_changed(agent->bus, CLIENT_LIBVIRT_PATH, CLIENT_LIBVIRT, property,
-                                         NULL);
+    (void)sd_bus_emit_properties_changed(agent->bus, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                                         property, NULL);
 }
 
 /* ---- what iommud says ---- */
@@ -232,21 +232,20 @@ static int follow_iommud(Agent *agent)
 {
     static const char owner[] = "type='signal',sender='org.freedesktop.DBus',"
                                 "interface='org.freedesktop.DBus',member='NameOwnerChanged',"
-                                "path='/org/freedesktop/DBus',arg0='" CLIENT_BUS_NAME "'";
+                                "path='/org/freedesktop/DBus',arg0='" BUS_NAME "'";
     static const struct {
         const char *interface, *member;
         sd_bus_message_handler_t handler;
     } signals[] = {
-        {CLIENT_MANAGER, "TenantNew", on_tenant_new},
-        {CLIENT_MANAGER, "TenantRemoved", on_tenant_removed},
+        {BUS_INTERFACE_MANAGER, "TenantNew", on_tenant_new},
+        {BUS_INTERFACE_MANAGER, "TenantRemoved", on_tenant_removed},
         {"org.freedesktop.DBus.Properties", "PropertiesChanged", on_manager_changed},
     };
     int r = sd_bus_add_match_async(agent->bus, NULL, owner, on_owner, NULL, agent);
 
     for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS(signals); i++)
-        r = sd_bus_match_signal_async(agent->bus, NULL, CLIENT_BUS_NAME, CLIENT_PATH,
-                                      signals[i].interface, signals[i].member, signals[i].handler,
-                                      NULL, agent);
+        r = sd_bus_match_signal_async(agent->bus, NULL, BUS_NAME, BUS_PATH, signals[i].interface,
+                                      signals[i].member, signals[i].handler, NULL, agent);
     return r;
 }
 
@@ -260,11 +259,11 @@ int agent_bus_start(Agent *agent)
     if (r >= 0)
         r = sd_bus_attach_event(agent->bus, agent->event, SD_EVENT_PRIORITY_NORMAL);
     if (r >= 0)
-        r = sd_bus_add_object_vtable(agent->bus, NULL, CLIENT_LIBVIRT_PATH, CLIENT_LIBVIRT, vtable,
-                                     agent);
+        r = sd_bus_add_object_vtable(agent->bus, NULL, BUS_LIBVIRT_PATH, BUS_INTERFACE_LIBVIRT,
+                                     vtable, agent);
     if (r >= 0)
         r = follow_iommud(agent);
     if (r >= 0)
-        r = sd_bus_request_name(agent->bus, CLIENT_LIBVIRT_BUS_NAME, 0);
+        r = sd_bus_request_name(agent->bus, BUS_LIBVIRT_NAME, 0);
     return r;
 }

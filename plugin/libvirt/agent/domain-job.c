@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-#define INVALID_ARGUMENT CLIENT_ERROR_PREFIX "InvalidArgument"
-#define NO_SUCH_TENANT CLIENT_ERROR_PREFIX "NoSuchTenant"
-#define NOT_SUPPORTED CLIENT_ERROR_PREFIX "NotSupported"
+#define INVALID_ARGUMENT BUS_ERROR_PREFIX "InvalidArgument"
+#define NO_SUCH_TENANT BUS_ERROR_PREFIX "NoSuchTenant"
+#define NOT_SUPPORTED BUS_ERROR_PREFIX "NotSupported"
 
 static int invalid(sd_bus_error *error, const GError *why)
 {

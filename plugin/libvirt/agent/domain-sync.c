@@ -153,7 +153,7 @@ void domain_sync(const WorkContext *context, virDomain *dom, const char *pinned_
     int r = work_context_bus(context, &bus, &error);
     if (r >= 0)
         r = iommud_get_machine(bus, uuid, &machine, &error);
-    if (r < 0 && !sd_bus_error_has_name(&error, CLIENT_ERROR_PREFIX "NoSuchMachine")) {
+    if (r < 0 && !sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine")) {
         if (needed)
             complain(virDomainGetName(dom), "can't be looked up in iommud", &error);
         return;

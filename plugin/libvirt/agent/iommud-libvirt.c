@@ -103,8 +103,7 @@ static int run(Agent *agent)
     r = agent_bus_start(agent);
     if (r < 0) {
         journal_write(LOG_WARNING, NULL, NULL,
-                      "The agent can't have the name " CLIENT_LIBVIRT_BUS_NAME
-                      " on the bus: %s. Is "
+                      "The agent can't have the name " BUS_LIBVIRT_NAME " on the bus: %s. Is "
                       "there another agent, and does its D-Bus policy allow it?",
                       g_strerror(-r));
         return r;

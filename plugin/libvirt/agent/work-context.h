@@ -15,7 +15,7 @@
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, virDomainFree)
 
-#define LIBVIRT_FAILED CLIENT_ERROR_PREFIX "LibvirtFailed"
+#define LIBVIRT_FAILED BUS_ERROR_PREFIX "LibvirtFailed"
 /* <iommufd fdgroup> came with 12.2. */
 #define LIBVIRT_VERSION_FDGROUP 12002000
 

@@ -7,7 +7,7 @@
 bool iommud_refused(const sd_bus_error *error)
 {
     return error->name &&
-           (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) ||
+           (g_str_has_prefix(error->name, BUS_ERROR_PREFIX) ||
             sd_bus_error_has_names(error, SD_BUS_ERROR_ACCESS_DENIED, SD_BUS_ERROR_UNKNOWN_METHOD,
                                    SD_BUS_ERROR_UNKNOWN_INTERFACE, SD_BUS_ERROR_UNKNOWN_OBJECT,
                                    SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_FAILED));
@@ -16,15 +16,14 @@ bool iommud_refused(const sd_bus_error *error)
 bool iommud_refusal_counts(const DomainRequest *request, const sd_bus_error *error)
 {
     return request->iommufd || *request->tenant ||
-           (g_str_has_prefix(error->name, CLIENT_ERROR_PREFIX) &&
-            !sd_bus_error_has_name(error, CLIENT_ERROR_PREFIX "NoSuchTenant"));
+           (g_str_has_prefix(error->name, BUS_ERROR_PREFIX) &&
+            !sd_bus_error_has_name(error, BUS_ERROR_PREFIX "NoSuchTenant"));
 }
 
 static int new_call(sd_bus *bus, const char *path, const char *interface, const char *method,
                     sd_bus_message **ret_message)
 {
-    int r =
-        sd_bus_message_new_method_call(bus, ret_message, CLIENT_BUS_NAME, path, interface, method);
+    int r = sd_bus_message_new_method_call(bus, ret_message, BUS_NAME, path, interface, method);
     return r < 0 ? r : sd_bus_message_set_auto_start(*ret_message, 0);
 }
 
@@ -40,7 +39,7 @@ static int send_call(sd_bus *bus, sd_bus_message *message, int r, sd_bus_error *
 int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "AdmitMachine", &message);
+    int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "AdmitMachine", &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "ssst", request->uuid, request->name, request->tenant,
@@ -56,7 +55,7 @@ int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error)
 int iommud_start(sd_bus *bus, const char *uuid, int pidfd, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "StartMachine", &message);
+    int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "StartMachine", &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "sv", uuid, "h", pidfd);
@@ -66,7 +65,7 @@ int iommud_start(sd_bus *bus, const char *uuid, int pidfd, sd_bus_error *error)
 int iommud_release(sd_bus *bus, const char *uuid, const char *reason, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "ReleaseMachine", &message);
+    int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ReleaseMachine", &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "ss", uuid, reason);
@@ -80,7 +79,7 @@ static int get_path(sd_bus *bus, const char *method, const char *id, char **ret_
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
     const char *path;
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, method, &message);
+    int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, method, &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "s", id);
@@ -103,14 +102,14 @@ int iommud_get_machine(sd_bus *bus, const char *uuid, IommudMachine **ret_machin
 
     if (r < 0)
         return r;
-    r = properties_get(bus, CLIENT_BUS_NAME, path, CLIENT_MACHINE, CLIENT_TIMEOUT, error,
+    r = properties_get(bus, BUS_NAME, path, BUS_INTERFACE_MACHINE, CLIENT_TIMEOUT, error,
                        &properties);
     if (r < 0)
         return r;
 
     IommudMachine *machine = g_new0(IommudMachine, 1);
     machine->path = g_steal_pointer(&path);
-    machine->tenant = client_tenant_id(properties_string(properties, "Tenant"));
+    machine->tenant = bus_path_tenant(properties_string(properties, "Tenant"));
     machine->state = g_strdup(properties_string(properties, "State"));
     machine->devices = g_strdupv((char **)properties_strings(properties, "Devices"));
     machine->reserved = properties_number(properties, "ReservedBytes");
@@ -133,7 +132,7 @@ int iommud_change_device(sd_bus *bus, const IommudMachine *machine, const char *
                          const char *address, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = new_call(bus, machine->path, CLIENT_MACHINE, method, &message);
+    int r = new_call(bus, machine->path, BUS_INTERFACE_MACHINE, method, &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "s", address);
@@ -144,7 +143,7 @@ int iommud_set_reservation(sd_bus *bus, const IommudMachine *machine, const Doma
                            sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
-    int r = new_call(bus, machine->path, CLIENT_MACHINE, "SetReservation", &message);
+    int r = new_call(bus, machine->path, BUS_INTERFACE_MACHINE, "SetReservation", &message);
 
     if (r >= 0)
         r = sd_bus_message_append(message, "ta{sv}", request->bytes, 1, "UniqueBytes", "t",
@@ -168,7 +167,7 @@ int iommud_list_admitted(sd_bus *bus, GPtrArray **ret_uuids, sd_bus_error *error
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
     g_autoptr(GPtrArray) uuids = g_ptr_array_new_with_free_func(g_free);
-    int r = new_call(bus, CLIENT_PATH, CLIENT_MANAGER, "ListMachines", &message);
+    int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "ListMachines", &message);
 
     r = send_call(bus, message, r, error, &reply);
     if (r < 0)
@@ -184,10 +183,10 @@ int iommud_default_tenant(sd_bus *bus, char **ret_tenant, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
     const char *tenant;
-    int r = new_call(bus, CLIENT_PATH, "org.freedesktop.DBus.Properties", "Get", &message);
+    int r = new_call(bus, BUS_PATH, "org.freedesktop.DBus.Properties", "Get", &message);
 
     if (r >= 0)
-        r = sd_bus_message_append(message, "ss", CLIENT_MANAGER, "DefaultTenant");
+        r = sd_bus_message_append(message, "ss", BUS_INTERFACE_MANAGER, "DefaultTenant");
     r = send_call(bus, message, r, error, &reply);
     if (r < 0)
         return r;
@@ -206,7 +205,7 @@ int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_erro
 
     if (r < 0)
         return r;
-    r = new_call(bus, path, CLIENT_TENANT, "Open", &message);
+    r = new_call(bus, path, BUS_INTERFACE_TENANT, "Open", &message);
     r = send_call(bus, message, r, error, &reply);
     if (r < 0)
         return r;
