@@ -36,6 +36,26 @@ char **describe_features(Manager *manager)
     return strings;
 }
 
+const char *const *describe_device_patterns(const TenantConfig *config)
+{
+    static const char *const every[] = {"*", NULL};
+    return config->devices ? (const char *const *)config->devices : every;
+}
+
+/* As everywhere in JSON, nothing is null. */
+static void add_text(Json *json, const char *key, const char *text)
+{
+    json_string(json, key, text && *text ? text : NULL);
+}
+
+static void add_id(Json *json, const char *key, int64_t id, int64_t none)
+{
+    if (id == none)
+        json_null(json, key);
+    else
+        json_i64(json, key, id);
+}
+
 static void add_host(Json *json, Manager *manager)
 {
     const Budget *budget = registry_host_budget(manager->registry);
@@ -45,7 +65,6 @@ static void add_host(Json *json, Manager *manager)
     (void)manager->host->ops->memory_pinned(manager->host, &pinned);
     g_auto(GStrv) features = describe_features(manager);
     json_open_object(json, "host");
-    json_string(json, "kind", manager->host->ops->name);
     json_strings(json, "features", (const char *const *)features);
     json_bytes(json, "memory_bytes", memory);
     json_bytes(json, "kernel_pinned_bytes", pinned); /* by anybody, for anything */
@@ -53,11 +72,11 @@ static void add_host(Json *json, Manager *manager)
     json_bytes(json, "reserved_bytes", budget_reserved(budget));
     json_bytes(json, "pinned_bytes", manager_pinned(manager));
     json_bytes(json, "orphaned_bytes", manager_orphaned(manager));
-    json_string(json, "default_tenant", registry_default_tenant(manager->registry));
+    add_text(json, "default_tenant", registry_default_tenant(manager->registry));
     json_string(json, "guard_state", books_guard_state(manager->books));
-    json_string(json, "guard_reason", books_guard_reason(manager->books));
+    add_text(json, "guard_reason", books_guard_reason(manager->books));
     json_string(json, "ledger_state", books_ledger_state(manager->books));
-    json_string(json, "ledger_reason", books_ledger_reason(manager->books));
+    add_text(json, "ledger_reason", books_ledger_reason(manager->books));
     json_bool(json, "require_guard", books_require_guard(manager->books));
     json_bytes(json, "drift_bytes", books_drift(manager->books));
     json_u64(json, "untracked_events", books_missed(manager->books));
@@ -84,7 +103,7 @@ static void add_machine(Json *json, MachineLife *life)
     json_string(json, "uuid", machine->uuid);
     json_string(json, "name", machine->name);
     json_string(json, "state", machine_state_to_string(machine->state));
-    json_i64(json, "leader", machine->leader);
+    add_id(json, "leader", machine->leader, 0);
     json_bool(json, "iommufd", machine->iommufd);
     json_bytes(json, "reserved_bytes", charge_bytes(machine->charge));
     json_bytes(json, "pinned_bytes", machine_life_pinned(life));
@@ -112,11 +131,8 @@ static void add_tenant(Json *json, TenantLife *life)
     json_string(json, "count", count_mode_to_string(config->count));
     json_string(json, "isolation", isolation_to_string(config->isolation));
     json_string(json, "accounting_mode", accounting_to_string(config->accounting));
-    json_string(json, "source", config->source);
-    if (config->devices)
-        json_strings(json, "device_patterns", (const char *const *)config->devices);
-    else
-        json_null(json, "device_patterns");
+    add_text(json, "source", config->source);
+    json_strings(json, "device_patterns", describe_device_patterns(config));
     json_open_array(json, "machines");
     g_autoptr(GPtrArray) machines = tenant_life_machines(life);
     for (unsigned i = 0; i < machines->len; i++)
@@ -137,9 +153,9 @@ static void add_device(Json *json, Manager *manager, const HostDevice *device,
     json_u64(json, "product", device->product);
     json_u64(json, "class", device->class_code);
     json_bool(json, "bridge", device->bridge);
-    json_i64(json, "group", device->group);
-    json_string(json, "driver", device->driver);
-    json_string(json, "cdev", device->cdev);
+    add_id(json, "group", device->group, -1);
+    add_text(json, "driver", device->driver);
+    add_text(json, "cdev", device->cdev);
     json_string(json, "tenant", holder ? holder->tenant->config->id : NULL);
     json_string(json, "machine", holder ? holder->uuid : NULL);
     json_bool(json, "assignable", assignable);

@@ -64,6 +64,13 @@ static int get_identity(sd_bus *bus, const char *path, const char *interface, co
         reply, "q", g_str_equal(property, "Vendor") ? device->vendor : device->product);
 }
 
+static int get_bridge(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+    const HostDevice *device = device_at(userdata, path);
+    return device ? sd_bus_message_append(reply, "b", (int)device->bridge) : -ENODEV;
+}
+
 static int get_group(sd_bus *bus, const char *path, const char *interface, const char *property,
                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
@@ -116,6 +123,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Vendor", "q", get_identity, 0, CONST),
     SD_BUS_PROPERTY("Product", "q", get_identity, 0, CONST),
     SD_BUS_PROPERTY("Class", "u", get_identity, 0, CONST),
+    SD_BUS_PROPERTY("Bridge", "b", get_bridge, 0, CONST),
     SD_BUS_PROPERTY("Driver", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Cdev", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Group", "i", get_group, 0, CONST),

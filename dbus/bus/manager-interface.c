@@ -396,6 +396,27 @@ static int get_number(sd_bus *bus, const char *path, const char *interface, cons
     return sd_bus_message_append(reply, "t", value);
 }
 
+/* What the whole host has, and what its kernel has pinned for anybody. */
+static int get_memory(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+    Host *host = ((Manager *)userdata)->host;
+    uint64_t bytes = 0;
+    if (g_str_equal(property, "MemoryBytes"))
+        (void)host->ops->memory_total(host, &bytes);
+    else
+        (void)host->ops->memory_pinned(host, &bytes);
+    return sd_bus_message_append(reply, "t", bytes);
+}
+
+static int get_require_guard(sd_bus *bus, const char *path, const char *interface,
+                             const char *property, sd_bus_message *reply, void *userdata,
+                             sd_bus_error *ret_error)
+{
+    const Manager *manager = userdata;
+    return sd_bus_message_append(reply, "b", (int)books_require_guard(manager->books));
+}
+
 static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
                     sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
@@ -450,6 +471,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, reload, OPEN),
     SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), describe, OPEN),
     SD_BUS_PROPERTY("Version", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("MemoryBytes", "t", get_memory, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("KernelPinnedBytes", "t", get_memory, 0, 0),
     SD_BUS_PROPERTY("HostBudgetBytes", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("ReservedBytes", "t", get_number, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
@@ -460,6 +483,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Features", "as", get_features, 0, 0),
     SD_BUS_PROPERTY("GuardState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("GuardReason", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("RequireGuard", "b", get_require_guard, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("LedgerState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("LedgerReason", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("DefaultTenant", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -4,6 +4,7 @@
 #include "dbus/base/errors.h"
 #include "dbus/bus/ioas-interface.h"
 #include "dbus/bus/bus.h"
+#include "dbus/bus/describe.h"
 #include "dbus/reaper/orphans.h"
 #include "dbus/core/machine.h"
 #include "dbus/reaper/reaper.h"
@@ -198,6 +199,14 @@ static int get_machines(sd_bus *bus, const char *path, const char *interface, co
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static int get_device_patterns(sd_bus *bus, const char *path, const char *interface,
+                               const char *property, sd_bus_message *reply, void *userdata,
+                               sd_bus_error *ret_error)
+{
+    const TenantLife *life = userdata;
+    return bus_append_strings(reply, describe_device_patterns(life->tenant->config));
+}
+
 /* Those that its machines hold. */
 static int get_devices(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
@@ -259,6 +268,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Source", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Machines", "ao", get_machines, 0, 0),
     SD_BUS_PROPERTY("Devices", "as", get_devices, 0, 0),
+    SD_BUS_PROPERTY("DevicePatterns", "as", get_device_patterns, 0, 0),
     SD_BUS_VTABLE_END,
 };
 

@@ -329,7 +329,13 @@ class Signals:
         self.connection.signal_unsubscribe(self.subscription)
 
 
-class TestCase(unittest.TestCase):
+class Assertions:
+    def assert_says(self, values, **expected):
+        """What the test is about; there may be more."""
+        self.assertEqual({key: values.get(key) for key in expected}, expected)
+
+
+class TestCase(Assertions, unittest.TestCase):
     """A test with a bus, a service manager and iommud. Class attributes say what host it has."""
 
     devices = "".join(nvme(slot) for slot in range(1, 9))

@@ -26,12 +26,10 @@ class Admission(harness.TestCase):
         machine = new_uuid()
         path = self.admit(machine.upper(), "acme", 3 * GIB, ["1:0.0", address(2)], "web-1")
         self.assertEqual(path, ROOT + "/machine/" + machine.replace("-", "_"))
-        self.assertEqual(self.caller.get_all(path, MACHINE), {
-            "Uuid": machine, "Name": "web-1", "Tenant": ROOT + "/tenant/acme", "Leader": 0,
-            "State": "admitted", "ReservedBytes": 3 * GIB, "PinnedBytes": 0, "OrphanedBytes": 0,
-            "PeakBytes": 0, "UniqueBytes": 0, "MappedBytes": 0, "Maps": 0, "Unmaps": 0,
-            "Refusals": 0,
-            "Devices": [address(1), address(2)], "Iommufd": True})
+        self.assert_says(self.caller.get_all(path, MACHINE), Uuid=machine, Name="web-1",
+                         Tenant=ROOT + "/tenant/acme", Leader=0, State="admitted",
+                         ReservedBytes=3 * GIB, PinnedBytes=0, OrphanedBytes=0,
+                         Devices=[address(1), address(2)], Iommufd=True)
         self.assertEqual(self.machines()[machine],
                          ("web-1", "acme", "admitted", 3 * GIB, 0, 0, 0, path))
         self.assertEqual(self.tenant_get("ReservedBytes"), 3 * GIB)

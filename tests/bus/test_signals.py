@@ -26,14 +26,12 @@ class Listening(harness.TestCase):
         self.assertEqual(objects[tenant][TENANT]["LimitBytes"], GIB)
         self.assertEqual(objects[machine][MACHINE]["Devices"], [address(1)])
         device = objects[ROOT + "/device/0000_01_00_0"][DEVICE]
-        self.assertEqual(device, {
-            "Address": address(1), "Vendor": 0x1b36, "Product": 0x0010, "Class": 0x010802,
-            "Driver": "vfio-pci", "Cdev": device["Cdev"], "Group": 101,
-            "GroupMembers": [address(1)], "Tenant": "acme", "Machine": machine[-36:].replace(
-                "_", "-"), "Assignable": False, "Reason": device["Reason"]})
+        self.assert_says(device, Address=address(1), Vendor=0x1b36, Product=0x0010, Class=0x010802,
+                         Driver="vfio-pci", Group=101, GroupMembers=[address(1)], Tenant="acme",
+                         Machine=machine[-36:].replace("_", "-"), Assignable=False, Bridge=False)
         self.assertRegex(device["Reason"], r"^.+\.$")
         bridge = objects[ROOT + "/device/0000_00_1c_0"][DEVICE]
-        self.assertFalse(bridge["Assignable"])
+        self.assert_says(bridge, Assignable=False, Bridge=True)
         free = objects[ROOT + "/device/0000_02_00_0"][DEVICE]
         self.assertEqual((free["Assignable"], free["Reason"]), (True, ""))
 

@@ -31,12 +31,10 @@ class Tenants(harness.TestCase):
                                   Count=GLib.Variant("s", "unique"),
                                   Devices=GLib.Variant("as", ["10de:*"]))
         properties = self.caller.get_all(path, TENANT)
-        self.assertEqual(properties, {
-            "Id": "my.team-1", "LimitBytes": INFINITY, "ReservedBytes": 0, "PinnedBytes": 0,
-            "PeakBytes": 0, "OrphanedBytes": 0, "UniqueBytes": 0, "MappedBytes": 0, "Maps": 0,
-            "Unmaps": 0, "Refusals": 0, "Count": "unique", "Isolation": "machine",
-            "AccountingMode": "user",
-            "Source": "", "Machines": [], "Devices": []})
+        self.assert_says(properties, Id="my.team-1", LimitBytes=INFINITY, ReservedBytes=0,
+                         PinnedBytes=0, Count="unique", Isolation="machine", AccountingMode="user",
+                         Source="", Machines=[], Devices=[], DevicePatterns=["10de:*"])
+        self.assertEqual(self.tenant_get("DevicePatterns", "fixed"), ["*"])
         self.assertEqual(self.tenant_get("Source", "fixed"),
                          self.path("etc/tenants.d/fixed.conf"))
 
