@@ -6,9 +6,11 @@
 #include "dbus/base/journal.h"
 #include "dbus/state/records.h"
 #include "dbus/core/tenant.h"
+#include "kernel/base/cleanup.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 #define RECONCILE_USEC (60 * G_USEC_PER_SEC)
 
@@ -52,8 +54,6 @@ static void set_reasons(Books *books, const Config *config)
 
 static void log_states(const Books *books)
 {
-    if (books->manager->simulated)
-        return;
     if (!books_count(books))
         journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
                       "The kernel does not say which machine has pinned what, and the reaper has "
@@ -227,7 +227,28 @@ static int watch(Books *books)
                                               0, on_timer, books);
 }
 
-Books *books_new(Manager *manager, const Config *config)
+static bool is_same_file(int a, int b)
+{
+    struct stat one, other;
+    return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* What it lives in outlives the service in the service manager, if it needs that. */
+static Ledger *open_ledger(Host *host, LedgerOptions *options, FdStore *store)
+{
+    autoclose int kept = fd_store_claim(store, FD_STORE_LEDGER);
+    Ledger *ledger;
+    options->descriptor = kept;
+    if (host->ops->ledger_open(host, options, &ledger) < 0)
+        return NULL;
+    int descriptor = ledger->ops->descriptor(ledger);
+    if (descriptor >= 0 && !is_same_file(descriptor, kept))
+        fd_store_push(FD_STORE_LEDGER, descriptor);
+    return ledger;
+}
+
+Books *books_new(Manager *manager, const Config *config, FdStore *store)
 {
     Books *books = g_new0(Books, 1);
     LedgerOptions options = options_of(config);
@@ -237,8 +258,7 @@ Books *books_new(Manager *manager, const Config *config)
     books->tenants = g_hash_table_new(NULL, NULL);
     books->machines = g_hash_table_new(NULL, NULL);
     state_load_numbers(manager, &books->last_tenant, &books->last_machine);
-    if (manager->host->ops->ledger_open(manager->host, &options, &books->ledger) < 0)
-        books->ledger = NULL;
+    books->ledger = open_ledger(manager->host, &options, store);
     if (books_count(books) && watch(books) < 0)
         g_clear_pointer(&books->ledger, ledger_free);
     set_reasons(books, config);

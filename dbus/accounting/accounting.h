@@ -12,12 +12,13 @@
 #pragma once
 
 #include "dbus/core/manager.h"
+#include "dbus/state/fd-store.h"
 #include "kernel/ledger/ledger.h"
 #include "policy/config.h"
 
-/* Loads the programs, or takes over those that an earlier run has left. What can't be had is
- * logged, and said by the states. Never NULL. */
-Books *books_new(Manager *manager, const Config *config);
+/* Opens the host's ledger, or takes over what an earlier run has left of it, also in store. What
+ * can't be had is logged, and said by the states. Never NULL. */
+Books *books_new(Manager *manager, const Config *config, FdStore *store);
 /* What was restored is all told by now: programs of other versions may go. */
 void books_settle(Books *books);
 /* The programs go on. Accepts NULL. */

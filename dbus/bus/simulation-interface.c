@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.iommud1.Simulation: QEMU's part, for tests and for authors of clients without an IOMMU. */
+/* org.iommud1.Simulation: QEMU's part, for tests and for authors of clients without an IOMMU; and
+ * what goes wrong in kernels. */
 #include "dbus/base/errors.h"
-#include "dbus/bus/options.h"
 #include "dbus/bus/bus.h"
+#include "dbus/bus/options.h"
 #include "dbus/core/tenant.h"
 #include "kernel/simulated/host.h"
 
@@ -20,18 +21,58 @@ static void set_error(GError **error, int r, uint32_t pid)
     else if (r == -EINVAL)
         g_set_error_literal(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                             "One of the devices has no PCI address.");
+    else if (r == -EDQUOT)
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED,
+                    "The simulated guard refused process %u the mapping: it is more than its "
+                    "tenant has left.",
+                    pid);
     else
         error_set_kernel(error, r, "The simulated kernel refused what process %u did", pid);
+}
+
+static int answer(sd_bus_message *message, int r, uint32_t pid, sd_bus_error *ret_error)
+{
+    g_autoptr(GError) error = NULL;
+    if (r >= 0)
+        return sd_bus_reply_method_return(message, "");
+    set_error(&error, r, pid);
+    return bus_error_set(ret_error, error);
+}
+
+/* The tenant's shared IOMMUFD, opened if it was not; it stays the tenant's. */
+static int shared_iommufd(Manager *manager, const char *id, int *ret_fd, GError **error)
+{
+    TenantLife *life = manager_get_tenant(manager, id, error);
+    if (!life)
+        return -ENOENT;
+    if (!tenant_life_shares(life)) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                    "Tenant %s has no shared IOMMUFD to play on.", life->id);
+        return -EINVAL;
+    }
+    if (!tenant_life_open(life, NULL, error))
+        return -EIO;
+    *ret_fd = life->tenant->iommufd;
+    return 0;
+}
+
+static int play_on(Manager *manager, uint32_t pid, int fd, char **devices, uint64_t bytes)
+{
+    return pid <= INT32_MAX
+               ? simulated_host_play(manager->host, (pid_t)pid, fd, (const char *const *)devices,
+                                     g_strv_length(devices), bytes)
+               : -ESRCH;
 }
 
 static int play(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     Manager *manager = userdata;
-    uint32_t pid;
-    const char *id;
     g_auto(GStrv) devices = NULL;
-    uint64_t bytes;
     g_autoptr(GError) error = NULL;
+    const char *id;
+    uint64_t bytes;
+    uint32_t pid;
+    int fd;
     int r = sd_bus_message_read(message, "us", &pid, &id);
     if (r >= 0)
         r = bus_read_strings(message, &devices);
@@ -39,22 +80,64 @@ static int play(sd_bus_message *message, void *userdata, sd_bus_error *ret_error
         r = sd_bus_message_read(message, "t", &bytes);
     if (r < 0)
         return r;
-    TenantLife *life = manager_get_tenant(manager, id, &error);
-    if (!life)
+    if (shared_iommufd(manager, id, &fd, &error) < 0)
         return bus_error_set(ret_error, error);
-    if (!tenant_life_shares(life))
-        return bus_error_invalid(ret_error, "Tenant %s has no shared IOMMUFD to play on.",
-                                 life->id);
-    if (!tenant_life_open(life, NULL, &error))
+    return answer(message, play_on(manager, pid, fd, devices, bytes), pid, ret_error);
+}
+
+static int play_own(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    g_auto(GStrv) devices = NULL;
+    uint64_t bytes;
+    uint32_t pid;
+    int fd;
+    int r = sd_bus_message_read(message, "uh", &pid, &fd);
+    if (r >= 0)
+        r = bus_read_strings(message, &devices);
+    if (r >= 0)
+        r = sd_bus_message_read(message, "t", &bytes);
+    if (r < 0)
+        return r;
+    r = play_on(userdata, pid, fd, devices, bytes);
+    if (r == -ENOTTY)
+        return bus_error_invalid(ret_error, "The descriptor is no IOMMUFD of this host.");
+    return answer(message, r, pid, ret_error);
+}
+
+static int play_ioctl(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Manager *manager = userdata;
+    g_autoptr(GError) error = NULL;
+    const char *id, *name;
+    uint32_t pid, object, made = 0;
+    uint64_t bytes;
+    int fd;
+    int r = sd_bus_message_read(message, "ussut", &pid, &id, &name, &object, &bytes);
+    if (r < 0)
+        return r;
+    if (shared_iommufd(manager, id, &fd, &error) < 0)
         return bus_error_set(ret_error, error);
     r = pid <= INT32_MAX
-            ? simulated_host_play(manager->host, (pid_t)pid, life->tenant->iommufd,
-                                  (const char *const *)devices, g_strv_length(devices), bytes)
+            ? simulated_host_ioctl(manager->host, (pid_t)pid, fd, name, object, bytes, &made)
             : -ESRCH;
-    if (r < 0) {
-        set_error(&error, r, pid);
+    if (r == -EBUSY || r == -ENODEV || r == -EINVAL) {
+        error_set_kernel(&error, r, "The simulated kernel refused %s on object %u", name, object);
         return bus_error_set(ret_error, error);
     }
+    return r < 0 ? answer(message, r, pid, ret_error)
+                 : sd_bus_reply_method_return(message, "u", made);
+}
+
+static int set_fault(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Manager *manager = userdata;
+    const char *fault;
+    uint64_t value;
+    int r = sd_bus_message_read(message, "st", &fault, &value);
+    if (r < 0)
+        return r;
+    if (simulated_host_set_fault(manager->host, fault, value) < 0)
+        return bus_error_invalid(ret_error, "There is no fault \"%s\".", fault);
     return sd_bus_reply_method_return(message, "");
 }
 
@@ -62,6 +145,14 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD_WITH_ARGS("Play", SD_BUS_ARGS("u", pid, "s", tenant, "as", devices, "t", bytes),
                             SD_BUS_NO_RESULT, play, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("PlayOwn",
+                            SD_BUS_ARGS("u", pid, "h", iommufd, "as", devices, "t", bytes),
+                            SD_BUS_NO_RESULT, play_own, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Ioctl",
+                            SD_BUS_ARGS("u", pid, "s", tenant, "s", ioctl, "u", object, "t", bytes),
+                            SD_BUS_RESULT("u", object), play_ioctl, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("SetFault", SD_BUS_ARGS("s", fault, "t", value), SD_BUS_NO_RESULT,
+                            set_fault, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,
 };
 

@@ -34,8 +34,8 @@ Host *manager_open_host(const char *simulate, GError **error)
     return host;
 }
 
-static gboolean load_config(Manager *manager, GPtrArray **ret_added, GPtrArray **ret_removed,
-                            GError **error)
+static gboolean load_config(Manager *manager, FdStore *store, GPtrArray **ret_added,
+                            GPtrArray **ret_removed, GError **error)
 {
     uint64_t memory;
     int r = manager->host->ops->memory_total(manager->host, &memory);
@@ -49,7 +49,7 @@ static gboolean load_config(Manager *manager, GPtrArray **ret_added, GPtrArray *
         return FALSE;
     manager->admission_timeout = config->admission_timeout;
     if (!manager->books)
-        manager->books = books_new(manager, config);
+        manager->books = books_new(manager, config, store);
     books_set_relay_units(manager->books, (const char *const *)config->relay_units);
     return TRUE;
 }
@@ -111,26 +111,36 @@ static Manager *manager_alloc(sd_event *event, const ManagerOptions *options)
     return manager;
 }
 
+/* All that can keep the service from starting. */
+static gboolean prepare(Manager *manager, const ManagerOptions *options, FdStore *store,
+                        GPtrArray **ret_tenants, GError **error)
+{
+    int r = worker_new(manager->event, "reaper", 1, &manager->worker);
+    if (r >= 0)
+        r = worker_new(manager->event, "binder", 1, &manager->binder);
+    if (r < 0) {
+        error_set_kernel(error, r, "No worker could be made");
+        return FALSE;
+    }
+    if (!state_prepare(manager->runtime_dir, error))
+        return FALSE;
+    manager->simulated = options->simulate;
+    manager->host = manager_open_host(options->simulate, error);
+    return manager->host && load_config(manager, store, ret_tenants, NULL, error);
+}
+
 Manager *manager_new(sd_event *event, const ManagerOptions *options, GError **error)
 {
     g_autoptr(Manager) manager = manager_alloc(event, options);
     g_autoptr(GPtrArray) tenants = NULL;
-    int r = worker_new(event, "reaper", 1, &manager->worker);
-    if (r >= 0)
-        r = worker_new(event, "binder", 1, &manager->binder);
-    if (r < 0) {
-        error_set_kernel(error, r, "No worker could be made");
+    FdStore *store = fd_store_take();
+    if (!prepare(manager, options, store, &tenants, error)) {
+        fd_store_leave(store);
         return NULL;
     }
-    if (!state_prepare(manager->runtime_dir, error))
-        return NULL;
-    manager->simulated = options->simulate;
-    manager->host = manager_open_host(options->simulate, error);
-    if (!manager->host || !load_config(manager, &tenants, NULL, error))
-        return NULL;
     add_tenants(manager, tenants);
     log_missing(manager);
-    restore(manager);
+    restore(manager, store);
     return g_steal_pointer(&manager);
 }
 
@@ -288,7 +298,7 @@ gboolean manager_reload(Manager *manager, GError **error)
 {
     g_autoptr(GPtrArray) added = NULL;
     g_autoptr(GPtrArray) removed = NULL;
-    if (!load_config(manager, &added, &removed, error))
+    if (!load_config(manager, NULL, &added, &removed, error))
         return FALSE;
     remove_tenants(manager, removed);
     add_tenants(manager, added);

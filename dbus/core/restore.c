@@ -358,9 +358,9 @@ static void forget_unknown_tenants(Manager *manager)
     }
 }
 
-void restore(Manager *manager)
+void restore(Manager *manager, FdStore *left)
 {
-    g_autoptr(FdStore) store = fd_store_take();
+    g_autoptr(FdStore) store = left;
     g_autoptr(GPtrArray) records = state_load_machines(manager);
     GHashTableIter iter;
     void *tenant;

@@ -8,6 +8,8 @@
 #pragma once
 
 #include "dbus/core/manager.h"
+#include "dbus/state/fd-store.h"
 
-/* After the configuration is there, before the bus. Logs. */
-void restore(Manager *manager);
+/* After the configuration is there, before the bus. Takes the store, and has what nothing knows
+ * removed from it. Logs. */
+void restore(Manager *manager, FdStore *store);

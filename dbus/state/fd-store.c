@@ -64,18 +64,25 @@ int fd_store_claim(FdStore *store, const char *name)
     return GPOINTER_TO_INT(fd);
 }
 
+void fd_store_leave(FdStore *store)
+{
+    GHashTableIter iter;
+    void *fd;
+    g_hash_table_iter_init(&iter, store->fds);
+    while (g_hash_table_iter_next(&iter, NULL, &fd))
+        close_fd(GPOINTER_TO_INT(fd));
+    g_hash_table_unref(store->fds);
+    g_free(store);
+}
+
 void fd_store_free(FdStore *store)
 {
     if (!store)
         return;
     GHashTableIter iter;
     void *name;
-    void *fd;
     g_hash_table_iter_init(&iter, store->fds);
-    while (g_hash_table_iter_next(&iter, &name, &fd)) {
-        close_fd(GPOINTER_TO_INT(fd));
+    while (g_hash_table_iter_next(&iter, &name, NULL))
         fd_store_remove(name);
-    }
-    g_hash_table_unref(store->fds);
-    g_free(store);
+    fd_store_leave(store);
 }

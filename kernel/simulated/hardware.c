@@ -17,12 +17,11 @@
 
 static const struct {
     const char *name;
-    HostFeatures feature;
+    unsigned feature;
 } feature_names[] = {
-    {"iommufd", HOST_FEATURE_IOMMUFD},
-    {"vfio-cdev", HOST_FEATURE_VFIO_CDEV},
-    {"map-file", HOST_FEATURE_MAP_FILE},
-    {"iommu", HOST_FEATURE_IOMMU},
+    {"iommufd", HOST_FEATURE_IOMMUFD},   {"vfio-cdev", HOST_FEATURE_VFIO_CDEV},
+    {"map-file", HOST_FEATURE_MAP_FILE}, {"iommu", HOST_FEATURE_IOMMU},
+    {"ledger", SIM_FEATURE_LEDGER},      {"guard", SIM_FEATURE_GUARD},
 };
 
 void sim_hardware_free(SimHardware *hardware)

@@ -3,7 +3,7 @@
  * What a simulated host is made of: memory, features, PCI devices and their drivers, as the file
  * described in kernel/simulated/host.h names them. Drivers are changed in memory only: a new
  * object of the same file has the file's again, but for devices that a process has bound.
- * Functions are called under the lock of kernel/simulated/host.c.
+ * Functions are called under sim_lock.
  */
 #pragma once
 
@@ -13,6 +13,11 @@
 
 #define SIM_VFIO_DRIVER "vfio-pci"
 
+/* Beside the HostFeatures. */
+#define SIM_FEATURE_LEDGER (1u << 30)
+#define SIM_FEATURE_GUARD (1u << 31)
+#define SIM_HOST_FEATURES (~(SIM_FEATURE_LEDGER | SIM_FEATURE_GUARD))
+
 typedef struct {
     HostDevice device; /* first, so that pci_device_compare() sorts these */
     char native[32];   /* the driver in the file, which the kernel chooses when nobody does */
@@ -20,7 +25,7 @@ typedef struct {
 
 typedef struct {
     uint64_t memory;     /* bytes */
-    unsigned features;   /* HostFeatures */
+    unsigned features;   /* HostFeatures, and the two above */
     GArray *devices;     /* SimDevice, by address */
     GHashTable *drivers; /* names of those that are loaded: the file's, and vfio-pci */
 } SimHardware;

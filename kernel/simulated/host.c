@@ -4,29 +4,27 @@
 #include "kernel/base/cleanup.h"
 #include "kernel/host/memfd.h"
 #include "kernel/base/process.h"
+#include "kernel/simulated/faults.h"
+#include "kernel/simulated/guard.h"
 #include "kernel/simulated/hardware.h"
 #include "kernel/simulated/ioas.h"
+#include "kernel/simulated/iommufd.h"
 #include "kernel/simulated/ledger.h"
+#include "kernel/simulated/objects.h"
+#include "kernel/simulated/play.h"
+#include "kernel/uapi/iommufd.h"
 
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
-
-/* A guest's memory lies below this and from 4 GiB on, as QEMU's machines place it. */
-#define LOW_MEMORY UINT64_C(0x80000000)
-#define HIGH_MEMORY UINT64_C(0x100000000)
-#define SIM_PAGE UINT64_C(4096)
+#include <sys/stat.h>
 
 typedef struct {
     Host host;
     SimHardware *hardware;
 } SimulatedHost;
 
-/* Protects all simulated hosts of the process and the IOMMUFDs they share. */
-static GMutex simulation;
 static unsigned n_hosts;
-
-#define SIMULATION_LOCKED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&simulation)
 
 static SimHardware *host_hardware(Host *host)
 {
@@ -36,22 +34,24 @@ static SimHardware *host_hardware(Host *host)
 static void simulated_free(Host *host)
 {
     SimulatedHost *self = (SimulatedHost *)host;
-    SIMULATION_LOCKED;
-    if (--n_hosts == 0)
+    SIM_LOCKED;
+    if (--n_hosts == 0) {
         sim_iommufd_forget();
+        sim_fault_clear();
+    }
     sim_hardware_free(self->hardware);
     g_free(self);
 }
 
 static int simulated_features(Host *host, unsigned *ret_features)
 {
-    *ret_features = host_hardware(host)->features;
+    *ret_features = host_hardware(host)->features & SIM_HOST_FEATURES;
     return 0;
 }
 
 static int simulated_iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     if (!(host_hardware(host)->features & HOST_FEATURE_IOMMUFD))
         return -ENOENT;
     return sim_iommufd_create(mode, ret_fd);
@@ -59,7 +59,7 @@ static int simulated_iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
 
 static int simulated_iommufd_check(Host *host, int fd)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     return sim_iommufd_get(fd, &table);
 }
@@ -76,12 +76,15 @@ static int owner_of_self(SimOwner *ret_owner)
 
 static int simulated_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     SimOwner self;
     int r = sim_iommufd_get(fd, &table);
     if (r == 0)
         r = owner_of_self(&self);
+    if (r < 0)
+        return r;
+    r = sim_guard_make(table, &self, IOMMU_IOAS_ALLOC, 1);
     if (r < 0)
         return r;
     if (!sim_table_has_room(table, 1, 0))
@@ -93,7 +96,7 @@ static int simulated_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
 static int simulated_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIovaRange **ret_ranges,
                                       size_t *ret_n)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     int r = sim_iommufd_get(fd, &table);
     return r < 0 ? r : sim_ioas_iova_ranges(table, ioas, ret_ranges, ret_n);
@@ -102,7 +105,7 @@ static int simulated_ioas_iova_ranges(Host *host, int fd, uint32_t ioas, HostIov
 static int simulated_ioas_allow_iovas(Host *host, int fd, uint32_t ioas,
                                       const HostIovaRange *ranges, size_t n)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     int r = sim_iommufd_get(fd, &table);
     return r < 0 ? r : sim_ioas_allow_iovas(table, ioas, ranges, n);
@@ -116,9 +119,10 @@ static bool access_valid(unsigned access)
 static int simulated_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd, uint64_t offset,
                                    uint64_t length, unsigned access, uint64_t *iova)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     SimOwner self;
+    struct stat st;
     int r = sim_iommufd_get(fd, &table);
     if (r == 0 && !(host_hardware(host)->features & HOST_FEATURE_MAP_FILE))
         return -EOPNOTSUPP;
@@ -126,13 +130,17 @@ static int simulated_ioas_map_file(Host *host, int fd, uint32_t ioas, int memfd,
         r = memfd_check(memfd, offset, length, access);
     if (r == 0)
         r = access_valid(access) ? owner_of_self(&self) : -EINVAL;
-    return r < 0 ? r : sim_ioas_map(table, &self, ioas, offset, length, iova);
+    if (r == 0 && fstat(memfd, &st) < 0)
+        r = -errno;
+    if (r == 0)
+        r = sim_guard_map(table, &self, IOMMU_IOAS_MAP_FILE, st.st_ino, offset, length);
+    return r < 0 ? r : sim_ioas_map(table, &self, ioas, st.st_ino, offset, length, iova);
 }
 
 static int simulated_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, uint64_t src_iova,
                                uint64_t length, unsigned access, uint64_t *iova)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     int r = sim_iommufd_get(fd, &table);
     if (r == 0 && !access_valid(access))
@@ -140,10 +148,20 @@ static int simulated_ioas_copy(Host *host, int fd, uint32_t dst, uint32_t src, u
     return r < 0 ? r : sim_ioas_copy(table, dst, src, src_iova, length, iova);
 }
 
+/* Without the lock: others go on meanwhile. */
+static void be_slow(SimFault fault)
+{
+    g_mutex_lock(&sim_lock);
+    uint64_t slow = sim_fault_value(fault);
+    g_mutex_unlock(&sim_lock);
+    g_usleep(slow * 1000);
+}
+
 static int simulated_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
                                 uint64_t *ret_unmapped)
 {
-    SIMULATION_LOCKED;
+    be_slow(SIM_FAULT_SLOW_DESTROY);
+    SIM_LOCKED;
     SimTable *table;
     int r = sim_iommufd_get(fd, &table);
     return r < 0 ? r : sim_ioas_unmap(table, ioas, iova, length, ret_unmapped);
@@ -151,7 +169,7 @@ static int simulated_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova
 
 static int simulated_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     int r = sim_iommufd_get(fd, &table);
     if (r == 0)
@@ -161,15 +179,16 @@ static int simulated_objects(Host *host, int fd, HostObject **ret_objects, size_
 
 static int simulated_object_destroy(Host *host, int fd, uint32_t id)
 {
-    SIMULATION_LOCKED;
+    be_slow(SIM_FAULT_SLOW_DESTROY);
+    SIM_LOCKED;
     SimTable *table;
-    int r = sim_iommufd_get(fd, &table);
+    int r = sim_fault_take(SIM_FAULT_FAILING_DESTROY) ? -EBUSY : sim_iommufd_get(fd, &table);
     return r < 0 ? r : sim_table_destroy(table, id);
 }
 
 static int simulated_devices(Host *host, HostDevice **ret_devices, size_t *ret_n)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimHardware *hardware = host_hardware(host);
     HostDevice *devices = g_new(HostDevice, hardware->devices->len);
     for (guint i = 0; i < hardware->devices->len; i++) {
@@ -184,13 +203,13 @@ static int simulated_devices(Host *host, HostDevice **ret_devices, size_t *ret_n
 
 static int simulated_device_bind(Host *host, const char *address, const char *driver)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     return sim_hardware_bind(host_hardware(host), address, driver);
 }
 
 static int simulated_device_restore(Host *host, const char *address, const char *driver)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     return sim_hardware_restore(host_hardware(host), address, driver);
 }
 
@@ -208,7 +227,7 @@ static bool visit_owner_pins(SimTable *table, void *data)
 
 static int simulated_process_pinned(Host *host, pid_t pid, uint64_t *ret_bytes)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     OwnerPins pins = {.bytes = 0};
     int r = sim_owner_of(pid, &pins.owner);
     if (r < 0)
@@ -225,7 +244,7 @@ static bool visit_has_owner(SimTable *table, void *data)
 
 static int simulated_process_holds(Host *host, pid_t pid, int fd)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     SimTable *table;
     SimOwner owner;
     int r = fd >= 0 ? sim_iommufd_get(fd, &table) : 0;
@@ -255,11 +274,35 @@ static bool visit_pinned(SimTable *table, void *data)
 
 static int simulated_memory_pinned(Host *host, uint64_t *ret_bytes)
 {
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     uint64_t bytes = 0;
     sim_iommufd_refresh();
     sim_iommufd_any(visit_pinned, &bytes);
     *ret_bytes = bytes;
+    return 0;
+}
+
+static SimLedgerFeatures ledger_features(Host *host)
+{
+    unsigned features = host_hardware(host)->features;
+    return (SimLedgerFeatures){.ledger =
+                                   features & SIM_FEATURE_LEDGER && features & HOST_FEATURE_IOMMUFD,
+                               .guard = features & SIM_FEATURE_GUARD};
+}
+
+static int simulated_ledger_load(Host *host, const LedgerOptions *options, LedgerStatus *ret_status)
+{
+    return sim_ledger_load(ledger_features(host), options, ret_status);
+}
+
+static int simulated_ledger_open(Host *host, const LedgerOptions *options, Ledger **ret_ledger)
+{
+    return sim_ledger_open(ledger_features(host), options, ret_ledger);
+}
+
+/* It ends with who has its descriptor. */
+static int simulated_ledger_unload(Host *host, const char *folder)
+{
     return 0;
 }
 
@@ -298,79 +341,32 @@ int simulated_host_new(const char *path, Host **ret_host, char **ret_error)
     SimulatedHost *host = g_new0(SimulatedHost, 1);
     host->host.ops = &simulated_ops;
     host->hardware = g_steal_pointer(&hardware);
-    SIMULATION_LOCKED;
+    SIM_LOCKED;
     n_hosts++;
     *ret_host = &host->host;
-    return 0;
-}
-
-/* Whether so many more bytes can be pinned. */
-static bool memory_left(const SimHardware *hardware, uint64_t bytes)
-{
-    for (int round = 0; round < 2; round++) {
-        uint64_t pinned = 0;
-        sim_iommufd_any(visit_pinned, &pinned);
-        if (pinned <= hardware->memory && bytes <= hardware->memory - pinned)
-            return true;
-        /* What is known to be pinned may belong to IOMMUFDs that were closed. */
-        sim_iommufd_refresh();
-    }
-    return false;
-}
-
-static int check_playable(SimHardware *hardware, const char *const *devices, size_t n_devices)
-{
-    for (size_t i = 0; i < n_devices; i++) {
-        SimDevice *device;
-        int r = sim_hardware_find(hardware, devices[i], &device);
-        if (r < 0)
-            return r;
-        if (strcmp(device->device.driver, SIM_VFIO_DRIVER) != 0)
-            return -ENODEV;
-        if (sim_device_bound(device))
-            return -EBUSY;
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(devices[i], devices[j]) == 0)
-                return -EBUSY;
-    }
     return 0;
 }
 
 int simulated_host_play(Host *host, pid_t pid, int iommufd, const char *const *devices,
                         size_t n_devices, uint64_t bytes)
 {
-    SIMULATION_LOCKED;
-    SimHardware *hardware = host_hardware(host);
+    SIM_LOCKED;
     SimTable *table;
-    SimOwner owner;
     int r = sim_iommufd_get(iommufd, &table);
-    if (r == 0)
-        r = sim_owner_of(pid, &owner);
-    if (r == 0)
-        r = check_playable(hardware, devices, n_devices);
-    if (r < 0)
-        return r;
-    if (bytes > UINT64_MAX - SIM_PAGE)
-        return -ENOMEM;
-    bytes = (bytes + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE;
-    if (!memory_left(hardware, bytes) || n_devices > SIM_OBJECTS_MAX ||
-        !sim_table_has_room(table, (uint32_t)n_devices + 2, 4))
-        return -ENOMEM;
+    return r < 0 ? r : sim_play(host_hardware(host), pid, table, devices, n_devices, bytes);
+}
 
-    /* The order of QEMU's ids: the first device, its address space and page table, the others. */
-    uint32_t first = n_devices > 0 ? sim_device_new(table, &owner, 0, devices[0]) : 0;
-    uint32_t ioas = sim_ioas_new(table, &owner);
-    uint32_t hwpt = sim_hwpt_new(table, &owner, ioas);
-    if (first != 0)
-        sim_device_attach(table, first, hwpt);
-    for (size_t i = 1; i < n_devices; i++)
-        sim_device_new(table, &owner, hwpt, devices[i]);
+int simulated_host_ioctl(Host *host, pid_t pid, int iommufd, const char *name, uint32_t id,
+                         uint64_t bytes, uint32_t *ret_id)
+{
+    SIM_LOCKED;
+    SimTable *table;
+    int r = sim_iommufd_get(iommufd, &table);
+    return r < 0 ? r : sim_play_ioctl(host_hardware(host), pid, table, name, id, bytes, ret_id);
+}
 
-    uint64_t low = MIN(bytes, LOW_MEMORY), high = bytes - low;
-    uint64_t low_iova = 0, high_iova = HIGH_MEMORY;
-    if (low > 0)
-        r = sim_ioas_map(table, &owner, ioas, 0, low, &low_iova);
-    if (r == 0 && high > 0)
-        r = sim_ioas_map(table, &owner, ioas, 0, high, &high_iova);
-    return r;
+int simulated_host_set_fault(Host *host, const char *fault, uint64_t value)
+{
+    SIM_LOCKED;
+    return sim_fault_set(fault, value);
 }

@@ -13,7 +13,6 @@
 #define MSI_LAST UINT64_C(0xfeefffff)
 /* Ranges in one call, as in kernel/host/iommufd.c. */
 #define RANGES_MAX 65536
-#define SIM_PAGE UINT64_C(4096)
 #define HUGE_PAGE UINT64_C(0x200000)
 
 /* The ranges that are not reserved; at most two. */
@@ -41,7 +40,7 @@ static bool range_usable(SimTable *table, uint32_t ioas, uint64_t start, uint64_
 
 int sim_ioas_iova_ranges(SimTable *table, uint32_t ioas, HostIovaRange **ret_ranges, size_t *ret_n)
 {
-    if (!sim_table_ioas(table, ioas))
+    if (!sim_table_object(table, ioas, HOST_OBJECT_IOAS))
         return -ENOENT;
     *ret_ranges = g_new(HostIovaRange, 2);
     *ret_n = usable_ranges(table, ioas, *ret_ranges);
@@ -65,7 +64,7 @@ static int range_compare(const void *a, const void *b)
 
 int sim_ioas_allow_iovas(SimTable *table, uint32_t ioas, const HostIovaRange *ranges, size_t n)
 {
-    SimObject *object = sim_table_ioas(table, ioas);
+    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
     if (!object)
         return -ENOENT;
     if (n > RANGES_MAX)
@@ -176,18 +175,6 @@ static int place(SimTable *table, uint32_t ioas, uint64_t offset, uint64_t lengt
     return area != 0 && table->records[area].start <= last ? -EEXIST : 0;
 }
 
-static void pages_pin(SimTable *table, uint32_t pages)
-{
-    if (table->records[pages].pinners++ == 0)
-        table->pinned += table->records[pages].bytes;
-}
-
-static void pages_unpin(SimTable *table, uint32_t pages)
-{
-    if (--table->records[pages].pinners == 0)
-        table->pinned -= table->records[pages].bytes;
-}
-
 static void area_insert(SimTable *table, SimObject *ioas, uint32_t pages, uint64_t iova,
                         uint64_t length)
 {
@@ -198,9 +185,9 @@ static void area_insert(SimTable *table, SimObject *ioas, uint32_t pages, uint64
     table->records[i].pages = pages;
     table->records[i].next = *link;
     *link = i;
-    table->records[pages].refs++;
+    sim_pages_hold(table, pages);
     if (ioas->users > 0)
-        pages_pin(table, pages);
+        sim_pages_pin(table, pages);
 }
 
 /* Takes the area at link out. */
@@ -209,16 +196,15 @@ static void area_remove(SimTable *table, const SimObject *ioas, uint32_t *link)
     uint32_t i = *link, pages = table->records[i].pages;
     *link = table->records[i].next;
     if (ioas->users > 0)
-        pages_unpin(table, pages);
-    if (--table->records[pages].refs == 0)
-        sim_record_free(table, pages);
+        sim_pages_unpin(table, pages);
+    sim_pages_drop(table, pages);
     sim_record_free(table, i);
 }
 
-int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t offset,
-                 uint64_t length, uint64_t *iova)
+int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t source,
+                 uint64_t offset, uint64_t length, uint64_t *iova)
 {
-    SimObject *object = sim_table_ioas(table, ioas);
+    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
     if (!object)
         return -ENOENT;
     int r = place(table, ioas, offset, length, iova);
@@ -226,10 +212,7 @@ int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t
         return r;
     if (!sim_table_has_room(table, 0, 2))
         return -ENOMEM;
-    uint32_t pages = sim_record_new(table, SIM_RECORD_PAGES);
-    table->records[pages].pid = owner->pid;
-    table->records[pages].start_time = owner->start_time;
-    table->records[pages].bytes = length;
+    uint32_t pages = sim_pages_new(table, owner, source, offset, length);
     area_insert(table, object, pages, *iova, length);
     return 0;
 }
@@ -242,7 +225,8 @@ typedef struct {
 int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova, uint64_t length,
                   uint64_t *iova)
 {
-    SimObject *from = sim_table_ioas(table, src), *to = sim_table_ioas(table, dst);
+    SimObject *from = sim_table_object(table, src, HOST_OBJECT_IOAS),
+              *to = sim_table_object(table, dst, HOST_OBJECT_IOAS);
     uint64_t at = src_iova, last;
     if (!from || !to)
         return -ENOENT;
@@ -279,7 +263,7 @@ int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova
 int sim_ioas_unmap(SimTable *table, uint32_t ioas, uint64_t iova, uint64_t length,
                    uint64_t *ret_unmapped)
 {
-    SimObject *object = sim_table_ioas(table, ioas);
+    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
     bool all = iova == 0 && length == UINT64_MAX;
     uint64_t last = UINT64_MAX, unmapped = 0;
     if (!object)
@@ -308,9 +292,9 @@ void sim_ioas_set_pinned(SimTable *table, const SimObject *ioas, bool pinned)
 {
     for (uint32_t i = ioas->areas; i != 0; i = table->records[i].next) {
         if (pinned)
-            pages_pin(table, table->records[i].pages);
+            sim_pages_pin(table, table->records[i].pages);
         else
-            pages_unpin(table, table->records[i].pages);
+            sim_pages_unpin(table, table->records[i].pages);
     }
 }
 

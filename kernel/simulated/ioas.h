@@ -8,13 +8,14 @@
  */
 #pragma once
 
-#include "kernel/simulated/iommufd.h"
+#include "kernel/simulated/table.h"
 
-/* As the members of HostOps; offset stands for the memory file's, by which the kernel aligns. */
+/* As the members of HostOps. source is the address space or file that the memory is of, offset
+ * where it is in that, by which the kernel aligns. */
 int sim_ioas_iova_ranges(SimTable *table, uint32_t ioas, HostIovaRange **ret_ranges, size_t *ret_n);
 int sim_ioas_allow_iovas(SimTable *table, uint32_t ioas, const HostIovaRange *ranges, size_t n);
-int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t offset,
-                 uint64_t length, uint64_t *iova);
+int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t source,
+                 uint64_t offset, uint64_t length, uint64_t *iova);
 int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova, uint64_t length,
                   uint64_t *iova);
 int sim_ioas_unmap(SimTable *table, uint32_t ioas, uint64_t iova, uint64_t length,

@@ -4,7 +4,13 @@
 
 #include "kernel/host/host.h"
 
+/* What the host's file says it has. */
+typedef struct {
+    bool ledger;
+    bool guard;
+} SimLedgerFeatures;
+
 /* As the members of HostOps. */
-int simulated_ledger_load(Host *host, const LedgerOptions *options, LedgerStatus *ret_status);
-int simulated_ledger_open(Host *host, const LedgerOptions *options, Ledger **ret_ledger);
-int simulated_ledger_unload(Host *host, const char *folder);
+int sim_ledger_load(SimLedgerFeatures features, const LedgerOptions *options,
+                    LedgerStatus *ret_status);
+int sim_ledger_open(SimLedgerFeatures features, const LedgerOptions *options, Ledger **ret_ledger);

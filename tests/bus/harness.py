@@ -49,7 +49,7 @@ IOMMUD = os.environ.get("IOMMUD", "")
 HOST = """
 [Host]
 MemoryMiB=65536
-Features=iommufd;vfio-cdev;map-file;iommu;
+Features=iommufd;vfio-cdev;map-file;iommu;ledger;guard;
 
 [Device 0000:00:1c.0]
 Vendor=0x8086
@@ -191,9 +191,10 @@ class ServiceManager:
             self.fds.remove(stored)
 
     def names(self):
+        """What it keeps for iommud; what the simulated ledger lives in belongs to the kernel."""
         self.pump()
         with self.lock:
-            return sorted(name for name, _ in self.fds)
+            return sorted(name for name, _ in self.fds if name != "ledger")
 
     def add(self, name, fd):
         with self.lock:
@@ -490,6 +491,20 @@ class TestCase(Assertions, unittest.TestCase):
     def play(self, leader, tenant="acme", devices=(), size=GIB):
         self.caller.call(ROOT, SIMULATION, "Play", "usast", leader.pid, tenant, list(devices),
                          size)
+
+    def play_own(self, leader, iommufd, devices=(), size=GIB):
+        """The same in an IOMMUFD that is the process's own."""
+        self.caller.call(ROOT, SIMULATION, "PlayOwn", "uhast", leader.pid, 0, list(devices), size,
+                         fds=(iommufd,))
+
+    def ioctl(self, leader, name, obj=0, size=0, tenant="acme"):
+        """One ioctl of the process on the tenant's IOMMUFD; the object's id."""
+        return self.caller.call(ROOT, SIMULATION, "Ioctl", "ussut", leader.pid, tenant, name, obj,
+                                size)
+
+    def set_fault(self, fault, value):
+        """What goes wrong in the simulated kernel, as often as value says."""
+        self.caller.call(ROOT, SIMULATION, "SetFault", "st", fault, value)
 
     def start(self, machine, leader):
         self.caller.manager("StartMachine", "sv", machine, GLib.Variant("u", leader.pid))

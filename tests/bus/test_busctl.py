@@ -26,7 +26,8 @@ class Busctl(harness.TestCase):
                   str(8 * GIB), "Devices", "as", "1", "0000:0?:00.0")
         path = self.call(ROOT, MANAGER, "GetTenant", "s", "acme")[0]
         self.assertEqual(self.call(path, TENANT, "AllocateIoas"), [1])
-        self.assertEqual(self.call(path, TENANT, "ListObjects"), [[[1, "ioas", "", 0, 0]]])
+        self.assertEqual(self.call(path, TENANT, "ListObjects"), 
+                         [[[1, "ioas", "", self.service.pid, 0]]])
         self.busctl("call", NAME, path, TENANT, "Open")
         uuid, leader = harness.new_uuid(), self.new_leader()
         self.call(ROOT, MANAGER, "AdmitMachine", "ssstasa{sv}", uuid, "vm", "acme", str(GIB), "1",

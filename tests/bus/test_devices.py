@@ -88,11 +88,13 @@ class Devices(harness.TestCase):
     def test_in_use_by_a_process(self):
         self.create_tenant()
         self.bind(1)
-        leader = self.new_leader()
+        machine, leader = new_uuid(), self.new_leader()
+        self.admit(machine, devices=[address(1)])
         self.play(leader, devices=[address(1)])
         self.assert_refused("DeviceBusy", self.bind, 1, "nvme")
         self.assert_refused("DeviceBusy", self.restore, 1)
         self.kill(leader)
+        self.release(machine)
         self.restore(1)
         self.assertEqual(self.get(1, "Driver"), "nvme")
 

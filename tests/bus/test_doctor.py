@@ -19,22 +19,21 @@ class Doctor(TestCase):
         checks, status = self.check()
         self.assertEqual(status, 0)
         self.assertEqual({name for name, row in checks.items() if row["result"] == "ok"},
-                         {"bus", "service", "iommu", "iommufd", "vfio-cdev", "map-file", "budget",
-                          "orphans"})
+                         {"bus", "service", "iommu", "iommufd", "vfio-cdev", "map-file", "guard",
+                          "ledger", "drift", "ioctls", "budget", "orphans"})
         self.assertEqual({name for name, row in checks.items() if row["result"] == "warning"},
-                         {"guard", "ledger", "agent"})
+                         {"agent"})
         for row in checks.values():
             self.assertRegex(row["message"], r"^.*\.$")
 
     def test_text(self):
         text = self.ctl("doctor")
         self.assertRegex(text, r"\Aok       bus  ")
-        self.assertIn("warning  guard", text)
-        self.assertRegex(text, r"\n {17}-> Create tenants")
-        self.assertTrue(text.endswith("\n8 ok, 3 warnings, 0 failed\n"))
+        self.assertIn("ok       guard", text)
+        self.assertTrue(text.endswith("\n12 ok, 1 warnings, 0 failed\n"))
         quiet = self.ctl("doctor", "-q")
         self.assertNotIn("ok  ", quiet)
-        self.assertIn("warning  guard", quiet)
+        self.assertIn("warning  agent", quiet)
 
     def test_service_stopped(self):
         self.end_service()
@@ -51,6 +50,20 @@ class Doctor(TestCase):
         self.assertEqual(status, 1)
         self.assertEqual(checks["bus"]["result"], "failed")
         self.assertIn("iommufd", checks)
+
+
+class DoctorWithoutLedger(TestCase):
+    host = harness.HOST.replace("ledger;guard;", "")
+
+    def test_text(self):
+        text = self.ctl("doctor")
+        self.assertIn("warning  guard", text)
+        self.assertIn("The simulated host has no ledger", text)
+        self.assertRegex(text, r"\n {17}-> Create tenants")
+        self.assertTrue(text.endswith("\n8 ok, 3 warnings, 0 failed\n"))
+        quiet = self.ctl("doctor", "-q")
+        self.assertNotIn("ok  ", quiet)
+        self.assertIn("warning  guard", quiet)
 
 
 class DoctorOfTheLedger(FakeCase):

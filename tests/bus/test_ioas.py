@@ -34,11 +34,11 @@ class Ioas(harness.TestCase):
         return self.tenant_get("ReservedBytes")
 
     def test_allocate_and_destroy(self):
-        self.assertEqual(self.objects(), [(self.ioas, "ioas", "", 0, 0)])
+        self.assertEqual(self.objects(), [(self.ioas, "ioas", "", self.service.pid, 0)])
         second = self.tenant_call("AllocateIoas")
         self.assertNotEqual(second, self.ioas)
         self.tenant_call("Destroy", "u", self.ioas)
-        self.assertEqual(self.objects(), [(second, "ioas", "", 0, 0)])
+        self.assertEqual(self.objects(), [(second, "ioas", "", self.service.pid, 0)])
         self.assert_refused("InvalidArgument", self.tenant_call, "Destroy", "u", self.ioas)
 
     def test_ranges(self):
@@ -157,7 +157,7 @@ class Ioas(harness.TestCase):
 
     def test_one_made_in_a_start_is_not_the_machines(self):
         machine, leader = harness.new_uuid(), self.new_leader()
-        self.admit(machine, size=64 * MIB)
+        self.admit(machine, size=64 * MIB, devices=[address(1)])
         made = self.tenant_call("AllocateIoas")
         self.play(leader, devices=[address(1)], size=64 * MIB)
         self.start(machine, leader)

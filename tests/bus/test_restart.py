@@ -137,7 +137,7 @@ class Restart(harness.TestCase):
     def test_lost_iommufd_is_taken_back_from_a_leader(self):
         (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
         machine = new_uuid()
-        self.admit(machine)
+        self.admit(machine, devices=[address(1)])
         # This leader really holds the descriptor, as QEMU does.
         leader = self.new_leader(keep=[iommufd])
         os.close(iommufd)
@@ -164,13 +164,17 @@ class Restart(harness.TestCase):
         self.kill(leader)
         self.assert_clean()
 
+    def lose_guard(self):
+        self.write("host.conf", (self.host + self.devices).replace("guard;", ""))
+        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
+
     def test_iommufd_that_would_be_shared_no_more(self):
-        """There is no guard on a simulated host: with RequireGuard=yes nothing new is shared."""
+        """Where there is no guard, RequireGuard=yes lets nothing new be shared."""
         machine, leader = self.run_machine(devices=[address(1)])
         survivor, last = self.run_machine(devices=[address(2)])
         before, objects = self.describe()["tenants"], self.objects()
         self.kill_service()
-        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
+        self.lose_guard()
         self.start_service()
         self.assertIn("tenant-acme", self.service_manager.names())
         self.assertEqual(self.describe()["tenants"], before)
@@ -185,28 +189,24 @@ class Restart(harness.TestCase):
         self.assertIn("Closed the shared IOMMUFD of tenant acme", self.log_text())
 
     def test_iommufd_of_its_own_is_not_taken_for_the_tenants(self):
-        self.create_tenant("other")
-        _, other = self.run_machine(tenant="other", devices=[address(1)])
         self.kill_service()
-        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
+        self.lose_guard()
         self.start_service()
         (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
         machine, leader = new_uuid(), self.new_leader(keep=[iommufd])
+        self.admit(machine, devices=[address(2)])
+        self.play_own(leader, iommufd, devices=[address(2)])
         os.close(iommufd)
-        self.admit(machine)
-        # The simulated host knows who has an IOMMUFD by what he has done in a shared one.
-        self.play(leader, "other", devices=[address(2)])
         self.start(machine, leader)
         self.kill_service()
+        self.write("host.conf", self.host + self.devices)
         self.write("etc/iommud.conf", "")
         self.start_service()
-        self.assertEqual(self.machines()[machine][2], "running")
+        self.assertEqual(self.machines()[machine][2:5], ("running", GIB, GIB))
         self.assertNotIn("tenant-acme", self.service_manager.names())
         self.assertNotIn("IOMMUFD of tenant acme", self.log_text())
         self.kill(leader)
-        harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")
-        self.kill(other)
-        self.assert_clean("other")
+        self.assert_clean()
 
     def test_record_of_a_version_that_did_not_say_who_shares(self):
         machine, leader = self.run_machine(devices=[address(1)])

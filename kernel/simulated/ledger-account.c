@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "kernel/simulated/ledger-account.h"
+
+#include "kernel/simulated/faults.h"
+#include "kernel/simulated/iommufd.h"
+#include "kernel/simulated/ledger-owners.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+
+/* Memory of a tenant that is mapped, as often as refs says. */
+typedef struct {
+    uint64_t source, offset, bytes;
+    uint32_t tenant;
+    uint32_t refs;
+} SimExtent;
+
+static guint extent_hash(const void *key)
+{
+    const SimExtent *extent = key;
+    uint64_t mixed = (extent->source * 31 + extent->offset) * 31 + extent->bytes;
+    return (guint)(mixed ^ mixed >> 32) * 31 + extent->tenant;
+}
+
+static gboolean extent_equal(const void *a, const void *b)
+{
+    const SimExtent *x = a, *y = b;
+    return x->source == y->source && x->offset == y->offset && x->bytes == y->bytes &&
+           x->tenant == y->tenant;
+}
+
+/* ---- sums ---- */
+
+SimUsage *sim_account_usage(SimLedger *ledger, const SimKnownContext *context, uint32_t owner)
+{
+    uint64_t key = (uint64_t)context->serial << 32 | owner;
+    SimUsage *usage = sim_store_get(ledger, SIM_USAGE, key);
+    if (!usage)
+        usage = sim_store_add(ledger, SIM_USAGE, key);
+    if (usage)
+        usage->tenant = context->tenant;
+    else
+        sim_store_counters(ledger)->lost_usage++;
+    return usage;
+}
+
+static void add_pinned(SimLedger *ledger, const SimKnownContext *context,
+                       const SimKnownRange *range, uint64_t added, uint64_t taken)
+{
+    SimUsage *usage = sim_account_usage(ledger, context, range->owner);
+    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
+    if (usage) {
+        usage->pinned += added - taken;
+        usage->peak = MAX(usage->peak, usage->pinned);
+    }
+    if (tenant) {
+        tenant->pinned += added - taken;
+        tenant->peak = MAX(tenant->peak, tenant->pinned);
+    }
+}
+
+static SimExtent *find_extent(SimLedger *ledger, uint32_t tenant, uint64_t source, uint64_t offset,
+                              uint64_t bytes)
+{
+    const SimExtent wanted = {source, offset, bytes, tenant, 0};
+    return g_hash_table_lookup(ledger->extents, &wanted);
+}
+
+uint64_t sim_account_cost(SimLedger *ledger, const SimTenant *tenant, uint64_t source,
+                          uint64_t offset, uint64_t bytes)
+{
+    bool once = tenant->count == LEDGER_COUNT_MODE_UNIQUE &&
+                find_extent(ledger, (uint32_t)tenant->key, source, offset, bytes);
+    return once ? 0 : bytes;
+}
+
+static void count_range(SimLedger *ledger, const SimKnownRange *range)
+{
+    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
+    SimExtent *extent =
+        find_extent(ledger, range->tenant, range->source, range->offset, range->bytes);
+    if (tenant)
+        tenant->counted +=
+            sim_account_cost(ledger, tenant, range->source, range->offset, range->bytes);
+    if (!extent) {
+        extent = g_new0(SimExtent, 1);
+        *extent = (SimExtent){range->source, range->offset, range->bytes, range->tenant, 0};
+        g_hash_table_add(ledger->extents, extent);
+    }
+    extent->refs++;
+}
+
+static void uncount_range(SimLedger *ledger, const SimKnownRange *range)
+{
+    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
+    SimExtent *extent =
+        find_extent(ledger, range->tenant, range->source, range->offset, range->bytes);
+    if (extent && --extent->refs == 0)
+        g_hash_table_remove(ledger->extents, extent);
+    if (tenant)
+        tenant->counted -=
+            sim_account_cost(ledger, tenant, range->source, range->offset, range->bytes);
+}
+
+int sim_account_set_limit(SimLedger *ledger, uint32_t number, uint64_t limit, LedgerCountMode count)
+{
+    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, number);
+    GHashTableIter iter;
+    void *key;
+    if (!tenant)
+        tenant = sim_store_add(ledger, SIM_TENANTS, number);
+    if (!tenant)
+        return -E2BIG;
+    tenant->limit = limit;
+    if (tenant->count == count)
+        return 0;
+    tenant->count = count;
+    tenant->counted = 0;
+    g_hash_table_iter_init(&iter, ledger->extents);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        const SimExtent *extent = key;
+        if (extent->tenant == number)
+            tenant->counted +=
+                extent->bytes * (count == LEDGER_COUNT_MODE_UNIQUE ? 1 : extent->refs);
+    }
+    return 0;
+}
+
+/* ---- contexts ---- */
+
+SimKnownContext *sim_account_context(SimLedger *ledger, SimTable *table)
+{
+    SimKnownContext *known = &table->known;
+    if (known->ledger == sim_store_id(ledger))
+        return known;
+    memset(table->known_objects, 0, sizeof(table->known_objects[0]) * (known->n_objects + 1));
+    memset(table->known_ranges, 0, sizeof(table->known_ranges[0]) * (known->n_ranges + 1));
+    *known =
+        (SimKnownContext){.ledger = sim_store_id(ledger), .serial = sim_store_next_context(ledger)};
+    return known;
+}
+
+void sim_account_set_tenant(SimLedger *ledger, SimTable *table, uint32_t tenant)
+{
+    SimKnownContext *known = sim_account_context(ledger, table);
+    if (known->tenant == tenant)
+        return;
+    known->tenant = tenant;
+    for (uint32_t i = 1; i <= known->n_ranges; i++) {
+        SimKnownRange *range = &table->known_ranges[i];
+        if (!range->known || range->tenant == tenant)
+            continue;
+        SimTenant *from = sim_store_get(ledger, SIM_TENANTS, range->tenant);
+        SimTenant *to = sim_store_get(ledger, SIM_TENANTS, tenant);
+        uncount_range(ledger, range);
+        if (from)
+            from->pinned -= range->charged;
+        range->tenant = tenant;
+        count_range(ledger, range);
+        if (!to)
+            continue;
+        to->pinned += range->charged;
+        to->peak = MAX(to->peak, to->pinned);
+    }
+}
+
+/* ---- what there is ---- */
+
+static LedgerObjectType type_of(const SimObject *object)
+{
+    static const LedgerObjectType types[] = {
+        [HOST_OBJECT_DEVICE] = LEDGER_OBJECT_TYPE_DEVICE,
+        [HOST_OBJECT_HWPT] = LEDGER_OBJECT_TYPE_HWPT_PAGING,
+        [HOST_OBJECT_IOAS] = LEDGER_OBJECT_TYPE_IOAS,
+        [HOST_OBJECT_OTHER] = LEDGER_OBJECT_TYPE_OTHER,
+    };
+    return types[object->type - 1];
+}
+
+void sim_account_add_object(SimLedger *ledger, SimTable *table, uint32_t id, uint32_t owner)
+{
+    SimKnownContext *known = sim_account_context(ledger, table);
+    SimLedgerOwner *entry = sim_owner(ledger, owner);
+    if (*sim_store_objects(ledger) >= ledger->max_objects) {
+        sim_store_counters(ledger)->lost_objects++;
+        return;
+    }
+    table->known_objects[id] = (SimKnownObject){
+        .type = type_of(&table->objects[id]) + 1,
+        .owner = owner,
+        .maker = table->objects[id].owner,
+    };
+    known->n_objects = MAX(known->n_objects, id);
+    ++*sim_store_objects(ledger);
+    if (entry)
+        entry->objects++;
+}
+
+void sim_account_remove_object(SimLedger *ledger, SimTable *table, uint32_t id)
+{
+    SimKnownObject object = table->known_objects[id];
+    SimLedgerOwner *entry = sim_owner(ledger, object.owner);
+    if (object.type == 0)
+        return;
+    table->known_objects[id] = (SimKnownObject){.type = 0};
+    --*sim_store_objects(ledger);
+    if (!entry)
+        return;
+    entry->objects--;
+    sim_owner_drop_if_idle(ledger, object.owner);
+}
+
+void sim_account_add_range(SimLedger *ledger, SimTable *table, uint32_t record)
+{
+    SimKnownContext *known = sim_account_context(ledger, table);
+    const SimRecord *pages = &table->records[record];
+    const SimOwner process = {.pid = pages->pid, .start_time = pages->start_time};
+    SimKnownRange range = {
+        .known = 1,
+        .owner = sim_owner_for(ledger, &process),
+        .tenant = known->tenant,
+        .bytes = pages->bytes,
+        .source = pages->source,
+        .offset = pages->offset,
+    };
+    if (*sim_store_ranges(ledger) >= ledger->max_ranges) {
+        sim_store_counters(ledger)->lost_ranges++;
+        return;
+    }
+    SimLedgerOwner *owner = sim_owner(ledger, range.owner);
+    SimUsage *usage = sim_account_usage(ledger, known, range.owner);
+    table->known_ranges[record] = range;
+    known->n_ranges = MAX(known->n_ranges, record);
+    ++*sim_store_ranges(ledger);
+    count_range(ledger, &range);
+    if (owner)
+        owner->ranges++;
+    if (usage) {
+        usage->mapped += range.bytes;
+        usage->maps++;
+    }
+    if (pages->pinners > 0)
+        sim_account_charge_range(ledger, table, record);
+}
+
+void sim_account_charge_range(SimLedger *ledger, SimTable *table, uint32_t record)
+{
+    SimKnownRange *range = &table->known_ranges[record];
+    uint64_t was = range->charged;
+    if (!range->known)
+        return;
+    range->charged = table->records[record].pinners > 0 ? range->bytes : 0;
+    add_pinned(ledger, &table->known, range, range->charged, was);
+}
+
+void sim_account_remove_range(SimLedger *ledger, SimTable *table, uint32_t record)
+{
+    SimKnownRange range = table->known_ranges[record];
+    if (!range.known)
+        return;
+    SimLedgerOwner *owner = sim_owner(ledger, range.owner);
+    SimUsage *usage = sim_account_usage(ledger, &table->known, range.owner);
+    table->known_ranges[record] = (SimKnownRange){.known = 0};
+    --*sim_store_ranges(ledger);
+    uncount_range(ledger, &range);
+    add_pinned(ledger, &table->known, &range, 0, range.charged);
+    if (usage) {
+        usage->mapped -= range.bytes;
+        usage->unmaps++;
+    }
+    if (!owner)
+        return;
+    owner->ranges--;
+    sim_owner_drop_if_idle(ledger, range.owner);
+}
+
+/* ---- what is seen ---- */
+
+static bool is_missed(SimLedger *ledger)
+{
+    if (!sim_fault_take(SIM_FAULT_MISSED_EVENT))
+        return false;
+    sim_store_counters(ledger)->skipped++;
+    return true;
+}
+
+static void on_object_made(SimTable *table, uint32_t id)
+{
+    if (!is_missed(sim_ledger))
+        sim_account_add_object(sim_ledger, table, id,
+                               sim_owner_for(sim_ledger, &table->objects[id].owner));
+}
+
+static void on_object_freed(SimTable *table, uint32_t id)
+{
+    (void)sim_account_context(sim_ledger, table);
+    if (!is_missed(sim_ledger))
+        sim_account_remove_object(sim_ledger, table, id);
+}
+
+static void on_range_made(SimTable *table, uint32_t record)
+{
+    if (!is_missed(sim_ledger))
+        sim_account_add_range(sim_ledger, table, record);
+}
+
+static void on_range_charged(SimTable *table, uint32_t record)
+{
+    (void)sim_account_context(sim_ledger, table);
+    if (!is_missed(sim_ledger))
+        sim_account_charge_range(sim_ledger, table, record);
+}
+
+static void on_range_freed(SimTable *table, uint32_t record)
+{
+    (void)sim_account_context(sim_ledger, table);
+    if (!is_missed(sim_ledger))
+        sim_account_remove_range(sim_ledger, table, record);
+}
+
+static void on_closed(SimTable *table)
+{
+    SimKnownContext *known = sim_account_context(sim_ledger, table);
+    for (uint32_t i = 1; i <= known->n_ranges; i++)
+        sim_account_remove_range(sim_ledger, table, i);
+    for (uint32_t i = 1; i <= known->n_objects; i++)
+        sim_account_remove_object(sim_ledger, table, i);
+    known->ledger = 0;
+}
+
+/* Entries that a table has brought along count in what is summed up. */
+static void on_opened(SimTable *table)
+{
+    const SimKnownContext *known = &table->known;
+    if (known->ledger != sim_store_id(sim_ledger))
+        return;
+    for (uint32_t i = 1; i <= known->n_objects; i++) {
+        const SimKnownObject *object = &table->known_objects[i];
+        SimLedgerOwner *owner = object->type != 0 ? sim_owner(sim_ledger, object->owner) : NULL;
+        *sim_store_objects(sim_ledger) += object->type != 0;
+        if (owner)
+            owner->objects++;
+    }
+    for (uint32_t i = 1; i <= known->n_ranges; i++) {
+        const SimKnownRange *range = &table->known_ranges[i];
+        SimLedgerOwner *owner = range->known ? sim_owner(sim_ledger, range->owner) : NULL;
+        SimUsage *usage = range->known ? sim_account_usage(sim_ledger, known, range->owner) : NULL;
+        *sim_store_ranges(sim_ledger) += range->known;
+        if (owner)
+            owner->ranges++;
+        if (usage)
+            usage->mapped += range->bytes;
+        if (range->known) {
+            count_range(sim_ledger, range);
+            add_pinned(sim_ledger, known, range, range->charged, 0);
+        }
+    }
+}
+
+static const SimObserver observer = {
+    .opened = on_opened,
+    .object_made = on_object_made,
+    .object_freed = on_object_freed,
+    .range_made = on_range_made,
+    .range_charged = on_range_charged,
+    .range_freed = on_range_freed,
+    .closed = on_closed,
+};
+
+/* ---- begin and end ---- */
+
+/* What entries add up to is added up anew: IOMMUFDs may have been closed meanwhile. */
+static void clear_sums(SimLedger *ledger)
+{
+    static const SimTableName tables[] = {SIM_OWNERS, SIM_TENANTS, SIM_USAGE};
+    *sim_store_objects(ledger) = *sim_store_ranges(ledger) = 0;
+    for (size_t t = 0; t < G_N_ELEMENTS(tables); t++) {
+        g_autoptr(GPtrArray) list = sim_store_list(ledger, tables[t]);
+        for (guint i = 0; i < list->len; i++) {
+            void *entry = list->pdata[i];
+            if (tables[t] == SIM_OWNERS)
+                ((SimLedgerOwner *)entry)->objects = ((SimLedgerOwner *)entry)->ranges = 0;
+            else if (tables[t] == SIM_TENANTS)
+                ((SimTenant *)entry)->counted = ((SimTenant *)entry)->pinned = 0;
+            else
+                ((SimUsage *)entry)->pinned = ((SimUsage *)entry)->mapped = 0;
+        }
+    }
+}
+
+static bool visit_opened(SimTable *table, void *data)
+{
+    on_opened(table);
+    return false;
+}
+
+void sim_account_begin(SimLedger *ledger)
+{
+    g_autoptr(GPtrArray) processes = sim_store_list(ledger, SIM_PROCESSES);
+    ledger->extents = g_hash_table_new_full(extent_hash, extent_equal, g_free, NULL);
+    for (guint i = 0; i < processes->len; i++)
+        sim_iommufd_look_at((pid_t)((SimProcess *)processes->pdata[i])->key);
+    sim_iommufd_refresh();
+    clear_sums(ledger);
+    sim_iommufd_any(visit_opened, NULL);
+    sim_table_observe(&observer);
+    for (guint i = 0; i < processes->len; i++) {
+        const SimProcess *process = processes->pdata[i];
+        const SimOwner known = {.pid = (int32_t)process->key, .start_time = process->start};
+        if (sim_owner_alive(&known))
+            sim_process_watch(ledger, known.pid);
+        else
+            sim_process_end(ledger, known.pid);
+    }
+}
+
+void sim_account_end(void)
+{
+    sim_table_observe(NULL);
+}
+
+/* ---- the end of usage and processes ---- */
+
+static bool visit_context(SimTable *table, void *data)
+{
+    g_hash_table_add(data, GUINT_TO_POINTER(table->known.serial));
+    return false;
+}
+
+void sim_account_close_idle(SimLedger *ledger)
+{
+    g_autoptr(GHashTable) contexts = g_hash_table_new(NULL, NULL);
+    g_autoptr(GPtrArray) list = sim_store_list(ledger, SIM_USAGE);
+    sim_iommufd_any(visit_context, contexts);
+    for (guint i = 0; i < list->len; i++) {
+        const SimUsage *usage = list->pdata[i];
+        uint32_t context = (uint32_t)(usage->key >> 32), owner = (uint32_t)usage->key;
+        bool open = g_hash_table_contains(contexts, GUINT_TO_POINTER(context));
+        if (usage->pinned > 0 || usage->mapped > 0 ||
+            (open && (owner == SIM_OWNER_SERVICE || sim_owner(ledger, owner))))
+            continue;
+        SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, usage->tenant);
+        if (tenant) {
+            tenant->maps += usage->maps;
+            tenant->unmaps += usage->unmaps;
+            tenant->refused += usage->refused;
+        }
+        sim_store_remove(ledger, SIM_USAGE, usage->key);
+    }
+}
+
+typedef struct {
+    GHashTable *pids;
+    bool closed; /* an IOMMUFD may be */
+} Dead;
+
+/* Devices of the dead go with them; and with who had it open alone, the IOMMUFD. */
+static bool visit_bury(SimTable *table, void *data)
+{
+    Dead *dead = data;
+    if (sim_table_bury(table, dead->pids) && !(table->known.flags & LEDGER_CONTEXT_FLAG_SHARED))
+        dead->closed = true;
+    return false;
+}
+
+void sim_account_settle(SimLedger *ledger)
+{
+    g_autoptr(GHashTable) pids = g_hash_table_new(NULL, NULL);
+    Dead dead = {pids, false};
+    struct epoll_event events[64];
+    int n, ended;
+    do {
+        n = epoll_wait(ledger->epoll, events, G_N_ELEMENTS(events), 0);
+        ended = 0;
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.u64 == 0)
+                continue;
+            sim_process_end(ledger, (pid_t)events[i].data.u64);
+            g_hash_table_add(pids, GINT_TO_POINTER((int)events[i].data.u64));
+            ended++;
+        }
+    } while (ended > 0);
+    if (g_hash_table_size(pids) == 0)
+        return;
+    sim_iommufd_any(visit_bury, &dead);
+    if (dead.closed)
+        sim_iommufd_refresh();
+}
