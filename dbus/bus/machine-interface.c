@@ -45,13 +45,8 @@ static int remove_device(sd_bus_message *message, void *userdata, sd_bus_error *
     return change_device(message, userdata, ret_error, machine_life_remove_device);
 }
 
-static int option_unique(sd_bus_message *message, void *unique_bytes)
-{
-    return sd_bus_message_read(message, "t", unique_bytes);
-}
-
 static const BusOption reservation_options[] = {
-    {"UniqueBytes", "t", "bytes", option_unique},
+    {"UniqueBytes", "t", "bytes", 0},
     {NULL},
 };
 

@@ -19,67 +19,24 @@
 
 /* ---- tenants ---- */
 
-static int option_limit(sd_bus_message *message, void *config)
-{
-    return sd_bus_message_read(message, "t", &((TenantConfig *)config)->limit);
-}
-
-static int option_isolation(sd_bus_message *message, void *config)
-{
-    const char *text;
-    int r = sd_bus_message_read(message, "s", &text);
-    int isolation = r < 0 ? -1 : isolation_from_string(text);
-    if (r >= 0 && isolation < 0)
-        return -EINVAL;
-    ((TenantConfig *)config)->isolation = (Isolation)isolation;
-    return r;
-}
-
-static int option_accounting(sd_bus_message *message, void *config)
-{
-    const char *text;
-    int r = sd_bus_message_read(message, "s", &text);
-    int accounting = r < 0 ? -1 : accounting_from_string(text);
-    if (r >= 0 && accounting < 0)
-        return -EINVAL;
-    ((TenantConfig *)config)->accounting = (HostAccounting)accounting;
-    return r;
-}
-
-static int option_count(sd_bus_message *message, void *config)
-{
-    const char *text;
-    int r = sd_bus_message_read(message, "s", &text);
-    int count = r < 0 ? -1 : count_mode_from_string(text);
-    if (r >= 0 && count < 0)
-        return -EINVAL;
-    ((TenantConfig *)config)->count = (CountMode)count;
-    return r;
-}
-
-static int option_devices(sd_bus_message *message, void *config)
-{
-    char ***devices = &((TenantConfig *)config)->devices;
-    g_clear_pointer(devices, g_strfreev);
-    return bus_read_strings(message, devices);
-}
+#define TENANT(field) offsetof(TenantConfig, field)
+static const BusOption tenant_options[] = {
+    {"LimitBytes", "t", "bytes", TENANT(limit)},
+    {"Isolation", "s", NULL, TENANT(isolation), &isolation_table},
+    {"AccountingMode", "s", NULL, TENANT(accounting), &accounting_table},
+    {"Count", "s", NULL, TENANT(count), &count_mode_table},
+    {"Devices", "as", "device patterns", TENANT(devices)},
+    {NULL},
+};
 
 static int create_tenant(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    static const BusOption options[] = {
-        {"LimitBytes", "t", "bytes", option_limit},
-        {"Isolation", "s", "\"tenant\" or \"machine\"", option_isolation},
-        {"AccountingMode", "s", "\"process\" or \"user\"", option_accounting},
-        {"Count", "s", "\"charged\" or \"unique\"", option_count},
-        {"Devices", "as", "device patterns", option_devices},
-        {NULL},
-    };
     const char *id;
     int r = sd_bus_message_read(message, "s", &id);
     if (r < 0)
         return r;
     g_autoptr(TenantConfig) config = tenant_config_new(id);
-    r = bus_options_read(message, options, config, ret_error);
+    r = bus_options_read(message, tenant_options, config, ret_error);
     if (r < 0)
         return r;
     g_autoptr(GError) error = NULL;
@@ -150,23 +107,10 @@ static int list_tenants(sd_bus_message *message, void *userdata, sd_bus_error *r
 
 /* ---- machines ---- */
 
-static int option_iommufd(sd_bus_message *message, void *request)
-{
-    int value;
-    int r = sd_bus_message_read(message, "b", &value);
-    if (r >= 0)
-        ((AdmissionRequest *)request)->iommufd = value;
-    return r;
-}
-
-static int option_unique(sd_bus_message *message, void *request)
-{
-    return sd_bus_message_read(message, "t", &((AdmissionRequest *)request)->unique_bytes);
-}
-
+#define ADMISSION(field) offsetof(AdmissionRequest, field)
 static const BusOption admission_options[] = {
-    {"Iommufd", "b", "a boolean", option_iommufd},
-    {"UniqueBytes", "t", "bytes", option_unique},
+    {"Iommufd", "b", "a boolean", ADMISSION(iommufd)},
+    {"UniqueBytes", "t", "bytes", ADMISSION(unique_bytes)},
     {NULL},
 };
 

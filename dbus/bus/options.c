@@ -4,6 +4,7 @@
 #include "dbus/base/errors.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 static int unknown_option(const char *key, const BusOption *options, sd_bus_error *ret_error)
@@ -15,6 +16,44 @@ static int unknown_option(const char *key, const BusOption *options, sd_bus_erro
     return bus_error_invalid(ret_error, "There is no option %s: there are %s.", quoted, known->str);
 }
 
+/* -EINVAL: none of the words. */
+static int read_enum(sd_bus_message *message, const EnumTable *values, unsigned *field)
+{
+    const char *text;
+    int r = sd_bus_message_read(message, "s", &text);
+    if (r < 0)
+        return r;
+    int value = enum_from_string(values, text);
+    if (value < 0)
+        return -EINVAL;
+    *field = (unsigned)value;
+    return 0;
+}
+
+static int read_bool(sd_bus_message *message, bool *field)
+{
+    int value;
+    int r = sd_bus_message_read(message, "b", &value);
+    if (r >= 0)
+        *field = value;
+    return r;
+}
+
+static int read_field(sd_bus_message *message, const BusOption *option, void *field)
+{
+    switch (option->type[0]) {
+    case 't':
+        return sd_bus_message_read(message, "t", field);
+    case 'b':
+        return read_bool(message, field);
+    case 's':
+        return read_enum(message, option->values, field);
+    default:
+        g_clear_pointer((char ***)field, g_strfreev);
+        return bus_read_strings(message, field);
+    }
+}
+
 /* Inside of the variant's place, before it is entered. */
 static int read_value(sd_bus_message *message, const BusOption *option, void *target,
                       sd_bus_error *ret_error)
@@ -23,15 +62,17 @@ static int read_value(sd_bus_message *message, const BusOption *option, void *ta
     int r = sd_bus_message_peek_type(message, NULL, &type);
     if (r < 0)
         return r;
+    g_autofree char *what =
+        option->values ? enum_alternatives(option->values) : g_strdup(option->what);
     if (strcmp(type, option->type) != 0)
         return bus_error_invalid(ret_error, "The option %s is %s, of type %s, not of type %s.",
-                                 option->key, option->what, option->type, type);
+                                 option->key, what, option->type, type);
     r = sd_bus_message_enter_container(message, 'v', option->type);
     if (r >= 0)
-        r = option->read(message, target);
+        r = read_field(message, option, (char *)target + option->offset);
     if (r == -EINVAL)
         return bus_error_invalid(ret_error, "The option %s is %s, and nothing else.", option->key,
-                                 option->what);
+                                 what);
     return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 

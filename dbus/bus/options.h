@@ -3,13 +3,18 @@
 #pragma once
 
 #include "dbus/base/sd-cleanup.h"
+#include "kernel/base/enum-table.h"
 
+#include <stddef.h>
+
+/* A key, and the field of the target that it is for. The type says what the field is: "t" a
+ * uint64_t, "b" a bool, "s" an enum with a table, "as" a char ** to be freed with g_strfreev(). */
 typedef struct {
     const char *key; /* NULL ends the table */
     const char *type;
-    const char *what; /* the value, for the message when it is wrong: "bytes" */
-    /* Reads the value, of this type, into target. -EINVAL: it is none of what it may be. */
-    int (*read)(sd_bus_message *message, void *target);
+    const char *what; /* the value, for the message when it is wrong: "bytes". NULL with values */
+    size_t offset;
+    const EnumTable *values; /* of "s" */
 } BusOption;
 
 /* Reads a{sv} into target. InvalidArgument: an unknown key, a key given twice, a value of another
