@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The service's main program. */
 #include "config.h"
-#include "dbus/bus/access.h"
 #include "dbus/accounting/accounting.h"
 #include "dbus/base/connect.h"
 #include "dbus/base/errors.h"
-#include "dbus/bus/bus.h"
 #include "dbus/base/journal.h"
-#include "dbus/core/manager.h"
+#include "dbus/bus/access.h"
+#include "dbus/bus/objects.h"
+#include "dbus/core/service.h"
+#include "dbus/core/tenant-config.h"
 
 #include <getopt.h>
 #include <locale.h>
@@ -19,7 +20,7 @@
 #include <systemd/sd-daemon.h>
 
 typedef struct {
-    ManagerOptions manager;
+    ServiceOptions service;
     const char *bus;
     bool load;
     bool unload;
@@ -75,19 +76,19 @@ static int parse_options(int argc, char *argv[], Options *options)
             puts("iommud " VERSION);
             return 0;
         case OPTION_SIMULATE:
-            options->manager.simulate = optarg;
+            options->service.simulate = optarg;
             break;
         case OPTION_BUS:
             options->bus = optarg;
             break;
         case OPTION_CONFIG_DIR:
-            options->manager.config_dir = optarg;
+            options->service.config_dir = optarg;
             break;
         case OPTION_STATE_DIR:
-            options->manager.state_dir = optarg;
+            options->service.state_dir = optarg;
             break;
         case OPTION_RUNTIME_DIR:
-            options->manager.runtime_dir = optarg;
+            options->service.runtime_dir = optarg;
             break;
         case OPTION_LOAD:
             options->load = true;
@@ -153,12 +154,13 @@ static void trust_bus(Manager *manager)
                            "org.freedesktop.DBus", "GetConnectionUnixProcessID", NULL, &reply, "s",
                            "org.freedesktop.DBus") >= 0 &&
         sd_bus_message_read(reply, "u", &pid) >= 0)
-        books_trust_bus(manager->books, (pid_t)pid);
+        accounting_trust_relay(manager->accounting, (pid_t)pid);
 }
 
 /* The name comes last: who sees it finds everything behind it. */
-static int join_bus(Manager *manager, const char *name)
+static int join_bus(Service *service, const char *name)
 {
+    Manager *manager = service->manager;
     int r = bus_connect(name, &manager->bus);
     if (r >= 0)
         r = sd_bus_set_exit_on_disconnect(manager->bus, true);
@@ -167,7 +169,7 @@ static int join_bus(Manager *manager, const char *name)
     if (r >= 0)
         r = access_install(manager->bus);
     if (r >= 0)
-        r = bus_register(manager);
+        r = bus_register(service);
     if (r >= 0)
         trust_bus(manager);
     if (r >= 0)
@@ -175,8 +177,9 @@ static int join_bus(Manager *manager, const char *name)
     return r;
 }
 
-static int run(sd_event *event, Manager *manager, const char *bus)
+static int run(sd_event *event, Service *service, const char *bus)
 {
+    Manager *manager = service->manager;
     int r = watch_signals(event, manager);
     if (r >= 0)
         r = sd_event_set_watchdog(event, true);
@@ -185,7 +188,7 @@ static int run(sd_event *event, Manager *manager, const char *bus)
                       g_strerror(-r));
         return r;
     }
-    r = join_bus(manager, bus);
+    r = join_bus(service, bus);
     if (r < 0) {
         journal_write(LOG_ERR, MESSAGE_START_FAILED, NULL,
                       r == -EEXIST ? "Another iommud runs on the bus \"%s\" already: %s."
@@ -204,15 +207,16 @@ static int run(sd_event *event, Manager *manager, const char *bus)
 /* Steps of their own: the service has not the privileges that loading needs. */
 static int load_or_unload(const Options *options)
 {
+    const ServiceOptions *service = &options->service;
     g_autoptr(GError) error = NULL;
     g_autoptr(Config) config = NULL;
-    Host *host = manager_open_host(options->manager.simulate, &error);
-    bool done = host;
+    Host *host = NULL;
+    bool done = service_open_host(service, &host, &error);
     if (done && options->unload)
-        done = books_unload(host, &error);
+        done = accounting_unload(host, &error);
     if (done && options->load) {
-        config = config_load(options->manager.config_dir, options->manager.state_dir, &error);
-        done = config && books_load(host, config, options->manager.runtime_dir, &error);
+        config = config_load(service->config_dir, service->state_dir, &error);
+        done = config && accounting_load(host, config, service->runtime_dir, &error);
     }
     host_free(host);
     if (!done)
@@ -223,7 +227,7 @@ static int load_or_unload(const Options *options)
 int main(int argc, char *argv[])
 {
     Options options = {
-        .manager = {.config_dir = CONFIG_DIR, .state_dir = STATE_DIR, .runtime_dir = RUNTIME_DIR},
+        .service = {.config_dir = CONFIG_DIR, .state_dir = STATE_DIR, .runtime_dir = RUNTIME_DIR},
         .bus = "system",
     };
     /* One arena and no big steps: the workers' threads do next to nothing. */
@@ -245,12 +249,20 @@ int main(int argc, char *argv[])
         return EXIT_FAILURE;
     }
     g_autoptr(GError) error = NULL;
-    g_autoptr(Manager) manager = manager_new(event, &options.manager, &error);
+    g_autoptr(Manager) manager = service_new(event, &options.service, &error);
     if (!manager) {
         journal_write(LOG_ERR, MESSAGE_START_FAILED, NULL, "iommud can't start: %s",
                       error->message);
         return EXIT_FAILURE;
     }
-    r = run(event, manager, options.bus);
+    Service service = {
+        .manager = manager,
+        .reaper = reaper_new(manager),
+        .pending = pending_calls_new(manager),
+    };
+    r = run(event, &service, options.bus);
+    service_stop(manager);
+    pending_calls_free(service.pending);
+    reaper_free(service.reaper);
     return r < 0 ? EXIT_FAILURE : r;
 }

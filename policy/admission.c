@@ -4,15 +4,16 @@
 #include <string.h>
 
 /* Who holds the device, apart from the machine that is to be replaced. */
-static const Machine *holder_of(const AdmissionContext *context, const char *address)
+static const MachinePolicy *holder_of(const AdmissionContext *context, const char *address)
 {
-    const Machine *holder = device_holders_find(context->holders, address);
+    const MachinePolicy *holder = g_hash_table_lookup(context->holders, address);
     return holder != context->replaced ? holder : NULL;
 }
 
 /* ---- one device ---- */
 
-static gboolean check_permitted(const Tenant *tenant, const HostDevice *device, GError **error)
+static gboolean check_permitted(const TenantPolicy *tenant, const HostDevice *device,
+                                GError **error)
 {
     if (device->bridge) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_DENIED,
@@ -21,7 +22,8 @@ static gboolean check_permitted(const Tenant *tenant, const HostDevice *device, 
                     device->address);
         return FALSE;
     }
-    if (tenant && !tenant_allows_device(tenant, device->address, device->vendor, device->product)) {
+    if (tenant &&
+        !tenant_policy_allows_device(tenant, device->address, device->vendor, device->product)) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_DENIED,
                     "Device %s (%04x:%04x) is not one that tenant %s may have: add a pattern that "
                     "matches it to Devices= of the tenant, or choose another device.",
@@ -34,7 +36,7 @@ static gboolean check_permitted(const Tenant *tenant, const HostDevice *device, 
 gboolean admission_check_holder(const AdmissionContext *context, const char *address,
                                 GError **error)
 {
-    const Machine *holder = holder_of(context, address);
+    const MachinePolicy *holder = holder_of(context, address);
     if (!holder)
         return TRUE;
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
@@ -60,7 +62,8 @@ static gboolean check_free(const AdmissionContext *context, const HostDevice *de
 /* ---- its group ---- */
 
 static gboolean check_held_member(const AdmissionContext *context, const HostDevice *device,
-                                  const HostDevice *member, const Machine *holder, GError **error)
+                                  const HostDevice *member, const MachinePolicy *holder,
+                                  GError **error)
 {
     const TenantConfig *owner = holder->tenant->config;
     bool siblings = holder->tenant == context->tenant;
@@ -91,7 +94,7 @@ static bool driver_is_harmless(const char *driver)
 static gboolean check_member(const AdmissionContext *context, const HostDevice *device,
                              const HostDevice *member, GError **error)
 {
-    const Machine *holder = holder_of(context, member->address);
+    const MachinePolicy *holder = holder_of(context, member->address);
     if (holder)
         return check_held_member(context, device, member, holder, error);
     if (driver_is_harmless(member->driver))

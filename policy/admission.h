@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Which devices a machine may have: the rules behind registry_admit(), registry_replace(),
+ * Which devices a machine may have: the rules behind registry_check_admission(),
  * registry_add_device() and registry_device_assignable(). Nothing here changes anything.
  *
  * The IOMMU group is the smallest unit that is safe to hand out. A device is refused with
@@ -14,15 +14,16 @@
  */
 #pragma once
 
-#include "policy/device-holders.h"
+#include "policy/machine.h"
 
 /* Who asks, and what is there. */
 typedef struct {
-    const DeviceHolders *holders;
-    const Tenant *tenant;    /* NULL: any, its rules are not asked */
-    const Machine *machine;  /* that is there and gets more, NULL for a new one */
-    const Machine *replaced; /* whose place the new one takes: what it holds is free. Or NULL */
-    bool iommufd;            /* as in Machine */
+    GHashTable *holders;          /* address -> MachinePolicy */
+    const TenantPolicy *tenant;   /* NULL: any, its rules are not asked */
+    const MachinePolicy *machine; /* that is there and gets more, NULL for a new one */
+    const MachinePolicy
+        *replaced; /* whose place the new one takes: what it holds is free. Or NULL */
+    bool iommufd;  /* as in MachinePolicy */
     const HostDevice *host_devices;
     size_t n_host_devices;
 } AdmissionContext;

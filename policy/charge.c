@@ -189,15 +189,8 @@ gboolean charge_check(const Budget *budget, uint64_t bytes, const char *what, co
 
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error)
 {
-    return charge_replace(NULL, budget, bytes, what, error);
-}
-
-Charge *charge_replace(Charge *old, Budget *budget, uint64_t bytes, const char *what,
-                       GError **error)
-{
-    if (!charge_check(budget, bytes, what, old, error))
+    if (!charge_check(budget, bytes, what, NULL, error))
         return NULL;
-    charge_free(old);
     budget_add(budget, bytes);
     return charge_new(budget, bytes, what);
 }
@@ -227,6 +220,15 @@ gboolean charge_resize(Charge *charge, uint64_t bytes, GError **error)
     }
     charge->bytes = bytes;
     return TRUE;
+}
+
+void charge_put_back(Charge *charge, uint64_t bytes)
+{
+    if (bytes > charge->bytes)
+        budget_add(charge->budget, bytes - charge->bytes);
+    else
+        budget_give_back(charge->budget, charge->bytes - bytes);
+    charge->bytes = bytes;
 }
 
 uint64_t charge_bytes(const Charge *charge)

@@ -40,22 +40,21 @@ uint64_t budget_left(const Budget *budget);
 /* How many charges were taken from it and not given back; one of 0 bytes is a charge, too. */
 size_t budget_charges(const Budget *budget);
 
-/* Whether charge_take() would succeed, or charge_replace() of the charge except (may be NULL). */
+/* Whether charge_take() would succeed after the charge except, which may be NULL, was freed. */
 gboolean charge_check(const Budget *budget, uint64_t bytes, const char *what, const Charge *except,
                       GError **error);
 /* Takes bytes from budget and its parents, or fails with the code of the first that has not
  * enough left. what names the taker in the message: "machine web-1". INVALID_ARGUMENT:
  * SIZE_INFINITY is no number of bytes. */
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error);
-/* A new charge in the place of old, which is given back first and freed; it may be of another
- * budget. When it fails, as charge_take() does, old is as it was. old may be NULL. */
-Charge *charge_replace(Charge *old, Budget *budget, uint64_t bytes, const char *what,
-                       GError **error);
 /* Takes bytes back that were taken before a restart, whatever the limits are now: what was promised
  * stays promised. NULL: bytes is SIZE_INFINITY, or a sum would have no room in 64 bits. */
 Charge *charge_restore(Budget *budget, uint64_t bytes, const char *what);
 /* Makes the charge larger or smaller; a failed growth leaves it as it was. */
 gboolean charge_resize(Charge *charge, uint64_t bytes, GError **error);
+/* Makes the charge what it was before a charge_resize() that is taken back, whatever the limit is
+ * now: nobody else has taken from the budget since. */
+void charge_put_back(Charge *charge, uint64_t bytes);
 uint64_t charge_bytes(const Charge *charge);
 /* Gives the bytes back. Accepts NULL. */
 void charge_free(Charge *charge);

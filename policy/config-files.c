@@ -28,6 +28,7 @@ Config *config_new(void)
     config->budget_percent = 100;
     config->admission_timeout = 600;
     config->guard = GUARD_KNOWN;
+    config->require_guard = true;
     config->direct_open = true;
     config->max_iommufds = 4096;
     config->max_objects = config->max_mappings = 65536;

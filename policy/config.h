@@ -46,7 +46,7 @@ typedef struct {
     GPtrArray *tenants; /* owned TenantConfig */
 } Config;
 
-/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known, RequireGuard=no,
+/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known, RequireGuard=yes,
  * DirectOpen=yes, the units of D-Bus and libvirt as relay units, room for 4096 IOMMUFDs, 65536
  * objects, 65536 mappings and 8192 processes, no tenant. */
 Config *config_new(void);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/machine.h"
 
-#include "kernel/base/cleanup.h"
 #include "kernel/base/uuid.h"
 
 #include <string.h>
@@ -45,27 +44,20 @@ gboolean machine_name_check(const char *name, GError **error)
     return FALSE;
 }
 
-Machine *machine_new(const char *uuid, const char *name, Tenant *tenant, Charge *charge,
-                     GPtrArray *addresses)
+void machine_policy_init(MachinePolicy *machine, const char *uuid, const char *name,
+                         TenantPolicy *tenant, Charge *charge, GPtrArray *addresses)
 {
-    Machine *machine = g_new0(Machine, 1);
     machine->uuid = g_strdup(uuid);
     machine->name = g_strdup(name);
     machine->tenant = tenant;
     machine->charge = charge;
     machine->devices = addresses;
-    machine->leader_pidfd = -EBADF;
-    return machine;
 }
 
-void machine_free(Machine *machine)
+void machine_policy_clear(MachinePolicy *machine)
 {
-    if (!machine)
-        return;
     charge_free(machine->charge);
-    close_fd(machine->leader_pidfd);
     g_ptr_array_unref(machine->devices);
     g_free(machine->name);
     g_free(machine->uuid);
-    g_free(machine);
 }

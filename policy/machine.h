@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One VM of a tenant, by UUID, from its admission to the end of its reap. */
+/*
+ * What policy knows of a machine, from its admission to the end of its reap. Who runs machines has
+ * more to say of one: its own struct begins with this one (registry.h, RegistryTypes).
+ */
 #pragma once
 
 #include "policy/tenant.h"
-
-#include <sys/types.h>
 
 typedef enum {
     MACHINE_ADMITTED, /* bytes and devices promised; its leader is not known yet */
@@ -14,27 +15,22 @@ typedef enum {
 
 ENUM_DECLARE(machine_state, MachineState)
 
-struct Machine {
+struct MachinePolicy {
     char *uuid; /* canonical, lower case, with dashes */
     char *name;
-    Tenant *tenant;     /* not owned; the machine is in its table */
-    Charge *charge;     /* owned */
-    GPtrArray *devices; /* owned addresses (char *), sorted */
+    TenantPolicy *tenant; /* not owned; the machine is in its table */
+    Charge *charge;       /* owned */
+    GPtrArray *devices;   /* owned addresses (char *), sorted */
     MachineState state;
-    bool iommufd;         /* uses the tenant's IOMMUFD, as opposed to legacy VFIO */
-    pid_t leader;         /* 0 before StartMachine */
-    int leader_pidfd;     /* owned, -EBADF before StartMachine */
-    uint64_t last_pinned; /* bytes the leader had pinned when last looked at */
-    int64_t since;        /* CLOCK_MONOTONIC, µs: when the state was entered; 0 after admission,
-                             for policy has no clock: set by who changes the state */
+    bool iommufd; /* uses an IOMMUFD of the tenant, as opposed to legacy VFIO */
 };
 
-/* An admitted machine. uuid canonical; takes charge and addresses. The registry makes and frees
- * machines, nobody else. */
-Machine *machine_new(const char *uuid, const char *name, Tenant *tenant, Charge *charge,
-                     GPtrArray *addresses);
-/* Gives back the charge and closes the pidfd. Accepts NULL. */
-void machine_free(Machine *machine);
+/* Makes *machine, all zeros, an admitted machine. uuid canonical; takes charge and addresses. For
+ * the registry, which makes and frees machines. */
+void machine_policy_init(MachinePolicy *machine, const char *uuid, const char *name,
+                         TenantPolicy *tenant, Charge *charge, GPtrArray *addresses);
+/* Gives back the charge. */
+void machine_policy_clear(MachinePolicy *machine);
 
 /* A UUID in any of the usual spellings (with or without dashes, any case) -> canonical, or NULL
  * with INVALID_ARGUMENT. Freed with g_free(). */

@@ -8,23 +8,45 @@
 #include <string.h>
 
 struct Registry {
+    RegistryTypes types;
     Budget *host;
-    GHashTable *tenants;  /* id -> Tenant, owned */
-    GHashTable *machines; /* uuid -> Machine, owned */
-    DeviceHolders *holders;
+    GHashTable *tenants;  /* id -> TenantPolicy, owned */
+    GHashTable *machines; /* uuid -> MachinePolicy, owned */
+    GHashTable *holders;  /* address -> MachinePolicy that holds it; the key is in its devices */
     char *default_tenant;
 };
 
-Registry *registry_new(uint64_t host_limit)
+Registry *registry_new(uint64_t host_limit, const RegistryTypes *types)
 {
+    static const RegistryTypes plain = {
+        .tenant_size = sizeof(TenantPolicy),
+        .machine_size = sizeof(MachinePolicy),
+    };
     Registry *registry = g_new0(Registry, 1);
+    registry->types = types ? *types : plain;
     registry->host = budget_new("the host", host_limit, IOMMUD_ERROR_HOST_BUDGET_EXCEEDED, NULL);
     budget_set_advice(registry->host,
                       "raise Budget= in iommud.conf and reload, or stop a machine of any tenant");
     registry->tenants = g_hash_table_new(g_str_hash, g_str_equal);
     registry->machines = g_hash_table_new(g_str_hash, g_str_equal);
-    registry->holders = device_holders_new();
+    registry->holders = g_hash_table_new(g_str_hash, g_str_equal);
     return registry;
+}
+
+static void free_tenant(Registry *registry, TenantPolicy *tenant)
+{
+    if (registry->types.tenant_clear)
+        registry->types.tenant_clear(tenant);
+    tenant_policy_clear(tenant);
+    g_free(tenant);
+}
+
+static void free_machine(Registry *registry, MachinePolicy *machine)
+{
+    if (registry->types.machine_clear)
+        registry->types.machine_clear(machine);
+    machine_policy_clear(machine);
+    g_free(machine);
 }
 
 void registry_free(Registry *registry)
@@ -33,17 +55,17 @@ void registry_free(Registry *registry)
         return;
     GHashTableIter iter;
     gpointer value;
-    device_holders_free(registry->holders);
+    g_hash_table_unref(registry->holders);
     g_hash_table_iter_init(&iter, registry->machines);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        Machine *machine = value;
+        MachinePolicy *machine = value;
         g_hash_table_remove(machine->tenant->machines, machine->uuid);
-        machine_free(machine);
+        free_machine(registry, machine);
     }
     g_hash_table_unref(registry->machines);
     g_hash_table_iter_init(&iter, registry->tenants);
     while (g_hash_table_iter_next(&iter, NULL, &value))
-        tenant_free(value);
+        free_tenant(registry, value);
     g_hash_table_unref(registry->tenants);
     budget_free(registry->host);
     g_free(registry->default_tenant);
@@ -75,14 +97,15 @@ static GPtrArray *table_sorted(GHashTable *table, GCompareFunc compare)
 /* ---- tenants ---- */
 
 /* Takes config. */
-static Tenant *tenants_insert(Registry *registry, TenantConfig *config)
+static TenantPolicy *tenants_insert(Registry *registry, TenantConfig *config)
 {
-    Tenant *tenant = tenant_new(config, registry->host);
+    TenantPolicy *tenant = g_malloc0(registry->types.tenant_size);
+    tenant_policy_init(tenant, config, registry->host);
     g_hash_table_insert(registry->tenants, tenant->config->id, tenant);
     return tenant;
 }
 
-Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error)
+TenantPolicy *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error)
 {
     g_autoptr(TenantConfig) owned = config;
     if (!tenant_config_check(config, error))
@@ -96,9 +119,9 @@ Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **e
     return tenants_insert(registry, g_steal_pointer(&owned));
 }
 
-Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error)
+TenantPolicy *registry_get_tenant(Registry *registry, const char *id, GError **error)
 {
-    Tenant *tenant = id ? g_hash_table_lookup(registry->tenants, id) : NULL;
+    TenantPolicy *tenant = id ? g_hash_table_lookup(registry->tenants, id) : NULL;
     if (!tenant) {
         g_autofree char *quoted = error_quote(id);
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_TENANT,
@@ -109,7 +132,7 @@ Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error)
     return tenant;
 }
 
-Tenant *registry_find_tenant(Registry *registry, const char *id, GError **error)
+TenantPolicy *registry_get_tenant_or_default(Registry *registry, const char *id, GError **error)
 {
     if (!id || !*id)
         id = registry->default_tenant;
@@ -122,9 +145,9 @@ Tenant *registry_find_tenant(Registry *registry, const char *id, GError **error)
     return NULL;
 }
 
-static gboolean tenant_check_idle(const Tenant *tenant, GError **error)
+static gboolean tenant_check_idle(const TenantPolicy *tenant, GError **error)
 {
-    if (!tenant_busy(tenant))
+    if (!tenant_policy_is_busy(tenant))
         return TRUE;
     g_autofree char *reserved = size_format(budget_reserved(tenant->budget));
     unsigned machines = g_hash_table_size(tenant->machines);
@@ -137,18 +160,18 @@ static gboolean tenant_check_idle(const Tenant *tenant, GError **error)
 
 gboolean registry_remove_tenant(Registry *registry, const char *id, GError **error)
 {
-    Tenant *tenant = registry_get_tenant(registry, id, error);
+    TenantPolicy *tenant = registry_get_tenant(registry, id, error);
     if (!tenant || !tenant_check_idle(tenant, error))
         return FALSE;
     g_hash_table_remove(registry->tenants, id);
-    tenant_free(tenant);
+    free_tenant(registry, tenant);
     return TRUE;
 }
 
 static int tenant_compare(gconstpointer a, gconstpointer b)
 {
-    const Tenant *one = *(Tenant *const *)a;
-    const Tenant *other = *(Tenant *const *)b;
+    const TenantPolicy *one = *(TenantPolicy *const *)a;
+    const TenantPolicy *other = *(TenantPolicy *const *)b;
     return strcmp(one->config->id, other->config->id);
 }
 
@@ -157,28 +180,18 @@ GPtrArray *registry_tenants(Registry *registry)
     return table_sorted(registry->tenants, tenant_compare);
 }
 
+unsigned registry_count_tenants(const Registry *registry)
+{
+    return g_hash_table_size(registry->tenants);
+}
+
 /* ---- machines ---- */
 
-/* An admission that is being checked, and what was found out about it. */
-typedef struct {
-    Registry *registry;
-    const AdmissionRequest *request;
-    Machine *replaced; /* NULL, or the machine of that UUID that it takes the place of */
-    Tenant *tenant;
-    uint64_t bytes; /* to be charged */
-    char *title;    /* of the charge */
-} AdmissionCheck;
-
-static void admission_check_clear(AdmissionCheck *check)
+static gboolean check_new(Registry *registry, const char *uuid, const MachinePolicy *replaced,
+                          GError **error)
 {
-    g_free(check->title);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AdmissionCheck, admission_check_clear)
-
-static gboolean check_new(const AdmissionCheck *check, GError **error)
-{
-    const Machine *machine = g_hash_table_lookup(check->registry->machines, check->request->uuid);
-    if (machine == check->replaced)
+    const MachinePolicy *machine = g_hash_table_lookup(registry->machines, uuid);
+    if (machine == replaced)
         return TRUE;
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS,
                 "Machine %s (%s) of tenant %s is %s already: release it before it is admitted "
@@ -188,118 +201,109 @@ static gboolean check_new(const AdmissionCheck *check, GError **error)
     return FALSE;
 }
 
-/* What admission and restoration ask first, in this order. */
-static gboolean check_identity(AdmissionCheck *check, GError **error)
+/* What admission and restoration ask first. */
+static TenantPolicy *check_identity(Registry *registry, const AdmissionRequest *request,
+                                    const MachinePolicy *replaced, GError **error)
 {
-    const AdmissionRequest *request = check->request;
     g_assert(uuid_is_canonical(request->uuid));
     g_assert(device_addresses_are_canonical(request->devices));
-    g_assert(!check->replaced || g_str_equal(check->replaced->uuid, request->uuid));
+    g_assert(!replaced || g_str_equal(replaced->uuid, request->uuid));
     if (!machine_name_check(request->name, error))
-        return FALSE;
-    check->tenant = registry_find_tenant(check->registry, request->tenant, error);
-    if (!check->tenant || !check_new(check, error))
-        return FALSE;
-    check->title = g_strdup_printf("machine %s (%s)", request->name, request->uuid);
-    return TRUE;
+        return NULL;
+    TenantPolicy *tenant = registry_get_tenant_or_default(registry, request->tenant, error);
+    return tenant && check_new(registry, request->uuid, replaced, error) ? tenant : NULL;
 }
 
 /* What the tenant's limit counts of it. */
-static uint64_t counted_bytes(const Tenant *tenant, uint64_t bytes, uint64_t unique_bytes)
+static uint64_t counted_bytes(const TenantPolicy *tenant, uint64_t bytes, uint64_t unique_bytes)
 {
     bool unique = tenant->config->count == COUNT_UNIQUE && unique_bytes > 0;
     return unique ? MIN(unique_bytes, bytes) : bytes;
 }
 
-/* All that registry_admit() asks, but for the budgets. */
-static gboolean check_admission(AdmissionCheck *check, const HostDevice *host_devices,
-                                size_t n_host_devices, GError **error)
+/* What its charge is called. */
+static char *request_title(const AdmissionRequest *request)
 {
-    const AdmissionRequest *request = check->request;
-    if (!check_identity(check, error))
+    return g_strdup_printf("machine %s (%s)", request->name, request->uuid);
+}
+
+gboolean registry_check_admission(Registry *registry, const AdmissionRequest *request,
+                                  const HostDevice *host_devices, size_t n_host_devices,
+                                  const MachinePolicy *replaced, TenantPolicy **ret_tenant,
+                                  uint64_t *ret_bytes, GError **error)
+{
+    TenantPolicy *tenant = check_identity(registry, request, replaced, error);
+    if (!tenant)
         return FALSE;
     const AdmissionContext context = {
-        .holders = check->registry->holders,
-        .tenant = check->tenant,
-        .replaced = check->replaced,
+        .holders = registry->holders,
+        .tenant = tenant,
+        .replaced = replaced,
         .iommufd = request->iommufd,
         .host_devices = host_devices,
         .n_host_devices = n_host_devices,
     };
-    check->bytes = counted_bytes(check->tenant, request->bytes, request->unique_bytes);
-    return admission_check(&context, request->devices, error);
+    g_autofree char *title = request_title(request);
+    uint64_t bytes = counted_bytes(tenant, request->bytes, request->unique_bytes);
+    if (!admission_check(&context, request->devices, error) ||
+        !charge_check(tenant->budget, bytes, title, replaced ? replaced->charge : NULL, error))
+        return FALSE;
+    *ret_tenant = tenant;
+    *ret_bytes = bytes;
+    return TRUE;
 }
 
-/* Takes charge. The request may name what is the replaced machine's: copied before that is freed.
- */
-static Machine *machines_insert(const AdmissionCheck *check, Charge *charge)
+static void hold_devices(Registry *registry, MachinePolicy *machine)
 {
-    Registry *registry = check->registry;
-    const AdmissionRequest *request = check->request;
+    for (guint i = 0; i < machine->devices->len; i++)
+        g_hash_table_insert(registry->holders, machine->devices->pdata[i], machine);
+}
+
+/* Takes charge. */
+static MachinePolicy *machines_insert(Registry *registry, const AdmissionRequest *request,
+                                      TenantPolicy *tenant, Charge *charge)
+{
     GPtrArray *addresses = g_ptr_array_new_with_free_func(g_free);
     for (size_t i = 0; request->devices && request->devices[i]; i++)
         g_ptr_array_add(addresses, g_strdup(request->devices[i]));
-    Machine *machine = machine_new(request->uuid, request->name, check->tenant, charge, addresses);
+    MachinePolicy *machine = g_malloc0(registry->types.machine_size);
+    machine_policy_init(machine, request->uuid, request->name, tenant, charge, addresses);
     machine->iommufd = request->iommufd;
-    if (check->replaced)
-        registry_remove_machine(registry, check->replaced);
     g_hash_table_insert(registry->machines, machine->uuid, machine);
-    g_hash_table_insert(machine->tenant->machines, machine->uuid, machine);
-    device_holders_add_machine(registry->holders, machine);
+    g_hash_table_insert(tenant->machines, machine->uuid, machine);
+    hold_devices(registry, machine);
     return machine;
 }
 
-gboolean registry_check(Registry *registry, const AdmissionRequest *request, Machine *replaced,
-                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
+MachinePolicy *registry_insert_admitted(Registry *registry, const AdmissionRequest *request,
+                                        TenantPolicy *tenant, uint64_t bytes)
 {
-    g_auto(AdmissionCheck) check = {registry, request, .replaced = replaced};
-    return check_admission(&check, host_devices, n_host_devices, error) &&
-           charge_check(check.tenant->budget, check.bytes, check.title,
-                        replaced ? replaced->charge : NULL, error);
+    g_autofree char *title = request_title(request);
+    g_autoptr(GError) impossible = NULL;
+    Charge *charge = charge_take(tenant->budget, bytes, title, &impossible);
+    g_assert_no_error(impossible);
+    return machines_insert(registry, request, tenant, charge);
 }
 
-Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
-                        const HostDevice *host_devices, size_t n_host_devices, GError **error)
-{
-    g_auto(AdmissionCheck) check = {registry, request};
-    if (!check_admission(&check, host_devices, n_host_devices, error))
-        return NULL;
-    Charge *charge = charge_take(check.tenant->budget, check.bytes, check.title, error);
-    return charge ? machines_insert(&check, charge) : NULL;
-}
-
-Machine *registry_replace(Registry *registry, Machine *machine, const AdmissionRequest *request,
-                          const HostDevice *host_devices, size_t n_host_devices, GError **error)
-{
-    g_auto(AdmissionCheck) check = {registry, request, .replaced = machine};
-    if (!check_admission(&check, host_devices, n_host_devices, error))
-        return NULL;
-    Charge *charge =
-        charge_replace(machine->charge, check.tenant->budget, check.bytes, check.title, error);
-    if (!charge)
-        return NULL;
-    machine->charge = NULL; /* freed */
-    return machines_insert(&check, charge);
-}
-
-gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
+gboolean registry_set_reservation(MachinePolicy *machine, uint64_t bytes, uint64_t unique_bytes,
                                   GError **error)
 {
     return charge_resize(machine->charge, counted_bytes(machine->tenant, bytes, unique_bytes),
                          error);
 }
 
-Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error)
+MachinePolicy *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error)
 {
-    g_auto(AdmissionCheck) check = {registry, request};
     const AdmissionContext context = {.holders = registry->holders};
-    if (!check_identity(&check, error))
+    TenantPolicy *tenant = check_identity(registry, request, NULL, error);
+    if (!tenant)
         return NULL;
     for (size_t i = 0; request->devices && request->devices[i]; i++) {
         if (!admission_check_holder(&context, request->devices[i], error))
             return NULL;
     }
-    Charge *charge = charge_restore(check.tenant->budget, request->bytes, check.title);
+    g_autofree char *title = request_title(request);
+    Charge *charge = charge_restore(tenant->budget, request->bytes, title);
     if (!charge) {
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                     "The reservation of machine %s (%s) has no room in 64 bits along with those of "
@@ -307,30 +311,36 @@ Machine *registry_restore(Registry *registry, const AdmissionRequest *request, G
                     request->name, request->uuid);
         return NULL;
     }
-    return machines_insert(&check, charge);
+    return machines_insert(registry, request, tenant, charge);
 }
 
-void registry_remove_machine(Registry *registry, Machine *machine)
+void registry_remove_machine(Registry *registry, MachinePolicy *machine)
 {
-    device_holders_remove_machine(registry->holders, machine);
+    for (guint i = 0; i < machine->devices->len; i++)
+        g_hash_table_remove(registry->holders, machine->devices->pdata[i]);
     g_hash_table_remove(machine->tenant->machines, machine->uuid);
     g_hash_table_remove(registry->machines, machine->uuid);
-    machine_free(machine);
+    free_machine(registry, machine);
 }
 
-Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error)
+MachinePolicy *registry_get_machine(Registry *registry, const char *uuid, GError **error)
 {
-    Machine *machine = g_hash_table_lookup(registry->machines, uuid);
+    MachinePolicy *machine = g_hash_table_lookup(registry->machines, uuid);
     if (!machine)
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
                     "There is no machine %s: see 'iommuctl machines' for those there are.", uuid);
     return machine;
 }
 
+unsigned registry_count_machines(const Registry *registry)
+{
+    return g_hash_table_size(registry->machines);
+}
+
 static int machine_compare(gconstpointer a, gconstpointer b)
 {
-    const Machine *one = *(Machine *const *)a;
-    const Machine *other = *(Machine *const *)b;
+    const MachinePolicy *one = *(MachinePolicy *const *)a;
+    const MachinePolicy *other = *(MachinePolicy *const *)b;
     int order = strcmp(one->name, other->name);
     return order != 0 ? order : strcmp(one->uuid, other->uuid);
 }
@@ -342,7 +352,17 @@ GPtrArray *registry_machines(Registry *registry)
 
 /* ---- devices ---- */
 
-gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
+void registry_put_back_device(Registry *registry, MachinePolicy *machine, const char *address)
+{
+    char *added = g_strdup(address);
+    guint at = 0;
+    while (at < machine->devices->len && strcmp(machine->devices->pdata[at], added) < 0)
+        at++;
+    g_ptr_array_insert(machine->devices, (gint)at, added);
+    g_hash_table_insert(registry->holders, added, machine);
+}
+
+gboolean registry_add_device(Registry *registry, MachinePolicy *machine, const char *address,
                              const HostDevice *host_devices, size_t n_host_devices, GError **error)
 {
     const char *const addresses[] = {address, NULL};
@@ -363,16 +383,11 @@ gboolean registry_add_device(Registry *registry, Machine *machine, const char *a
     };
     if (!admission_check(&context, addresses, error))
         return FALSE;
-    char *added = g_strdup(address);
-    guint at = 0;
-    while (at < machine->devices->len && strcmp(machine->devices->pdata[at], added) < 0)
-        at++;
-    g_ptr_array_insert(machine->devices, (gint)at, added);
-    device_holders_add(registry->holders, added, machine);
+    registry_put_back_device(registry, machine, address);
     return TRUE;
 }
 
-gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
+gboolean registry_remove_device(Registry *registry, MachinePolicy *machine, const char *address,
                                 GError **error)
 {
     guint at;
@@ -382,19 +397,14 @@ gboolean registry_remove_device(Registry *registry, Machine *machine, const char
                     machine->name, machine->uuid, address);
         return FALSE;
     }
-    device_holders_remove(registry->holders, address);
+    g_hash_table_remove(registry->holders, address);
     g_ptr_array_remove_index(machine->devices, at);
     return TRUE;
 }
 
-Machine *registry_device_holder(Registry *registry, const char *address)
+MachinePolicy *registry_device_holder(Registry *registry, const char *address)
 {
-    return device_holders_find(registry->holders, address);
-}
-
-const GPtrArray *registry_held_on_bus(Registry *registry, const char *address)
-{
-    return device_holders_on_bus(registry->holders, address);
+    return g_hash_table_lookup(registry->holders, address);
 }
 
 bool registry_device_assignable(Registry *registry, const HostDevice *device,
@@ -434,12 +444,12 @@ static GHashTable *wanted_tenants(const Config *config, GError **error)
 static gboolean reload_check(GPtrArray *tenants, GHashTable *wanted, GError **error)
 {
     for (guint i = 0; i < tenants->len; i++) {
-        const Tenant *tenant = tenants->pdata[i];
+        const TenantPolicy *tenant = tenants->pdata[i];
         const TenantConfig *old = tenant->config;
         const TenantConfig *now = g_hash_table_lookup(wanted, old->id);
         if (!now && !tenant_check_idle(tenant, error))
             return FALSE;
-        if (now && tenant_busy(tenant) &&
+        if (now && tenant_policy_is_busy(tenant) &&
             (now->isolation != old->isolation || now->accounting != old->accounting)) {
             g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                         "Isolation and accounting of tenant %s can't change from %s and %s to %s "
@@ -458,15 +468,15 @@ static void reload_tenants(Registry *registry, GPtrArray *tenants, const Config 
                            GHashTable *wanted, GPtrArray *added, GPtrArray *removed)
 {
     for (guint i = 0; i < tenants->len; i++) {
-        Tenant *tenant = tenants->pdata[i];
+        TenantPolicy *tenant = tenants->pdata[i];
         const TenantConfig *now = g_hash_table_lookup(wanted, tenant->config->id);
         if (now) {
-            tenant_set_config(tenant, now);
+            tenant_policy_set_config(tenant, now);
             continue;
         }
         g_ptr_array_add(removed, g_strdup(tenant->config->id));
         g_hash_table_remove(registry->tenants, tenant->config->id);
-        tenant_free(tenant);
+        free_tenant(registry, tenant);
     }
     for (guint i = 0; i < config->tenants->len; i++) {
         const TenantConfig *wish = config->tenants->pdata[i];

@@ -17,8 +17,20 @@
 
 typedef struct Registry Registry;
 
-/* host_limit: the host budget in bytes. */
-Registry *registry_new(uint64_t host_limit);
+/*
+ * What the registry makes when it makes a tenant or a machine: structs that begin with policy's
+ * and are as large as their owner says, so that one thing is one object. clear() lets go of the
+ * owner's part before policy's part goes; it may be NULL.
+ */
+typedef struct {
+    size_t tenant_size;
+    void (*tenant_clear)(TenantPolicy *tenant);
+    size_t machine_size;
+    void (*machine_clear)(MachinePolicy *machine);
+} RegistryTypes;
+
+/* host_limit: the host budget in bytes. types: NULL for policy's own structs alone. */
+Registry *registry_new(uint64_t host_limit, const RegistryTypes *types);
 /* Frees machines, tenants and budgets, in this order. Accepts NULL. */
 void registry_free(Registry *registry);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
@@ -43,15 +55,16 @@ gboolean registry_reload(Registry *registry, const Config *config, uint64_t memo
 
 /* Takes config, also when it fails. TENANT_EXISTS, INVALID_ARGUMENT (id, device patterns). The
  * registry owns the tenant. */
-Tenant *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error);
+TenantPolicy *registry_add_tenant(Registry *registry, TenantConfig *config, GError **error);
 /* NO_SUCH_TENANT. */
-Tenant *registry_get_tenant(Registry *registry, const char *id, GError **error);
+TenantPolicy *registry_get_tenant(Registry *registry, const char *id, GError **error);
 /* The same, but with NULL or "" the default tenant: who names none is of that. NO_SUCH_TENANT. */
-Tenant *registry_find_tenant(Registry *registry, const char *id, GError **error);
+TenantPolicy *registry_get_tenant_or_default(Registry *registry, const char *id, GError **error);
 /* NO_SUCH_TENANT; TENANT_BUSY while it has machines or charges. Frees the tenant. */
 gboolean registry_remove_tenant(Registry *registry, const char *id, GError **error);
 /* Sorted by id; elements not owned; free with g_ptr_array_unref(). */
 GPtrArray *registry_tenants(Registry *registry);
+unsigned registry_count_tenants(const Registry *registry);
 
 /* ---- machines ---- */
 
@@ -67,53 +80,51 @@ typedef struct {
 } AdmissionRequest;
 
 /*
- * Admits a machine: tenant, device rules, groups, limit and host budget, in this order, all or
- * nothing. host_devices: what the kernel has now.
- * What is reserved is unique_bytes where the tenant counts unique bytes, else bytes.
+ * Whether a machine can be admitted: tenant, device rules, groups, limit and host budget, in this
+ * order. host_devices: what the kernel has now. replaced: the machine of that UUID whose place it
+ * takes, whose bytes and devices are free for it then; or NULL. Changes nothing.
+ * What is to be reserved is unique_bytes where the tenant counts unique bytes, else bytes.
  * INVALID_ARGUMENT: name (empty, control characters, over 255 bytes), infinite bytes;
  * NO_SUCH_TENANT; MACHINE_EXISTS; NO_SUCH_DEVICE; DEVICE_DENIED (the tenant's rules, or a bridge);
  * DEVICE_BUSY (another machine's); GROUP_SHARED (see policy/admission.h); NOT_SUPPORTED (no IOMMU
  * group); LIMIT_EXCEEDED; HOST_BUDGET_EXCEEDED.
  */
-Machine *registry_admit(Registry *registry, const AdmissionRequest *request,
-                        const HostDevice *host_devices, size_t n_host_devices, GError **error);
-/*
- * Admits a machine in the place of one that is there, as one step: machine is freed and the new one
- * returned, which may be of another tenant, or it fails as registry_admit() does and nothing has
- * changed. What machine holds is free for the new one, bytes and devices. request is of its UUID.
- */
-Machine *registry_replace(Registry *registry, Machine *machine, const AdmissionRequest *request,
-                          const HostDevice *host_devices, size_t n_host_devices, GError **error);
-/* Whether registry_replace() of the machine replaced would succeed, or with NULL registry_admit().
- * As long as nothing changes meanwhile neither can fail after a yes. */
-gboolean registry_check(Registry *registry, const AdmissionRequest *request, Machine *replaced,
-                        const HostDevice *host_devices, size_t n_host_devices, GError **error);
+gboolean registry_check_admission(Registry *registry, const AdmissionRequest *request,
+                                  const HostDevice *host_devices, size_t n_host_devices,
+                                  const MachinePolicy *replaced, TenantPolicy **ret_tenant,
+                                  uint64_t *ret_bytes, GError **error);
+/* Admits it, with what registry_check_admission() has returned. Can't fail: nothing has changed
+ * since but that the replaced machine was removed. */
+MachinePolicy *registry_insert_admitted(Registry *registry, const AdmissionRequest *request,
+                                        TenantPolicy *tenant, uint64_t bytes);
 /* Takes back a machine that was admitted before a restart, as it was: what was promised stays
  * promised, so limits, rules, groups and whether its devices are there are not asked again.
  * INVALID_ARGUMENT; NO_SUCH_TENANT; MACHINE_EXISTS; DEVICE_BUSY (another machine's). */
-Machine *registry_restore(Registry *registry, const AdmissionRequest *request, GError **error);
+MachinePolicy *registry_restore(Registry *registry, const AdmissionRequest *request,
+                                GError **error);
 /* Makes what is reserved for the machine larger or smaller; unique_bytes as in AdmissionRequest.
  * LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED. */
-gboolean registry_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
+gboolean registry_set_reservation(MachinePolicy *machine, uint64_t bytes, uint64_t unique_bytes,
                                   GError **error);
 /* Gives back the charge and the devices, and frees the machine. */
-void registry_remove_machine(Registry *registry, Machine *machine);
+void registry_remove_machine(Registry *registry, MachinePolicy *machine);
 /* uuid canonical. NO_SUCH_MACHINE. */
-Machine *registry_get_machine(Registry *registry, const char *uuid, GError **error);
+MachinePolicy *registry_get_machine(Registry *registry, const char *uuid, GError **error);
 /* Sorted by name, then uuid; elements not owned. */
 GPtrArray *registry_machines(Registry *registry);
-/* One more device for a machine that is there, by the rules of registry_admit(). address canonical.
- * NO_SUCH_MACHINE: it is being reaped. */
-gboolean registry_add_device(Registry *registry, Machine *machine, const char *address,
+unsigned registry_count_machines(const Registry *registry);
+/* One more device for a machine that is there, by the rules of registry_check_admission(). address
+ * canonical. NO_SUCH_MACHINE: it is being reaped. */
+gboolean registry_add_device(Registry *registry, MachinePolicy *machine, const char *address,
                              const HostDevice *host_devices, size_t n_host_devices, GError **error);
 /* address canonical. NO_SUCH_DEVICE: the machine does not hold it. */
-gboolean registry_remove_device(Registry *registry, Machine *machine, const char *address,
+gboolean registry_remove_device(Registry *registry, MachinePolicy *machine, const char *address,
                                 GError **error);
+/* Gives back what registry_remove_device() has just taken: no rule is asked again. address
+ * canonical. */
+void registry_put_back_device(Registry *registry, MachinePolicy *machine, const char *address);
 /* The machine that holds the device, or NULL. address canonical. */
-Machine *registry_device_holder(Registry *registry, const char *address);
-/* The devices that machines hold on the bus of this canonical address, itself among them if it is
- * held: const char *, in no order, valid until a device changes hands. NULL: none. */
-const GPtrArray *registry_held_on_bus(Registry *registry, const char *address);
+MachinePolicy *registry_device_holder(Registry *registry, const char *address);
 
 /* Whether a machine of any tenant that its rules allow it could get the device now, with no other
  * device; *ret_reason (to be freed with g_free()) is a sentence when not, else NULL. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/tenant.h"
 
-#include "kernel/base/cleanup.h"
 #include "policy/size.h"
 
 #include <string.h>
@@ -88,45 +87,35 @@ gboolean tenant_config_check(const TenantConfig *config, GError **error)
 
 /* ---- tenant ---- */
 
-Tenant *tenant_new(TenantConfig *config, Budget *host)
+void tenant_policy_init(TenantPolicy *tenant, TenantConfig *config, Budget *host)
 {
     g_autofree char *name = g_strdup_printf("tenant %s", config->id);
     g_autofree char *advice =
         g_strdup_printf("raise it with 'iommuctl tenant set-limit %s SIZE', or stop a machine of "
                         "the tenant",
                         config->id);
-    Tenant *tenant = g_new0(Tenant, 1);
     tenant->config = config;
     tenant->budget = budget_new(name, config->limit, IOMMUD_ERROR_LIMIT_EXCEEDED, host);
     budget_set_advice(tenant->budget, advice);
     tenant->machines = g_hash_table_new(g_str_hash, g_str_equal);
-    tenant->iommufd = -EBADF;
-    return tenant;
 }
 
-void tenant_free(Tenant *tenant)
+void tenant_policy_clear(TenantPolicy *tenant)
 {
-    if (!tenant)
-        return;
     g_assert_cmpuint(g_hash_table_size(tenant->machines), ==, 0);
     g_hash_table_unref(tenant->machines);
     budget_free(tenant->budget);
-    close_fd(tenant->iommufd);
     tenant_config_free(tenant->config);
-    g_free(tenant);
 }
 
-bool tenant_busy(const Tenant *tenant)
+bool tenant_policy_is_busy(const TenantPolicy *tenant)
 {
     return g_hash_table_size(tenant->machines) > 0 || budget_charges(tenant->budget) > 0;
 }
 
-void tenant_set_config(Tenant *tenant, const TenantConfig *config)
+void tenant_policy_set_config(TenantPolicy *tenant, const TenantConfig *config)
 {
     g_assert_cmpstr(tenant->config->id, ==, config->id);
-    if (tenant->config->isolation != config->isolation ||
-        tenant->config->accounting != config->accounting)
-        tenant->iommufd = close_fd(tenant->iommufd);
     TenantConfig *copy = tenant_config_copy(config);
     /* The id stays where it is: it is the key of tables. */
     g_free(copy->id);
@@ -136,8 +125,8 @@ void tenant_set_config(Tenant *tenant, const TenantConfig *config)
     budget_set_limit(tenant->budget, config->limit);
 }
 
-bool tenant_allows_device(const Tenant *tenant, const char *address, uint16_t vendor,
-                          uint16_t product)
+bool tenant_policy_allows_device(const TenantPolicy *tenant, const char *address, uint16_t vendor,
+                                 uint16_t product)
 {
     char *const *patterns = tenant->config->devices;
     if (!patterns)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct Machine Machine;
+typedef struct MachinePolicy MachinePolicy;
 
 typedef enum {
     ISOLATION_TENANT,  /* one shared IOMMUFD for all machines of the tenant */
@@ -53,26 +53,23 @@ gboolean tenant_id_check(const char *id, GError **error);
 /* Whether id and device patterns are what they should be. INVALID_ARGUMENT. */
 gboolean tenant_config_check(const TenantConfig *config, GError **error);
 
-typedef struct Tenant {
+typedef struct TenantPolicy {
     TenantConfig *config; /* owned */
     Budget *budget;       /* owned; its parent is the host's */
-    GHashTable *machines; /* uuid -> Machine, not owned */
-    /* The shared IOMMUFD, owned; -EBADF before the first use and with ISOLATION_MACHINE. Plain
-     * data here: opened and spoken to by the rooms around. */
-    int iommufd;
-} Tenant;
+    GHashTable *machines; /* uuid -> MachinePolicy, not owned */
+} TenantPolicy;
 
-/* Takes config. */
-Tenant *tenant_new(TenantConfig *config, Budget *host);
-/* Asserts that it has no machine and no charge; closes its IOMMUFD. Accepts NULL. */
-void tenant_free(Tenant *tenant);
+/* Makes *tenant, all zeros, a tenant without machines. Takes config. For the registry, which makes
+ * and frees tenants. */
+void tenant_policy_init(TenantPolicy *tenant, TenantConfig *config, Budget *host);
+/* Asserts that it has no machine and no charge. */
+void tenant_policy_clear(TenantPolicy *tenant);
 
 /* Whether it has machines or charges: it can't be removed then. */
-bool tenant_busy(const Tenant *tenant);
-/* Replaces its config by a copy of config (of the same id) and its limit with it. When isolation
- * or accounting change, its IOMMUFD is closed: the next one is opened as the new config says. */
-void tenant_set_config(Tenant *tenant, const TenantConfig *config);
+bool tenant_policy_is_busy(const TenantPolicy *tenant);
+/* Replaces its config by a copy of config (of the same id) and its limit with it. */
+void tenant_policy_set_config(TenantPolicy *tenant, const TenantConfig *config);
 
 /* Whether the tenant's rules let it have the device. address canonical. */
-bool tenant_allows_device(const Tenant *tenant, const char *address, uint16_t vendor,
-                          uint16_t product);
+bool tenant_policy_allows_device(const TenantPolicy *tenant, const char *address, uint16_t vendor,
+                                 uint16_t product);

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "dbus/accounting/internal.h"
+#include "dbus/accounting/accounting.h"
 
+#include "dbus/accounting/internal.h"
 #include "config.h"
 #include "dbus/base/errors.h"
 #include "dbus/base/journal.h"
 #include "dbus/state/records.h"
-#include "dbus/core/tenant.h"
-#include "kernel/base/cleanup.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <sys/stat.h>
 
 #define RECONCILE_USEC (60 * G_USEC_PER_SEC)
 
@@ -36,282 +33,318 @@ static LedgerOptions options_of(const Config *config)
 /* ---- states ---- */
 
 /* The loader had the privileges that the service lacks: what it could not do is the reason. */
-static void set_reasons(Books *books, const Config *config)
+static void set_reasons(Accounting *accounting, const AccountingSetup *setup)
 {
-    const char *why = books->ledger ? books->ledger->status.reason : "There is no memory for it.";
-    const char *guard_why = books->ledger ? books->ledger->status.guard_reason : why;
-    g_autofree char *loader_why = NULL;
-    g_autofree char *loader_guard_why = NULL;
-    if (!books->manager->simulated &&
-        state_load_loader(books->manager->runtime_dir, &loader_why, &loader_guard_why)) {
-        why = *loader_why ? loader_why : why;
-        guard_why = *loader_guard_why ? loader_guard_why : guard_why;
+    const LedgerStatus *status = accounting->ledger ? &accounting->ledger->status : NULL;
+    const char *ledger = status ? status->reason : "There is no memory for the ledger.";
+    const char *guard = status ? status->guard_reason : ledger;
+    g_autofree char *loader_ledger = NULL;
+    g_autofree char *loader_guard = NULL;
+    if (loader_record_load(setup->runtime_dir, &loader_ledger, &loader_guard)) {
+        ledger = *loader_ledger ? loader_ledger : ledger;
+        guard = *loader_guard ? loader_guard : guard;
     }
-    books->guard_off = config->guard == GUARD_OFF;
-    books->ledger_reason = g_strdup(books_count(books) ? "" : why);
-    books->guard_reason = g_strdup(books_guard(books) || books->guard_off ? "" : guard_why);
+    bool active = accounting_is_active(accounting);
+    bool guarding = accounting_guard_is_active(accounting);
+    accounting->ledger_reason = g_strdup(active ? "" : ledger);
+    /* A guard that is there may not hold against everybody, and says so. */
+    accounting->guard_reason = g_strdup(guard);
+    accounting->guard_state = guarding                            ? "enforcing"
+                              : setup->config->guard == GUARD_OFF ? "off"
+                                                                  : "unavailable";
 }
 
-static void log_states(const Books *books)
+static void log_states(const Accounting *accounting)
 {
-    if (!books_count(books))
+    if (!accounting_is_active(accounting))
+        journal_write(
+            LOG_WARNING, MESSAGE_DEGRADED, NULL,
+            "The ledger is not active, so that nothing is shared: each start of a machine "
+            "gets an IOMMUFD of its own, and pinned memory is known from /proc only. %s",
+            accounting->ledger_reason);
+    else if (!accounting_guard_is_active(accounting) && accounting->require_guard)
         journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
-                      "The kernel does not say which machine has pinned what, and the reaper has "
-                      "to find it out by probes; 'iommuctl doctor' says what to do. The ledger is "
-                      "unavailable: %s",
-                      books->ledger_reason);
-    if (!books_guard(books))
+                      "The guard is not active, so that nothing is shared (RequireGuard=yes): each "
+                      "start of a machine gets an IOMMUFD of its own. %s",
+                      accounting->guard_reason);
+    else if (!accounting_guard_is_active(accounting))
         journal_write(LOG_WARNING, MESSAGE_DEGRADED, NULL,
-                      "Machines that share an IOMMUFD are not kept apart in it for certain; "
-                      "'iommuctl doctor' "
-                      "says what to do. The guard is %s%s%s",
-                      books_guard_state(books), books->guard_off ? "." : ": ", books->guard_reason);
+                      "The guard is not active, and machines share IOMMUFDs all the same "
+                      "(RequireGuard=no): a machine may access the memory of another of its "
+                      "tenant. %s",
+                      accounting->guard_reason);
 }
 
-const char *books_ledger_state(const Books *books)
+const char *accounting_ledger_state(const Accounting *accounting)
 {
-    return books_count(books) ? "active" : "unavailable";
+    return accounting_is_active(accounting) ? "active" : "unavailable";
 }
 
-const char *books_guard_state(const Books *books)
+const char *accounting_ledger_reason(const Accounting *accounting)
 {
-    return books_guard(books) ? "enforcing" : books->guard_off ? "off" : "unavailable";
+    return accounting->ledger_reason;
 }
 
-const char *books_ledger_reason(const Books *books)
+const char *accounting_guard_state(const Accounting *accounting)
 {
-    return books->ledger_reason;
+    return accounting->guard_state;
 }
 
-const char *books_guard_reason(const Books *books)
+const char *accounting_guard_reason(const Accounting *accounting)
 {
-    return books->guard_reason;
+    return accounting->guard_reason;
 }
 
-bool books_count(const Books *books)
+bool accounting_is_active(const Accounting *accounting)
 {
-    return books->ledger && books->ledger->status.counting;
+    return accounting->ledger && accounting->ledger->status.counting;
 }
 
-bool books_guard(const Books *books)
+bool accounting_guard_is_active(const Accounting *accounting)
 {
-    return books->ledger && books->ledger->status.guarding;
+    return accounting_is_active(accounting) && accounting->ledger->status.guarding;
 }
 
-bool books_guard_is_exact(const Books *books)
+bool accounting_guard_rechecks(const Accounting *accounting)
 {
-    return books->ledger && books->ledger->status.rechecking;
+    return accounting_guard_is_active(accounting) && accounting->ledger->status.rechecking;
 }
 
-bool books_may_share(const Books *books)
+bool accounting_allows_sharing(const Accounting *accounting)
 {
-    return !books->require_guard || books_guard(books);
+    return accounting_is_active(accounting) &&
+           (!accounting->require_guard || accounting_guard_is_active(accounting));
 }
 
-bool books_require_guard(const Books *books)
+const char *accounting_sharing_reason(const Accounting *accounting)
 {
-    return books->require_guard;
+    if (!accounting_is_active(accounting))
+        return accounting->ledger_reason;
+    return *accounting->guard_reason ? accounting->guard_reason
+                                     : "The guard is switched off (Guard=off).";
 }
 
-Ledger *books_ledger(const Books *books)
+bool accounting_requires_guard(const Accounting *accounting)
 {
-    return books->ledger;
+    return accounting->require_guard;
 }
 
-uint64_t books_drift(const Books *books)
+Ledger *accounting_ledger(const Accounting *accounting)
 {
-    return books->drift;
+    return accounting_is_active(accounting) ? accounting->ledger : NULL;
 }
 
-bool books_counters(Books *books, LedgerCounters *ret_counters)
+int accounting_descriptor(Accounting *accounting)
 {
-    return books_count(books) && books->ledger->ops->counters(books->ledger, ret_counters) >= 0;
+    Ledger *ledger = accounting_ledger(accounting);
+    return ledger ? ledger->ops->descriptor(ledger) : -EBADF;
 }
 
-uint64_t books_missed(Books *books)
+/* ---- counters ---- */
+
+static bool read_counters(const Accounting *accounting, LedgerCounters *ret_counters)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    return ledger && ledger->ops->counters(ledger, ret_counters) >= 0;
+}
+
+uint64_t accounting_corrected_bytes(const Accounting *accounting)
+{
+    return accounting->corrected;
+}
+
+uint64_t accounting_untracked(Accounting *accounting)
 {
     LedgerCounters counters;
-    if (!books_counters(books, &counters))
+    if (!read_counters(accounting, &counters))
         return 0;
     return counters.skipped + counters.lost_contexts + counters.lost_objects +
            counters.lost_ranges + counters.lost_usage + counters.lost_owners;
 }
 
-uint64_t books_unknown_ioctls(Books *books)
+uint64_t accounting_unknown_ioctls(Accounting *accounting)
 {
     LedgerCounters counters;
-    return books_counters(books, &counters) ? counters.unknown_ioctls : 0;
+    return read_counters(accounting, &counters) ? counters.unknown_ioctls : 0;
 }
 
-/* ---- looks ---- */
+/* ---- reconciliation ---- */
 
-/* Who causes many events in a second is not heard for the rest of it; and some may find no room. */
-static void say_unheard(Books *books, const LedgerCounters *counters)
+/* Who causes many events in a second is not reported for the rest of it; and some may find no
+ * room. */
+static void log_lost_events(Accounting *accounting, const LedgerCounters *counters)
 {
-    if (counters->lost_events > books->unheard)
+    if (counters->lost_events > accounting->lost_events)
         journal_write(LOG_WARNING, MESSAGE_REFUSED_UNHEARD, NULL,
-                      "%" PRIu64
-                      " refusals were not logged one by one, because there were too many in a "
-                      "second; Refusals of each machine counts them all.",
-                      counters->lost_events - books->unheard);
-    books->unheard = counters->lost_events;
+                      "%" PRIu64 " refusals were not logged one by one, because there were too "
+                      "many in a second; Refusals of each machine counts them all.",
+                      counters->lost_events - accounting->lost_events);
+    accounting->lost_events = counters->lost_events;
 }
 
 /* Once, until it can be done again. */
-static void say_failing(Books *books, int error)
+static void log_failing(Accounting *accounting, int error)
 {
-    if (!books->failing)
+    if (!accounting->reconcile_failing)
         journal_write(LOG_WARNING, MESSAGE_LEDGER_NOT_COMPARED, NULL,
-                      "The ledger can't be compared with the kernel's own structures (%s): figures "
-                      "may be off until it can.",
+                      "The ledger could not be compared with the kernel's own structures (%s): "
+                      "figures may be off until that works again, which is tried every minute. If "
+                      "it lasts, restart iommud.",
                       g_strerror(-error));
-    books->failing = true;
+    accounting->reconcile_failing = true;
 }
 
-static void say_drift(Books *books, const LedgerCounters *counters)
+static void log_corrected(Accounting *accounting, const LedgerCounters *counters)
 {
-    uint64_t off = counters->corrected - books->drift;
-    books->drift = counters->corrected;
+    uint64_t off = counters->corrected - accounting->corrected;
+    accounting->corrected = counters->corrected;
     if (off > 0)
         journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &off},
                       "The ledger was off by %" PRIu64 " bytes and is right again.", off);
 }
 
-void books_reconcile(Books *books)
+void accounting_reconcile(Accounting *accounting)
 {
+    Ledger *ledger = accounting->ledger;
     LedgerMeasurement *measurements;
     LedgerCounters counters;
     size_t n;
     int64_t began = g_get_monotonic_time();
-    uint64_t missed = books_missed(books);
-    int r = books->ledger->ops->reconcile(books->ledger, NULL, &measurements, &n);
-    books->looked = g_get_monotonic_time();
-    books->look_cost = books->looked - began;
+    uint64_t untracked = accounting_untracked(accounting);
+    int r = ledger->ops->reconcile(ledger, NULL, &measurements, &n);
+    accounting->last_audit = g_get_monotonic_time();
+    accounting->audit_duration = accounting->last_audit - began;
     if (r < 0) {
-        say_failing(books, r);
+        log_failing(accounting, r);
         return;
     }
-    g_free(books->measurements);
-    books->measurements = measurements;
-    books->n_measurements = n;
-    books->missed = missed;
-    books->failing = false;
-    if (!books_counters(books, &counters))
-        return;
-    say_drift(books, &counters);
-    say_unheard(books, &counters);
+    g_free(accounting->measurements);
+    accounting->measurements = measurements;
+    accounting->n_measurements = n;
+    accounting->untracked = untracked;
+    accounting->reconcile_failing = false;
+    if (read_counters(accounting, &counters)) {
+        log_corrected(accounting, &counters);
+        log_lost_events(accounting, &counters);
+    }
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
-    books_reconcile(userdata);
+    accounting_reconcile(userdata);
     (void)sd_event_source_set_time_relative(source, RECONCILE_USEC);
     return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+/* ---- events ---- */
+
+static void on_event(const LedgerEvent *event, void *data)
+{
+    Accounting *accounting = data;
+    if (accounting->handler)
+        accounting->handler(event, accounting->handler_data);
+}
+
+static void dispatch(Accounting *accounting)
+{
+    (void)accounting->ledger->ops->dispatch(accounting->ledger, on_event, accounting);
+}
+
 static int on_events(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-    books_dispatch(userdata);
+    dispatch(userdata);
     return 0;
+}
+
+void accounting_set_handler(Accounting *accounting, LedgerEventHandler handler, void *data)
+{
+    accounting->handler = handler;
+    accounting->handler_data = data;
 }
 
 /* ---- begin and end ---- */
 
-static int watch(Books *books)
+static int watch(Accounting *accounting)
 {
-    sd_event *event = books->manager->event;
-    int r = sd_event_add_io(event, &books->events, books->ledger->ops->event_fd(books->ledger),
-                            EPOLLIN, on_events, books);
-    return r < 0 ? r
-                 : sd_event_add_time_relative(event, &books->timer, CLOCK_MONOTONIC, RECONCILE_USEC,
-                                              0, on_timer, books);
+    Ledger *ledger = accounting->ledger;
+    int r = sd_event_add_io(accounting->event, &accounting->events, ledger->ops->event_fd(ledger),
+                            EPOLLIN, on_events, accounting);
+    if (r < 0)
+        return r;
+    return sd_event_add_time_relative(accounting->event, &accounting->timer, CLOCK_MONOTONIC,
+                                      RECONCILE_USEC, 0, on_timer, accounting);
 }
 
-static bool is_same_file(int a, int b)
+Accounting *accounting_new(const AccountingSetup *setup)
 {
-    struct stat one, other;
-    return a >= 0 && b >= 0 && fstat(a, &one) == 0 && fstat(b, &other) == 0 &&
-           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-/* What it lives in outlives the service in the service manager, if it needs that. */
-static Ledger *open_ledger(Host *host, LedgerOptions *options, FdStore *store)
-{
-    autoclose int kept = fd_store_claim(store, FD_STORE_LEDGER);
-    Ledger *ledger;
-    options->descriptor = kept;
-    if (host->ops->ledger_open(host, options, &ledger) < 0)
-        return NULL;
-    int descriptor = ledger->ops->descriptor(ledger);
-    if (descriptor >= 0 && !is_same_file(descriptor, kept))
-        fd_store_push(FD_STORE_LEDGER, descriptor);
-    return ledger;
-}
-
-Books *books_new(Manager *manager, const Config *config, FdStore *store)
-{
-    Books *books = g_new0(Books, 1);
-    LedgerOptions options = options_of(config);
+    Accounting *accounting = g_new0(Accounting, 1);
+    LedgerOptions options = options_of(setup->config);
     LedgerCounters counters;
-    books->manager = manager;
-    books->require_guard = config->require_guard;
-    books->tenants = g_hash_table_new(NULL, NULL);
-    books->machines = g_hash_table_new(NULL, NULL);
-    state_load_numbers(manager, &books->last_tenant, &books->last_machine);
-    books->ledger = open_ledger(manager->host, &options, store);
-    if (books_count(books) && watch(books) < 0)
-        g_clear_pointer(&books->ledger, ledger_free);
-    set_reasons(books, config);
-    log_states(books);
+    options.descriptor = setup->descriptor;
+    accounting->event = sd_event_ref(setup->event);
+    accounting->require_guard = setup->config->require_guard;
+    accounting->machines = g_hash_table_new(NULL, NULL);
+    accounting->of_machines = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    accounting->of_tenants = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    if (setup->host->ops->ledger_open(setup->host, &options, &accounting->ledger) < 0)
+        accounting->ledger = NULL;
+    if (accounting_is_active(accounting) && watch(accounting) < 0)
+        g_clear_pointer(&accounting->ledger, ledger_free);
+    set_reasons(accounting, setup);
+    log_states(accounting);
     /* What an earlier run has not told of is not told now. */
-    if (books_counters(books, &counters))
-        books->unheard = counters.lost_events;
-    return books;
+    if (read_counters(accounting, &counters))
+        accounting->lost_events = counters.lost_events;
+    return accounting;
 }
 
-void books_settle(Books *books)
+void accounting_finish_start(Accounting *accounting)
 {
-    if (!books_count(books))
+    Ledger *ledger = accounting_ledger(accounting);
+    if (!ledger)
         return;
-    int r = books->ledger->ops->finish_upgrade(books->ledger);
+    int r = ledger->ops->finish_upgrade(ledger);
     if (r < 0)
         journal_write(LOG_WARNING, MESSAGE_UPGRADE_UNFINISHED, NULL,
-                      "Programs of another version could not be removed from the kernel: %s.",
+                      "Programs of an earlier version could not be removed from the kernel (%s): "
+                      "they go on beside the new ones and cost time at each ioctl. Restart iommud.",
                       g_strerror(-r));
-    books_reconcile(books);
-    books_dispatch(books);
+    accounting_reconcile(accounting);
+    dispatch(accounting);
 }
 
-void books_free(Books *books)
+void accounting_free(Accounting *accounting)
 {
-    if (!books)
+    if (!accounting)
         return;
-    sd_event_source_disable_unref(books->events);
-    sd_event_source_disable_unref(books->timer);
-    ledger_free(books->ledger);
-    g_hash_table_unref(books->tenants);
-    g_hash_table_unref(books->machines);
-    g_free(books->ledger_reason);
-    g_free(books->guard_reason);
-    g_free(books->usage);
-    g_free(books->measurements);
-    g_free(books->legacy);
-    g_free(books);
+    sd_event_source_disable_unref(accounting->events);
+    sd_event_source_disable_unref(accounting->timer);
+    ledger_free(accounting->ledger);
+    sd_event_unref(accounting->event);
+    g_hash_table_unref(accounting->machines);
+    g_hash_table_unref(accounting->of_machines);
+    g_hash_table_unref(accounting->of_tenants);
+    g_free(accounting->ledger_reason);
+    g_free(accounting->guard_reason);
+    g_free(accounting->usage);
+    g_free(accounting->measurements);
+    g_free(accounting->legacy);
+    g_free(accounting);
 }
 
-gboolean books_load(Host *host, const Config *config, const char *runtime_dir, GError **error)
+gboolean accounting_load(Host *host, const Config *config, const char *runtime_dir, GError **error)
 {
     LedgerOptions options = options_of(config);
-    LedgerStatus status;
+    LedgerStatus status = {0};
     int r = host->ops->ledger_load(host, &options, &status);
     if (r < 0) {
         error_set_kernel(error, r, "The ledger and the guard could not be loaded");
         return FALSE;
     }
-    return state_save_loader(runtime_dir, status.reason, status.guard_reason, error);
+    return loader_record_save(runtime_dir, status.reason, status.guard_reason, error);
 }
 
-gboolean books_unload(Host *host, GError **error)
+gboolean accounting_unload(Host *host, GError **error)
 {
     int r = host->ops->ledger_unload(host, BPF_DIR);
     if (r == -EBUSY)

@@ -1,115 +1,141 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The service's side of the ledger and the guard (kernel/ledger/ledger.h): tells the kernel who is
- * who, reads what everybody has, and hears of what was refused.
+ * who, reads what everybody has, and hands on what the kernel has refused. Tenants and machines are
+ * ids here (state/numbers.h); whose they are is core's to know.
  *
- * The kernel knows tenants and machines by numbers. A tenant's stays until the next boot, a
- * machine's belongs to one admission; neither is ever given out again (RUNTIME_DIR/numbers).
- *
- * Where there is no ledger (books_count() is false) all functions do nothing and succeed, and what
- * is known comes from elsewhere: pinned pages from /proc, objects from probes.
+ * Where there is no ledger the functions that tell do nothing and succeed, and those that read say
+ * that nothing is known.
  */
 #pragma once
 
-#include "dbus/core/manager.h"
-#include "dbus/state/fd-store.h"
-#include "kernel/ledger/ledger.h"
+#include "dbus/base/sd-cleanup.h"
+#include "kernel/base/pidref.h"
+#include "kernel/host/host.h"
 #include "policy/config.h"
 
-/* Opens the host's ledger, or takes over what an earlier run has left of it, also in store. What
- * can't be had is logged, and said by the states. Never NULL. */
-Books *books_new(Manager *manager, const Config *config, FdStore *store);
+typedef struct Accounting Accounting;
+
+typedef struct {
+    sd_event *event;
+    Host *host;
+    const Config *config;
+    const char *runtime_dir; /* of the loader's record */
+    int descriptor;          /* the ledger's, kept by an earlier run (fd-store.h), or -EBADF */
+} AccountingSetup;
+
+/* Opens the ledger, or takes over the one that an earlier run has left. What can't be had is
+ * logged, and said by the states. Never NULL. */
+Accounting *accounting_new(const AccountingSetup *setup);
+/* Who hears of events from now on. The handler may mark and queue, but not free the accounting. */
+void accounting_set_handler(Accounting *accounting, LedgerEventHandler handler, void *data);
 /* What was restored is all told by now: programs of other versions may go. */
-void books_settle(Books *books);
-/* The programs go on. Accepts NULL. */
-void books_free(Books *books);
+void accounting_finish_start(Accounting *accounting);
+/* The ledger goes on. Accepts NULL. */
+void accounting_free(Accounting *accounting);
 
 /* Loads the programs for a service that is about to start and may not do so itself: what could not
  * be loaded is kept for it in runtime_dir. KERNEL_REFUSED. */
-gboolean books_load(Host *host, const Config *config, const char *runtime_dir, GError **error);
-/* Removes what was loaded. KERNEL_REFUSED. */
-gboolean books_unload(Host *host, GError **error);
+gboolean accounting_load(Host *host, const Config *config, const char *runtime_dir, GError **error);
+/* Removes programs and maps. KERNEL_REFUSED. */
+gboolean accounting_unload(Host *host, GError **error);
 
-/* Whether the ledger counts, and whether the guard checks. */
-bool books_count(const Books *books);
-bool books_guard(const Books *books);
-/* Whether an argument that is changed while it is checked makes its ioctl fail. */
-bool books_guard_is_exact(const Books *books);
-/* "active" or "unavailable"; "enforcing", "off" or "unavailable". */
-const char *books_ledger_state(const Books *books);
-const char *books_guard_state(const Books *books);
-/* Why it is unavailable, one sentence; "": it is not. */
-const char *books_ledger_reason(const Books *books);
-const char *books_guard_reason(const Books *books);
-/* Whether a tenant's machines may share an IOMMUFD as far as RequireGuard= is concerned. */
-bool books_may_share(const Books *books);
-bool books_require_guard(const Books *books);
+/* Whether the ledger counts, whether the guard checks, and whether an argument that is changed
+ * while it is checked makes its ioctl fail. */
+bool accounting_is_active(const Accounting *accounting);
+bool accounting_guard_is_active(const Accounting *accounting);
+bool accounting_guard_rechecks(const Accounting *accounting);
+/* "active" or "unavailable"; "enforcing", "off" or "unavailable"; and one sentence on why, or "".
+ */
+const char *accounting_ledger_state(const Accounting *accounting);
+const char *accounting_ledger_reason(const Accounting *accounting);
+const char *accounting_guard_state(const Accounting *accounting);
+const char *accounting_guard_reason(const Accounting *accounting);
+/* Whether a tenant's machines may share an IOMMUFD: the ledger counts, and the guard checks unless
+ * RequireGuard=no says that a tenant is one trust domain. */
+bool accounting_allows_sharing(const Accounting *accounting);
+bool accounting_requires_guard(const Accounting *accounting);
+/* Why they may not: a sentence for whoever asked. */
+const char *accounting_sharing_reason(const Accounting *accounting);
+/* A descriptor that must outlive the service along with the ledger, or -EBADF. Stays its own. */
+int accounting_descriptor(Accounting *accounting);
 
-/* ---- who is who (books-names.c) ---- */
+/* ---- who is who (identities.c) ---- */
 
-/* A new tenant or limit, or another way to count. */
-void books_set_tenant(Books *books, TenantLife *life);
-void books_remove_tenant(Books *books, TenantLife *life);
+/* A new tenant or limit, or another way to count. KERNEL_REFUSED. */
+gboolean accounting_set_tenant(Accounting *accounting, uint32_t tenant, const TenantConfig *config,
+                               GError **error);
+void accounting_remove_tenant(Accounting *accounting, uint32_t tenant);
 /* fd is an IOMMUFD of the tenant, shared by its machines or for one alone: it is guarded from now
- * on. KERNEL_REFUSED: it must not be handed out. */
-gboolean books_register(Books *books, TenantLife *life, int fd, bool shared, GError **error);
-/* A machine that may bind its devices from now on; one with legacy VFIO binds none. Again after its
- * devices have changed. */
-gboolean books_admit(Books *books, MachineLife *life, GError **error);
-/* It is gone from the registry, or was never there. devices were its own. */
-void books_dismiss(Books *books, MachineLife *life, const char *const *devices);
-/* The device is no longer a machine's, in the registry either: who has one beside it may reset
- * their bus again. */
-void books_dismiss_device(Books *books, const char *address);
-/* Its leader is known. INVALID_ARGUMENT: another process has shown itself as this machine. */
-gboolean books_start(Books *books, MachineLife *life, pid_t pid, uint64_t start, GError **error);
-/* It is not its leader after all: another process may be. */
-void books_undo_start(Books *books, MachineLife *life);
+ * on. *ret_context names it below, 0 without a ledger. KERNEL_REFUSED: it must not be handed out.
+ */
+gboolean accounting_register_iommufd(Accounting *accounting, int fd, uint32_t tenant, bool shared,
+                                     uint32_t *ret_context, GError **error);
+/* A machine that may bind its devices from now on. Again for the same: nothing. KERNEL_REFUSED. */
+gboolean accounting_add_machine(Accounting *accounting, uint32_t machine, uint32_t tenant,
+                                GError **error);
+/* It is gone; what it left keeps its owner until it is destroyed. */
+void accounting_remove_machine(Accounting *accounting, uint32_t machine);
+/* The process is the machine. INVALID_ARGUMENT: another has shown itself as this machine. */
+gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
+                                const PidRef *leader, GError **error);
+/* The machine may bind the device. reset_shared: a reset of it would hit another machine's.
+ * KERNEL_REFUSED. */
+gboolean accounting_admit_device(Accounting *accounting, const char *address, uint32_t tenant,
+                                 uint32_t machine, bool reset_shared, GError **error);
+/* Nobody may bind it any more. */
+void accounting_dismiss_device(Accounting *accounting, const char *address);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
-gboolean books_name_client(Books *books, TenantLife *life, pid_t pid, GError **error);
-/* The systemd units that pass descriptors on, which no others do any more. */
-void books_set_relay_units(Books *books, const char *const *units);
-/* The message bus passes descriptors on. */
-void books_trust_bus(Books *books, pid_t pid);
+gboolean accounting_allow_receiver(Accounting *accounting, pid_t pid, uint32_t tenant,
+                                   GError **error);
+/* The systemd units that pass descriptors on, which no others do any more. Logs when the kernel
+ * does not take them. */
+void accounting_set_relay_units(Accounting *accounting, const char *const *units);
+/* The process passes descriptors on: the message bus. */
+void accounting_trust_relay(Accounting *accounting, pid_t pid);
 
-/* ---- what they have (books-figures.c) ---- */
+/* ---- what they have (usage.c) ---- */
 
 typedef struct {
     uint64_t pinned;   /* bytes that the kernel has pinned */
     uint64_t orphaned; /* of these, bytes whose process is dead */
     uint64_t peak;     /* of pinned */
-    uint64_t unique;   /* of pinned, each page once, as of the last look */
+    uint64_t unique;   /* of pinned, each page once, as of the last reconciliation */
     uint64_t mapped;   /* bytes mapped, pinned or not */
     uint64_t maps;
     uint64_t unmaps;
     uint64_t refusals;
-} Figures;
+} Usage;
 
+/* False, and zeros: there is no ledger, or the id is 0. One reading serves all that is asked in one
+ * turn of the event loop. */
+bool accounting_machine_usage(Accounting *accounting, uint32_t machine, Usage *ret_usage);
+bool accounting_tenant_usage(Accounting *accounting, uint32_t tenant, Usage *ret_usage);
 /* What a process has mapped through containers of VFIO's own (/dev/vfio/vfio, type1), as of a
  * second ago at most: pinned, unique, mapped, and as maps those that there are. False, and zeros:
  * there is no ledger, or it can't look into them. */
-bool books_legacy(Books *books, pid_t pid, Figures *ret_figures);
+bool accounting_legacy_usage(Accounting *accounting, pid_t pid, Usage *ret_usage);
+/* Bytes that one owner has pinned in an IOMMUFD; both numbers are those of a LedgerObject. */
+uint64_t accounting_owner_pinned(Accounting *accounting, uint32_t context, uint32_t owner);
+/* The objects in an IOMMUFD. NOT_SUPPORTED: there is no ledger; KERNEL_REFUSED. Freed with
+ * g_free(). */
+gboolean accounting_objects(Accounting *accounting, uint32_t context, LedgerObject **ret_objects,
+                            size_t *ret_n, GError **error);
+/* For a worker's thread, which may look up single objects (LedgerOps.object()). NULL: there is
+ * none. Valid as long as accounting. */
+Ledger *accounting_ledger(const Accounting *accounting);
 
-/* Compares the books with the kernel's own structures and mends them, if the last time is that many
- * microseconds ago (longer where a look costs much), or if something was missed since. */
-void books_look(Books *books, int64_t age);
+/* Compares the ledger with the kernel's own structures and repairs it. There is a ledger. */
+void accounting_reconcile(Accounting *accounting);
+/* The same, if the last time is that
+ * many microseconds ago (longer where that takes long), or if something was missed since. */
+void accounting_refresh_if_older(Accounting *accounting, int64_t age);
 /* The same, if the last time is ten seconds ago. */
-void books_refresh(Books *books);
-/* All in one look per turn of the event loop. False, and zeros: there is no ledger. */
-bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures);
-bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures);
-/* What one owner has pinned in an IOMMUFD; both numbers are those of a LedgerObject. */
-uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner);
-/* The objects in the tenant's shared IOMMUFD. KERNEL_REFUSED. Freed with g_free(). */
-gboolean books_objects(Books *books, const TenantLife *life, LedgerObject **ret_objects,
-                       size_t *ret_n, GError **error);
-/* The machine with that number, or NULL. */
-MachineLife *books_find_machine(const Books *books, uint32_t number);
-/* Bytes by which looks into the kernel's own structures found the books to be off, all together. */
-uint64_t books_drift(const Books *books);
-/* Events that the ledger could not take down when they happened; the next look finds them. */
-uint64_t books_missed(Books *books);
+void accounting_refresh(Accounting *accounting);
+
+/* Bytes by which reconciliations have found the ledger to be off, all together. */
+uint64_t accounting_corrected_bytes(const Accounting *accounting);
+/* What the ledger could not take down when it happened; the next reconciliation finds it. */
+uint64_t accounting_untracked(Accounting *accounting);
 /* Ioctls that the guard does not know and has allowed (Guard=known) or refused (strict). */
-uint64_t books_unknown_ioctls(Books *books);
-/* For the reaper's worker. Valid as long as books. */
-Ledger *books_ledger(const Books *books);
+uint64_t accounting_unknown_ioctls(Accounting *accounting);

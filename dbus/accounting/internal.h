@@ -1,45 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of books.h share. */
+/* What the parts of accounting.h have in common. */
 #pragma once
 
-#include "dbus/accounting/accounting.h"
+#include "dbus/base/sd-cleanup.h"
+#include "kernel/ledger/ledger.h"
 
-struct Books {
-    Manager *manager;
-    Ledger *ledger; /* NULL: there is no memory for it */
+typedef struct Accounting Accounting;
+
+struct Accounting {
+    sd_event *event;
+    Ledger *ledger; /* NULL: there is no memory for one */
     bool require_guard;
-    bool guard_off; /* by the configuration */
     char *ledger_reason;
     char *guard_reason;
+    const char *guard_state;
     sd_event_source *events;
     sd_event_source *timer;
+    LedgerEventHandler handler;
+    void *handler_data;
+    GHashTable *machines; /* machine -> its tenant: ids */
 
-    uint32_t last_tenant; /* numbers given out */
-    uint32_t last_machine;
-    GHashTable *tenants;  /* number -> TenantLife */
-    GHashTable *machines; /* number -> MachineLife */
-
-    LedgerUsage *usage; /* of all owners, as of this turn of the event loop */
+    /* What everybody has, as of this turn of the event loop. */
+    LedgerUsage *usage;
     size_t n_usage;
-    uint64_t iteration;
-    LedgerMeasurement *measurements; /* of the last look */
-    size_t n_measurements;
-    int64_t looked; /* when, and how long it took: µs */
-    int64_t look_cost;
-    LedgerLegacy *legacy; /* of processes with containers of VFIO's own */
+    uint64_t usage_turn;
+    GHashTable *of_machines; /* the same summed up, by id: see usage.c */
+    GHashTable *of_tenants;
+    /* What VFIO's own containers have. */
+    LedgerLegacy *legacy;
     size_t n_legacy;
     bool legacy_known;
-    int64_t legacy_looked; /* 0: never */
-    uint64_t missed;       /* events, as of the last look */
-    uint64_t unheard;      /* events that were not sent */
-    bool failing;          /* the last look could not be done */
-    uint64_t drift;        /* bytes, since the service started */
-};
+    int64_t legacy_read_at; /* 0: never */
 
-/* Looks into the kernel's own structures, repairs the ledger, and corrects what tenants have left
- * that count unique bytes. */
-void books_reconcile(Books *books);
-/* False: there is no ledger. */
-bool books_counters(Books *books, LedgerCounters *ret_counters);
-/* Hands out what has happened (books-events.c). */
-void books_dispatch(Books *books);
+    /* The last reconciliation. */
+    LedgerMeasurement *measurements;
+    size_t n_measurements;
+    int64_t last_audit; /* when, and how long it took: µs */
+    int64_t audit_duration;
+    uint64_t untracked; /* as of then */
+    uint64_t lost_events;
+    uint64_t corrected; /* bytes, since the service started */
+    bool reconcile_failing;
+};

@@ -1,176 +1,205 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What tenants and machines have, by the ledger. */
-#include "dbus/accounting/internal.h"
+#include "dbus/accounting/accounting.h"
 
+#include "dbus/accounting/internal.h"
 #include "dbus/base/errors.h"
-#include "dbus/core/machine.h"
-#include "dbus/core/tenant.h"
 
 /* What is mapped more than once is looked up anew when somebody asks and this has gone by, or less
- * after something was missed; on a host where a look takes long, so much more that looks take a
+ * after something was missed; on a host where that takes long, so much more that it takes a
  * fiftieth of the time at most. */
-#define LOOK_USEC (10 * G_USEC_PER_SEC)
-#define MISSED_USEC G_USEC_PER_SEC
-#define LOOK_SHARE 50
+#define AUDIT_USEC (10 * G_USEC_PER_SEC)
+#define UNTRACKED_USEC G_USEC_PER_SEC
+#define AUDIT_SHARE 50
 #define LEGACY_USEC G_USEC_PER_SEC
 
-void books_look(Books *books, int64_t age)
+void accounting_refresh_if_older(Accounting *accounting, int64_t age)
 {
-    if (!books_count(books))
+    if (!accounting_is_active(accounting))
         return;
-    if (books_missed(books) != books->missed)
-        age = MIN(age, MISSED_USEC);
-    if (g_get_monotonic_time() - books->looked >= MAX(age, LOOK_SHARE * books->look_cost))
-        books_reconcile(books);
+    if (accounting_untracked(accounting) != accounting->untracked)
+        age = MIN(age, UNTRACKED_USEC);
+    if (g_get_monotonic_time() - accounting->last_audit >=
+        MAX(age, AUDIT_SHARE * accounting->audit_duration))
+        accounting_reconcile(accounting);
 }
 
-void books_refresh(Books *books)
+void accounting_refresh(Accounting *accounting)
 {
-    books_look(books, LOOK_USEC);
+    accounting_refresh_if_older(accounting, AUDIT_USEC);
 }
 
-/* One look serves all that is asked in one turn of the event loop. */
-static bool look(Books *books)
+/* ---- of owners, summed up ---- */
+
+/* What a machine or a tenant has. */
+typedef struct {
+    Usage usage;
+    uint64_t twice; /* bytes of usage.pinned that were pinned more than once at the last audit */
+} Sum;
+
+static Sum *sum_of(GHashTable *sums, uint32_t id)
 {
-    uint64_t iteration = 0;
+    Sum *sum = g_hash_table_lookup(sums, GUINT_TO_POINTER(id));
+    if (!sum) {
+        sum = g_new0(Sum, 1);
+        g_hash_table_insert(sums, GUINT_TO_POINTER(id), sum);
+    }
+    return sum;
+}
+
+static void add_usage(Sum *sum, const LedgerUsage *one)
+{
+    Usage *usage = &sum->usage;
+    usage->pinned += one->pinned;
+    usage->orphaned += one->alive ? 0 : one->pinned;
+    usage->peak += one->peak;
+    usage->mapped += one->mapped;
+    usage->maps += one->maps;
+    usage->unmaps += one->unmaps;
+    usage->refusals += one->refused;
+}
+
+/* Whose what is in an IOMMUFD is: that one's tenant, or its machine's if iommud has not opened it.
+ */
+static uint32_t tenant_of(const Accounting *accounting, uint32_t of_context, uint32_t machine)
+{
+    void *tenant = g_hash_table_lookup(accounting->machines, GUINT_TO_POINTER(machine));
+    return of_context ? of_context : GPOINTER_TO_UINT(tenant);
+}
+
+static void sum_up(Accounting *accounting)
+{
+    g_hash_table_remove_all(accounting->of_machines);
+    g_hash_table_remove_all(accounting->of_tenants);
+    for (size_t i = 0; i < accounting->n_usage; i++) {
+        const LedgerUsage *one = &accounting->usage[i];
+        uint32_t tenant = tenant_of(accounting, one->tenant, one->machine);
+        add_usage(sum_of(accounting->of_machines, one->machine), one);
+        add_usage(sum_of(accounting->of_tenants, tenant), one);
+    }
+    for (size_t i = 0; i < accounting->n_measurements; i++) {
+        const LedgerMeasurement *one = &accounting->measurements[i];
+        uint32_t tenant = tenant_of(accounting, one->tenant, one->machine);
+        sum_of(accounting->of_machines, one->machine)->twice += one->pinned - one->unique;
+        sum_of(accounting->of_tenants, tenant)->twice += one->pinned - one->unique;
+    }
+}
+
+/* One reading serves all that is asked in one turn of the event loop. */
+static bool read_usage(Accounting *accounting)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    uint64_t turn = 0;
     LedgerUsage *usage;
     size_t n;
-    if (!books_count(books))
+    if (!ledger)
         return false;
-    (void)sd_event_get_iteration(books->manager->event, &iteration);
-    if (books->usage && books->iteration == iteration)
+    (void)sd_event_get_iteration(accounting->event, &turn);
+    if (accounting->usage && accounting->usage_turn == turn)
         return true;
-    books_refresh(books);
-    if (books->ledger->ops->usage(books->ledger, &usage, &n) < 0)
+    accounting_refresh(accounting);
+    if (ledger->ops->usage(ledger, &usage, &n) < 0)
         return false;
-    g_free(books->usage);
-    books->usage = usage;
-    books->n_usage = n;
-    books->iteration = iteration;
+    g_free(accounting->usage);
+    accounting->usage = usage;
+    accounting->n_usage = n;
+    accounting->usage_turn = turn;
+    sum_up(accounting);
     return true;
 }
 
-static void add_usage(Figures *figures, const LedgerUsage *usage)
+static bool find_usage(Accounting *accounting, GHashTable *sums, uint32_t id, Usage *ret_usage)
 {
-    figures->pinned += usage->pinned;
-    figures->orphaned += usage->alive ? 0 : usage->pinned;
-    figures->peak += usage->peak;
-    figures->mapped += usage->mapped;
-    figures->maps += usage->maps;
-    figures->unmaps += usage->unmaps;
-    figures->refusals += usage->refused;
-}
-
-/* Less what was pinned more than once at the last look: never more than that. */
-static void set_unique(Figures *figures, uint64_t twice)
-{
-    figures->unique = figures->pinned - MIN(twice, figures->pinned);
-}
-
-bool books_machine(Books *books, const MachineLife *life, Figures *ret_figures)
-{
-    Figures figures = {0};
-    uint64_t twice = 0;
-    bool known = life->number > 0 && look(books);
-    for (size_t i = 0; known && i < books->n_usage; i++) {
-        if (books->usage[i].machine == life->number)
-            add_usage(&figures, &books->usage[i]);
-    }
-    for (size_t i = 0; known && i < books->n_measurements; i++) {
-        if (books->measurements[i].machine == life->number)
-            twice += books->measurements[i].pinned - books->measurements[i].unique;
-    }
-    set_unique(&figures, twice);
-    *ret_figures = figures;
-    return known;
-}
-
-/* One look at the containers of VFIO's own, which takes all open files of the host, serves all that
- * is asked in its time. */
-static bool look_at_legacy(Books *books)
-{
-    int64_t now = g_get_monotonic_time();
-    if (!books_count(books))
+    *ret_usage = (Usage){0};
+    if (id == 0 || !read_usage(accounting))
         return false;
-    if (books->legacy_looked && now - books->legacy_looked < LEGACY_USEC)
-        return books->legacy_known;
-    g_clear_pointer(&books->legacy, g_free);
-    books->n_legacy = 0;
-    books->legacy_looked = now;
-    books->legacy_known =
-        books->ledger->ops->legacy(books->ledger, &books->legacy, &books->n_legacy) >= 0;
-    return books->legacy_known;
+    const Sum *sum = g_hash_table_lookup(sums, GUINT_TO_POINTER(id));
+    if (sum) {
+        *ret_usage = sum->usage;
+        /* Never less than nothing, whatever was given back since. */
+        ret_usage->unique = sum->usage.pinned - MIN(sum->twice, sum->usage.pinned);
+    }
+    return true;
 }
 
-bool books_legacy(Books *books, pid_t pid, Figures *ret_figures)
+bool accounting_machine_usage(Accounting *accounting, uint32_t machine, Usage *ret_usage)
 {
-    Figures figures = {0};
-    bool known = look_at_legacy(books);
-    for (size_t i = 0; known && i < books->n_legacy; i++) {
-        const LedgerLegacy *legacy = &books->legacy[i];
-        if (legacy->pid != pid)
-            continue;
-        figures.pinned = figures.unique = legacy->pinned;
-        figures.mapped = legacy->mapped;
-        figures.maps = legacy->maps;
-    }
-    *ret_figures = figures;
-    return known;
+    return find_usage(accounting, accounting->of_machines, machine, ret_usage);
 }
 
-/* In an IOMMUFD of the tenant, or one of its machines in one that iommud has not opened. */
-static bool is_tenants(const Books *books, const TenantLife *life, uint32_t tenant,
-                       uint32_t machine)
+bool accounting_tenant_usage(Accounting *accounting, uint32_t tenant, Usage *ret_usage)
 {
-    if (tenant)
-        return tenant == life->number;
-    const MachineLife *owner = books_find_machine(books, machine);
-    return owner && owner->tenant == life;
-}
-
-bool books_tenant(Books *books, const TenantLife *life, Figures *ret_figures)
-{
-    Figures figures = {0};
-    LedgerTenantUsage tenant;
-    uint64_t twice = 0;
-    bool known = life->number > 0 && look(books);
-    for (size_t i = 0; known && i < books->n_usage; i++) {
-        if (is_tenants(books, life, books->usage[i].tenant, books->usage[i].machine))
-            add_usage(&figures, &books->usage[i]);
-    }
-    for (size_t i = 0; known && i < books->n_measurements; i++) {
-        const LedgerMeasurement *measured = &books->measurements[i];
-        if (is_tenants(books, life, measured->tenant, measured->machine))
-            twice += measured->pinned - measured->unique;
-    }
-    set_unique(&figures, twice);
+    Ledger *ledger = accounting_ledger(accounting);
+    LedgerTenantUsage whole;
+    if (!find_usage(accounting, accounting->of_tenants, tenant, ret_usage))
+        return false;
     /* The sum of peaks is not the peak of the sum. */
-    if (known && books->ledger->ops->tenant_usage(books->ledger, life->number, &tenant) >= 0) {
-        figures.peak = MAX(tenant.peak, figures.pinned);
-        figures.maps += tenant.maps;
-        figures.unmaps += tenant.unmaps;
-        figures.refusals += tenant.refused;
+    if (ledger->ops->tenant_usage(ledger, tenant, &whole) >= 0) {
+        ret_usage->peak = MAX(whole.peak, ret_usage->pinned);
+        ret_usage->maps += whole.maps;
+        ret_usage->unmaps += whole.unmaps;
+        ret_usage->refusals += whole.refused;
     }
-    *ret_figures = figures;
-    return known;
+    return true;
 }
 
-uint64_t books_owner_pinned(Books *books, uint32_t context, uint32_t owner)
+uint64_t accounting_owner_pinned(Accounting *accounting, uint32_t context, uint32_t owner)
 {
-    bool known = look(books);
-    for (size_t i = 0; known && i < books->n_usage; i++) {
-        if (books->usage[i].context == context && books->usage[i].owner == owner)
-            return books->usage[i].pinned;
+    bool known = read_usage(accounting);
+    for (size_t i = 0; known && i < accounting->n_usage; i++) {
+        const LedgerUsage *one = &accounting->usage[i];
+        if (one->context == context && one->owner == owner)
+            return one->pinned;
     }
     return 0;
 }
 
-gboolean books_objects(Books *books, const TenantLife *life, LedgerObject **ret_objects,
-                       size_t *ret_n, GError **error)
+/* One look at the containers of VFIO's own, which takes all open files of the host, serves all that
+ * is asked in its time. */
+static bool read_legacy(Accounting *accounting)
 {
-    int r = books->ledger->ops->objects(books->ledger, life->context, ret_objects, ret_n);
+    Ledger *ledger = accounting_ledger(accounting);
+    int64_t now = g_get_monotonic_time();
+    if (!ledger)
+        return false;
+    if (accounting->legacy_read_at && now - accounting->legacy_read_at < LEGACY_USEC)
+        return accounting->legacy_known;
+    g_clear_pointer(&accounting->legacy, g_free);
+    accounting->n_legacy = 0;
+    accounting->legacy_read_at = now;
+    accounting->legacy_known =
+        ledger->ops->legacy(ledger, &accounting->legacy, &accounting->n_legacy) >= 0;
+    return accounting->legacy_known;
+}
+
+bool accounting_legacy_usage(Accounting *accounting, pid_t pid, Usage *ret_usage)
+{
+    Usage usage = {0};
+    bool known = read_legacy(accounting);
+    for (size_t i = 0; known && i < accounting->n_legacy; i++) {
+        const LedgerLegacy *legacy = &accounting->legacy[i];
+        if (legacy->pid != pid)
+            continue;
+        usage.pinned = usage.unique = legacy->pinned;
+        usage.mapped = legacy->mapped;
+        usage.maps = legacy->maps;
+    }
+    *ret_usage = usage;
+    return known;
+}
+
+gboolean accounting_objects(Accounting *accounting, uint32_t context, LedgerObject **ret_objects,
+                            size_t *ret_n, GError **error)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    if (!ledger) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
+                    "Only the ledger knows what is in an IOMMUFD, and it is not active: %s",
+                    accounting->ledger_reason);
+        return FALSE;
+    }
+    int r = ledger->ops->objects(ledger, context, ret_objects, ret_n);
     if (r < 0)
-        error_set_kernel(error, r, "The objects in the IOMMUFD of tenant %s could not be listed",
-                         life->id);
+        error_set_kernel(error, r, "The ledger's objects of an IOMMUFD could not be read");
     return r >= 0;
 }

@@ -1,158 +1,76 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/bus/bus.h"
 
-/* ---- announcements ----
- * A failed announcement is no reason to refuse what has already happened: when the bus is gone the
- * service ends anyway, by sd_bus_set_exit_on_disconnect(). */
+#include "dbus/base/errors.h"
 
-static void object_added(Manager *manager, const char *path, const char *signal, const char *name)
+/* ---- kinds ---- */
+
+/* What the callbacks of a kind get. */
+typedef struct {
+    Service *service;
+    const BusKind *kind;
+} KindSlot;
+
+static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
+                void **ret_found, sd_bus_error *ret_error)
 {
-    if (!manager->bus)
-        return;
-    (void)sd_bus_emit_object_added(manager->bus, path);
-    (void)sd_bus_emit_signal(manager->bus, BUS_PATH, BUS_INTERFACE_MANAGER, signal, "so", name,
-                             path);
+    KindSlot *slot = userdata;
+    bool there = slot->kind->exists(slot->service, path);
+    *ret_found = there ? slot->service : NULL;
+    return there;
 }
 
-static void object_removed(Manager *manager, const char *path, const char *interface,
-                           const char *signal, const char *name)
+static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes,
+                     sd_bus_error *ret_error)
 {
-    if (!manager->bus)
-        return;
-    /* Not sd_bus_emit_object_removed(): that one asks the object, which may be gone already. */
-    const char *interfaces[] = {"org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable",
-                                "org.freedesktop.DBus.Properties", interface, NULL};
-    (void)sd_bus_emit_interfaces_removed_strv(manager->bus, path, (char **)interfaces);
-    (void)sd_bus_emit_signal(manager->bus, BUS_PATH, BUS_INTERFACE_MANAGER, signal, "so", name,
-                             path);
+    KindSlot *slot = userdata;
+    *ret_nodes = slot->kind->list(slot->service);
+    return 0;
 }
 
-void bus_tenant_added(Manager *manager, const char *id)
+static void slot_free(void *slot)
 {
-    g_autofree char *path = bus_tenant_path(id);
-    object_added(manager, path, "TenantNew", id);
+    g_free(slot);
 }
 
-void bus_tenant_removed(Manager *manager, const char *id)
+int bus_register_kind(Service *service, const BusKind *kind)
 {
-    g_autofree char *path = bus_tenant_path(id);
-    object_removed(manager, path, BUS_INTERFACE_TENANT, "TenantRemoved", id);
+    sd_bus *bus = service->manager->bus;
+    sd_bus_slot *vtable = NULL;
+    KindSlot *slot = g_new0(KindSlot, 1);
+    slot->service = service;
+    slot->kind = kind;
+    int r = sd_bus_add_fallback_vtable(bus, &vtable, kind->prefix, kind->interface, kind->vtable,
+                                       find, slot);
+    if (r < 0) {
+        g_free(slot);
+        return r;
+    }
+    /* The slot lives as long as the bus, and what its callbacks get with it. */
+    (void)sd_bus_slot_set_destroy_callback(vtable, slot_free);
+    (void)sd_bus_slot_set_floating(vtable, true);
+    return sd_bus_add_node_enumerator(bus, NULL, kind->prefix, enumerate, slot);
 }
 
-void bus_machine_added(Manager *manager, const char *uuid)
-{
-    g_autofree char *path = bus_machine_path(uuid);
-    object_added(manager, path, "MachineNew", uuid);
-}
+/* ---- replies ---- */
 
-void bus_machine_removed(Manager *manager, const char *uuid)
+int bus_append_usage(sd_bus_message *reply, const char *property, const Usage *usage)
 {
-    g_autofree char *path = bus_machine_path(uuid);
-    object_removed(manager, path, BUS_INTERFACE_MACHINE, "MachineRemoved", uuid);
-}
-
-void bus_tenant_changed(Manager *manager, const char *id, const char *property)
-{
-    g_autofree char *path = bus_tenant_path(id);
-    if (manager->bus)
-        (void)sd_bus_emit_properties_changed(manager->bus, path, BUS_INTERFACE_TENANT, property,
-                                             NULL);
-}
-
-void bus_machine_changed(Manager *manager, const char *uuid, const char *property)
-{
-    g_autofree char *path = bus_machine_path(uuid);
-    if (manager->bus)
-        (void)sd_bus_emit_properties_changed(manager->bus, path, BUS_INTERFACE_MACHINE, property,
-                                             NULL);
-}
-
-void bus_manager_changed(Manager *manager, const char *property)
-{
-    if (manager->bus)
-        (void)sd_bus_emit_properties_changed(manager->bus, BUS_PATH, BUS_INTERFACE_MANAGER,
-                                             property, NULL);
-}
-
-void bus_reserved_changed(Manager *manager, const char *tenant)
-{
-    bus_tenant_changed(manager, tenant, "ReservedBytes");
-    bus_manager_changed(manager, "ReservedBytes");
-}
-
-static int append_text(sd_bus_message *message, const char *key, const char *value)
-{
-    return value && *value ? sd_bus_message_append(message, "{sv}", key, "s", value) : 0;
-}
-
-/* Which process, with which ioctl, on what: nothing of it when an admission was refused. */
-static int append_details(sd_bus_message *message, const Refusal *refusal)
-{
-    int r = sd_bus_message_open_container(message, 'a', "{sv}");
-    if (r >= 0 && refusal->pid)
-        r = sd_bus_message_append(message, "{sv}", "Pid", "u", refusal->pid);
-    if (r >= 0)
-        r = append_text(message, "Command", refusal->command);
-    if (r >= 0)
-        r = append_text(message, "Ioctl", refusal->ioctl);
-    if (r >= 0 && refusal->object)
-        r = sd_bus_message_append(message, "{sv}", "Ids", "au", 1, refusal->object);
-    if (r >= 0)
-        r = append_text(message, "Owner", refusal->owner);
-    return r < 0 ? r : sd_bus_message_close_container(message);
-}
-
-void bus_limit_exceeded(Manager *manager, const Refusal *refusal)
-{
-    g_autoptr(sd_bus_message) signal = NULL;
-    if (!manager->bus)
-        return;
-    int r = sd_bus_message_new_signal(manager->bus, &signal, BUS_PATH, BUS_INTERFACE_MANAGER,
-                                      "LimitExceeded");
-    if (r >= 0)
-        r = sd_bus_message_append(signal, "sstt", refusal->tenant, refusal->machine,
-                                  refusal->requested, refusal->left);
-    if (r >= 0)
-        r = append_details(signal, refusal);
-    if (r >= 0)
-        (void)sd_bus_send(manager->bus, signal, NULL);
-}
-
-void bus_refused(Manager *manager, const Refusal *refusal)
-{
-    g_autoptr(sd_bus_message) signal = NULL;
-    if (!manager->bus)
-        return;
-    int r = sd_bus_message_new_signal(manager->bus, &signal, BUS_PATH, BUS_INTERFACE_MANAGER,
-                                      "Refused");
-    if (r >= 0)
-        r = sd_bus_message_append(signal, "ssss", refusal->tenant, refusal->machine, refusal->ioctl,
-                                  refusal->error);
-    if (r >= 0)
-        r = append_details(signal, refusal);
-    if (r >= 0)
-        (void)sd_bus_send(manager->bus, signal, NULL);
-}
-
-void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t objects,
-                uint64_t bytes)
-{
-    if (manager->bus)
-        (void)sd_bus_emit_signal(manager->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "Reaped", "ssut",
-                                 tenant, uuid, objects, bytes);
-}
-
-/* ---- the tree ---- */
-
-int bus_append_figure(sd_bus_message *reply, const char *property, const Figures *figures)
-{
-    uint64_t value = g_str_equal(property, "PeakBytes")     ? figures->peak
-                     : g_str_equal(property, "UniqueBytes") ? figures->unique
-                     : g_str_equal(property, "MappedBytes") ? figures->mapped
-                     : g_str_equal(property, "Maps")        ? figures->maps
-                     : g_str_equal(property, "Unmaps")      ? figures->unmaps
-                                                            : figures->refusals;
-    return sd_bus_message_append(reply, "t", value);
+    static const struct {
+        const char *property;
+        size_t offset;
+    } known[] = {
+        {"PinnedBytes", offsetof(Usage, pinned)}, {"OrphanedBytes", offsetof(Usage, orphaned)},
+        {"PeakBytes", offsetof(Usage, peak)},     {"UniqueBytes", offsetof(Usage, unique)},
+        {"MappedBytes", offsetof(Usage, mapped)}, {"Maps", offsetof(Usage, maps)},
+        {"Unmaps", offsetof(Usage, unmaps)},      {"Refusals", offsetof(Usage, refusals)},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (g_str_equal(property, known[i].property))
+            return sd_bus_message_append(
+                reply, "t", *(const uint64_t *)((const char *)usage + known[i].offset));
+    }
+    return -ENOENT;
 }
 
 int bus_append_strings(sd_bus_message *message, const char *const *strings)
@@ -163,14 +81,11 @@ int bus_append_strings(sd_bus_message *message, const char *const *strings)
     return r < 0 ? r : sd_bus_message_close_container(message);
 }
 
-int bus_register(Manager *manager)
+void bus_answer(sd_bus_message *call, const GError *error)
 {
-    int (*const parts[])(Manager *) = {
-        bus_manager_register, bus_tenant_register,     bus_machine_register,
-        bus_device_register,  bus_simulation_register,
-    };
-    int r = sd_bus_add_object_manager(manager->bus, NULL, BUS_PATH);
-    for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS(parts); i++)
-        r = parts[i](manager);
-    return r;
+    if (error)
+        bus_error_reply(call, error);
+    else
+        (void)sd_bus_reply_method_return(call, "");
+    sd_bus_message_unref(call);
 }

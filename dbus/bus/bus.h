@@ -1,40 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is the same for every object on the bus: announcements, and a few types of values. */
+/* What the interfaces have in common: whom they work with, and how objects and replies are made. */
 #pragma once
 
-#include "dbus/accounting/accounting.h"
 #include "dbus/base/names.h"
 #include "dbus/base/paths.h"
-#include "dbus/base/refusal.h"
+#include "dbus/bus/pending-call.h"
+#include "dbus/reaper/reaper.h"
 
-/* Puts every object on the bus: the last step before the name is requested. 0 or negative errno. */
-int bus_register(Manager *manager);
-/* One interface each; the parts of bus_register(). */
-int bus_manager_register(Manager *manager);
-int bus_tenant_register(Manager *manager);
-int bus_machine_register(Manager *manager);
-int bus_device_register(Manager *manager);
-int bus_simulation_register(Manager *manager);
+/* What the methods of all interfaces work with: the userdata of the manager's vtable. The vtables
+ * of tenants and machines have theirs, and find it as their Manager's. */
+typedef struct {
+    Manager *manager;
+    Reaper *reaper;
+    PendingCalls *pending;
+} Service;
 
-/* InterfacesAdded, TenantNew. When the tenant is there. */
-void bus_tenant_added(Manager *manager, const char *id);
-/* InterfacesRemoved, TenantRemoved. Whether it is still there or not. */
-void bus_tenant_removed(Manager *manager, const char *id);
-void bus_machine_added(Manager *manager, const char *uuid);
-void bus_machine_removed(Manager *manager, const char *uuid);
-/* PropertiesChanged of one property, which its vtable marks EMITS_CHANGE. */
-void bus_tenant_changed(Manager *manager, const char *id, const char *property);
-void bus_machine_changed(Manager *manager, const char *uuid, const char *property);
-void bus_manager_changed(Manager *manager, const char *property);
-/* ReservedBytes of the tenant and of the host. */
-void bus_reserved_changed(Manager *manager, const char *tenant);
-/* The signals of the same names. */
-void bus_limit_exceeded(Manager *manager, const Refusal *refusal);
-void bus_refused(Manager *manager, const Refusal *refusal);
-void bus_reaped(Manager *manager, const char *tenant, const char *uuid, uint32_t objects,
-                uint64_t bytes);
+/* A kind of objects, all below one path. */
+typedef struct {
+    const char *prefix;
+    const char *interface;
+    const sd_bus_vtable *vtable; /* its userdata is the Service, also for a single object */
+    /* Whether there is an object at the path. */
+    bool (*exists)(Service *service, const char *path);
+    /* The paths of all there are: paths that malloc() made, NULL-terminated, likewise. */
+    char **(*list)(Service *service);
+} BusKind;
 
-/* The figure of that property's name. 0 or negative errno. */
-int bus_append_figure(sd_bus_message *reply, const char *property, const Figures *figures);
+/* kind stays where it is. 0 or negative errno. */
+int bus_register_kind(Service *service, const BusKind *kind);
+
 /* An array of strings; NULL-terminated, NULL is empty. 0 or negative errno. */
 int bus_append_strings(sd_bus_message *message, const char *const *strings);
+/* The property of a Usage by that name ("PinnedBytes" ...). 0 or negative errno. */
+int bus_append_usage(sd_bus_message *reply, const char *property, const Usage *usage);
+/* The call is answered with nothing, or with error's name and sentence. Takes call. */
+void bus_answer(sd_bus_message *call, const GError *error);

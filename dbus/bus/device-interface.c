@@ -1,39 +1,61 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.iommud1.Device */
+#include "dbus/bus/device-interface.h"
+
 #include "dbus/base/errors.h"
-#include "dbus/bus/bus.h"
 #include "dbus/core/device-rebind.h"
+#include "policy/admission.h"
 
 #include <string.h>
 
+/* data is the call. */
+static void on_rebound(const GError *error, void *data)
+{
+    bus_answer(data, error);
+}
+
 static int bind_device(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    Manager *manager = userdata;
+    Service *service = userdata;
     const char *driver;
     g_autofree char *address = bus_path_device(sd_bus_message_get_path(message));
+    g_autoptr(GError) error = NULL;
     int r = sd_bus_message_read(message, "s", &driver);
-    return r < 0 ? r : rebind_to(manager, address, driver, message, ret_error);
+    if (r < 0)
+        return r;
+    if (!device_bind(service->manager, address, driver, on_rebound, message, &error))
+        return bus_error_set(ret_error, error);
+    sd_bus_message_ref(message);
+    return 1;
 }
 
 static int restore_device(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
+    Service *service = userdata;
     g_autofree char *address = bus_path_device(sd_bus_message_get_path(message));
-    return rebind_restore(userdata, address, message, ret_error);
+    g_autoptr(GError) error = NULL;
+    if (!device_restore(service->manager, address, on_rebound, message, &error))
+        return bus_error_set(ret_error, error);
+    sd_bus_message_ref(message);
+    return 1;
 }
 
 /* ---- properties ----
- * The vtable's userdata is the manager: a HostDevice does not live longer than one turn of the
- * event loop. */
+ * A HostDevice does not live longer than one turn of the event loop. */
 
-static const HostDevice *device_at(Manager *manager, const char *path)
+static const HostDevice *device_at(Service *service, const char *path)
 {
     g_autofree char *address = bus_path_device(path);
-    return address ? manager_get_device(manager, address, NULL) : NULL;
+    return address ? host_devices_find(service->manager->devices, address, NULL) : NULL;
 }
 
-static const Machine *holder_of(Manager *manager, const HostDevice *device)
+static const MachinePolicy *holder_of(Service *service, const HostDevice *device)
 {
-    return registry_device_holder(manager->registry, device->address);
+    return registry_device_holder(service->manager->registry, device->address);
+}
+
+static bool list_devices(Service *service, const HostDevice **ret_list, size_t *ret_n)
+{
+    return host_devices_list(service->manager->devices, ret_list, ret_n, NULL);
 }
 
 static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -42,7 +64,7 @@ static int get_text(sd_bus *bus, const char *path, const char *interface, const 
     const HostDevice *device = device_at(userdata, path);
     if (!device)
         return -ENODEV;
-    const Machine *holder = holder_of(userdata, device);
+    const MachinePolicy *holder = holder_of(userdata, device);
     const char *value = g_str_equal(property, "Address")  ? device->address
                         : g_str_equal(property, "Driver") ? device->driver
                         : g_str_equal(property, "Cdev")   ? device->cdev
@@ -85,7 +107,7 @@ static int get_group_members(sd_bus *bus, const char *path, const char *interfac
     const HostDevice *device = device_at(userdata, path);
     const HostDevice *devices;
     size_t n;
-    if (!device || !manager_devices(userdata, &devices, &n, NULL))
+    if (!device || !list_devices(userdata, &devices, &n))
         return -ENODEV;
     int r = sd_bus_message_open_container(reply, 'a', "s");
     for (size_t i = 0; r >= 0 && i < n; i++) {
@@ -99,26 +121,28 @@ static int get_assignable(sd_bus *bus, const char *path, const char *interface,
                           const char *property, sd_bus_message *reply, void *userdata,
                           sd_bus_error *ret_error)
 {
-    Manager *manager = userdata;
-    const HostDevice *device = device_at(manager, path);
+    Service *service = userdata;
+    const HostDevice *device = device_at(service, path);
     const HostDevice *devices;
     size_t n;
     g_autofree char *reason = NULL;
-    if (!device || !manager_devices(manager, &devices, &n, NULL))
+    if (!device || !list_devices(service, &devices, &n))
         return -ENODEV;
-    bool assignable = registry_device_assignable(manager->registry, device, devices, n, &reason);
+    bool assignable =
+        registry_device_assignable(service->manager->registry, device, devices, n, &reason);
     if (g_str_equal(property, "Assignable"))
         return sd_bus_message_append(reply, "b", (int)assignable);
     return sd_bus_message_append(reply, "s", reason ? reason : "");
 }
 
-#define OPEN SD_BUS_VTABLE_UNPRIVILEGED /* access.c says who may */
 #define CONST SD_BUS_VTABLE_PROPERTY_CONST
 
 static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
-    SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("s", driver), SD_BUS_NO_RESULT, bind_device, OPEN),
-    SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, restore_device, OPEN),
+    SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("s", driver), SD_BUS_NO_RESULT, bind_device,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, restore_device,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_PROPERTY("Address", "s", get_text, 0, CONST),
     SD_BUS_PROPERTY("Vendor", "q", get_identity, 0, CONST),
     SD_BUS_PROPERTY("Product", "q", get_identity, 0, CONST),
@@ -135,34 +159,34 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_END,
 };
 
-static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
-                void **ret_found, sd_bus_error *ret_error)
+/* At its canonical path only. */
+static bool exists(Service *service, const char *path)
 {
-    const HostDevice *device = device_at(userdata, path);
+    const HostDevice *device = device_at(service, path);
     g_autofree char *canonical = device ? bus_device_path(device->address) : NULL;
-    *ret_found = g_strcmp0(canonical, path) == 0 ? userdata : NULL;
-    return *ret_found != NULL;
+    return g_strcmp0(canonical, path) == 0;
 }
 
-static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes,
-                     sd_bus_error *ret_error)
+static char **list(Service *service)
 {
     const HostDevice *devices;
     size_t n;
-    if (!manager_devices(userdata, &devices, &n, NULL))
+    if (!list_devices(service, &devices, &n))
         n = 0;
     char **paths = g_new0(char *, n + 1);
     for (size_t i = 0; i < n; i++)
         paths[i] = bus_device_path(devices[i].address);
-    *ret_nodes = paths;
-    return 0;
+    return paths;
 }
 
-int bus_device_register(Manager *manager)
+int bus_device_register(Service *service)
 {
-    int r = sd_bus_add_fallback_vtable(manager->bus, NULL, BUS_PATH_DEVICE, BUS_INTERFACE_DEVICE,
-                                       vtable, find, manager);
-    return r < 0 ? r
-                 : sd_bus_add_node_enumerator(manager->bus, NULL, BUS_PATH_DEVICE, enumerate,
-                                              manager);
+    static const BusKind kind = {
+        .prefix = BUS_PATH_DEVICE,
+        .interface = BUS_INTERFACE_DEVICE,
+        .vtable = vtable,
+        .exists = exists,
+        .list = list,
+    };
+    return bus_register_kind(service, &kind);
 }

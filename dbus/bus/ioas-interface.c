@@ -3,57 +3,49 @@
 
 #include "dbus/base/errors.h"
 #include "dbus/bus/ioas-job.h"
-#include "dbus/state/records.h"
+#include "dbus/bus/tenant-path.h"
 #include "kernel/base/cleanup.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static gboolean need_shared(const TenantLife *life, GError **error)
-{
-    if (tenant_life_shares(life))
-        return TRUE;
-    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
-                "Tenant %s has an IOMMUFD per machine (Isolation=machine): there is no shared one "
-                "for address spaces that are made over D-Bus.",
-                life->id);
-    return FALSE;
-}
-
+/* The charge is written down before the kernel makes anything; an IOAS that nobody knows of goes
+ * when the tenant's IOMMUFD does. */
 int bus_allocate_ioas(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    TenantLife *life = userdata;
-    Host *host = life->manager->host;
+    Tenant *tenant = bus_tenant_of(message, userdata);
+    Manager *manager = tenant->manager;
     uint32_t id;
     bool fresh;
     g_autoptr(GError) error = NULL;
-    if (!need_shared(life, &error) || !tenant_life_open(life, &fresh, &error))
+    if (!tenant_need_shared(tenant, &error) || !tenant_open(tenant, &fresh, &error))
         return bus_error_set(ret_error, error);
-    g_autofree char *what = g_strdup_printf("an address space of tenant %s", life->id);
-    g_autoptr(Charge) charge = charge_take(life->tenant->budget, 0, what, &error);
-    int r = charge ? host->ops->ioas_alloc(host, life->tenant->iommufd, &id) : 0;
-    if (r < 0)
-        error_set_kernel(&error, r, "The kernel made no address space for tenant %s", life->id);
-    if (error) {
-        if (fresh)
-            tenant_life_close(life);
-        return bus_error_set(ret_error, error);
+    g_autofree char *what = g_strdup_printf("an address space of tenant %s", tenant_id(tenant));
+    Charge *charge = charge_take(tenant->policy.budget, 0, what, &error);
+    int r = charge ? manager->host->ops->ioas_alloc(manager->host, tenant->iommufd, &id) : 0;
+    if (charge && r >= 0) {
+        tenant_add_ioas(tenant, id, charge);
+        if (writer_commit(manager->writer, &error))
+            return sd_bus_reply_method_return(message, "u", id);
+        (void)manager->host->ops->object_destroy(manager->host, tenant->iommufd, id);
+        tenant_remove_ioas(tenant, id);
+    } else if (charge) {
+        charge_free(charge);
+        error_set_kernel(&error, r, "The kernel made no address space for tenant %s",
+                         tenant_id(tenant));
     }
-    Ioas *ioas = g_new0(Ioas, 1);
-    ioas->id = id;
-    ioas->charge = g_steal_pointer(&charge);
-    g_hash_table_insert(life->ioases, GUINT_TO_POINTER(id), ioas);
-    state_save_tenant(life);
-    return sd_bus_reply_method_return(message, "u", id);
+    if (fresh)
+        tenant_close(tenant);
+    return bus_error_set(ret_error, error);
 }
 
 /* ---- addresses ---- */
 
 int bus_iova_ranges(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    TenantLife *life = userdata;
-    Host *host = life->manager->host;
+    Tenant *tenant = bus_tenant_of(message, userdata);
+    Host *host = tenant->manager->host;
     uint32_t id;
     g_autofree HostIovaRange *ranges = NULL;
     size_t n;
@@ -62,9 +54,9 @@ int bus_iova_ranges(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
     int r = sd_bus_message_read(message, "u", &id);
     if (r < 0)
         return r;
-    if (!ioas_find(life, id, &error))
+    if (!tenant_find_ioas(tenant, id, &error))
         return bus_error_set(ret_error, error);
-    r = host->ops->ioas_iova_ranges(host, life->tenant->iommufd, id, &ranges, &n);
+    r = host->ops->ioas_iova_ranges(host, tenant->iommufd, id, &ranges, &n);
     if (r < 0) {
         error_set_kernel(&error, r, "The ranges of address space %u can't be had", id);
         return bus_error_set(ret_error, error);
@@ -90,8 +82,8 @@ static int read_ranges(sd_bus_message *message, GArray *ranges)
 
 int bus_allow_iovas(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    TenantLife *life = userdata;
-    Host *host = life->manager->host;
+    Tenant *tenant = bus_tenant_of(message, userdata);
+    Host *host = tenant->manager->host;
     uint32_t id;
     g_autoptr(GArray) ranges = g_array_new(FALSE, FALSE, sizeof(HostIovaRange));
     g_autoptr(GError) error = NULL;
@@ -100,10 +92,10 @@ int bus_allow_iovas(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
         r = read_ranges(message, ranges);
     if (r < 0)
         return r;
-    if (!ioas_find(life, id, &error))
+    if (!tenant_find_ioas(tenant, id, &error))
         return bus_error_set(ret_error, error);
-    r = host->ops->ioas_allow_iovas(host, life->tenant->iommufd, id,
-                                    (const HostIovaRange *)ranges->data, ranges->len);
+    r = host->ops->ioas_allow_iovas(host, tenant->iommufd, id, (const HostIovaRange *)ranges->data,
+                                    ranges->len);
     if (r == -EINVAL || r == -EADDRINUSE)
         return bus_error_invalid(ret_error,
                                  "These can't be the ranges of address space %u: they begin after "
@@ -148,80 +140,80 @@ static int check_length(uint64_t start, uint64_t length, sd_bus_error *ret_error
                              length, start);
 }
 
-static int check_file(int fd, const IoasCall *call, sd_bus_error *ret_error)
+static int check_file(int fd, const IoasJob *job, sd_bus_error *ret_error)
 {
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || fcntl(fd, F_GET_SEALS) < 0)
         return bus_error_invalid(ret_error, "What is to be mapped is not a memfd.");
-    if (call->offset + call->length > (uint64_t)st.st_size)
+    if (job->offset + job->length > (uint64_t)st.st_size)
         return bus_error_invalid(ret_error,
                                  "The memfd is %" G_GUINT64_FORMAT " bytes long: %" G_GUINT64_FORMAT
                                  " bytes from %" G_GUINT64_FORMAT " on are not all in it.",
-                                 (uint64_t)st.st_size, call->length, call->offset);
+                                 (uint64_t)st.st_size, job->length, job->offset);
     return 0;
 }
 
 /* Answered when the worker has done it. */
-static int queue(IoasCall *call, TenantLife *life, sd_bus_message *message, sd_bus_error *ret_error)
+static int queue(IoasJob *job, void *userdata, sd_bus_message *message, sd_bus_error *ret_error)
 {
     g_autoptr(GError) error = NULL;
-    if (!ioas_call_queue(call, life, message, &error))
+    if (!ioas_job_queue(job, bus_tenant_of(message, userdata), message, &error))
         return bus_error_set(ret_error, error);
     return 1;
 }
 
 int bus_map_file(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    IoasCall call = {.kind = IOAS_MAP_FILE, .memfd = -EBADF};
+    IoasJob job = {.kind = IOAS_MAP_FILE, .memfd = -EBADF};
     int fd;
     const char *access;
-    int r = sd_bus_message_read(message, "uhttts", &call.ioas, &fd, &call.offset, &call.length,
-                                &call.iova, &access);
+    int r = sd_bus_message_read(message, "uhttts", &job.ioas, &fd, &job.offset, &job.length,
+                                &job.iova, &access);
     if (r >= 0)
-        r = read_access(access, &call.access, ret_error);
+        r = read_access(access, &job.access, ret_error);
     if (r >= 0)
-        r = check_length(call.offset, call.length, ret_error);
+        r = check_length(job.offset, job.length, ret_error);
     if (r >= 0)
-        r = check_file(fd, &call, ret_error);
+        r = check_file(fd, &job, ret_error);
     if (r < 0)
         return r;
-    call.memfd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (call.memfd < 0)
+    job.memfd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (job.memfd < 0)
         return -errno;
-    return queue(g_memdup2(&call, sizeof(call)), userdata, message, ret_error);
+    return queue(g_memdup2(&job, sizeof(job)), userdata, message, ret_error);
 }
 
 int bus_copy(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    IoasCall call = {.kind = IOAS_COPY, .memfd = -EBADF};
+    IoasJob job = {.kind = IOAS_COPY, .memfd = -EBADF};
     const char *access;
-    int r = sd_bus_message_read(message, "uuttts", &call.ioas, &call.source, &call.offset,
-                                &call.length, &call.iova, &access);
+    int r = sd_bus_message_read(message, "uuttts", &job.ioas, &job.source, &job.offset, &job.length,
+                                &job.iova, &access);
     if (r >= 0)
-        r = read_access(access, &call.access, ret_error);
+        r = read_access(access, &job.access, ret_error);
     if (r >= 0)
-        r = check_length(call.offset, call.length, ret_error);
+        r = check_length(job.offset, job.length, ret_error);
     if (r < 0)
         return r;
-    return queue(g_memdup2(&call, sizeof(call)), userdata, message, ret_error);
+    return queue(g_memdup2(&job, sizeof(job)), userdata, message, ret_error);
 }
 
 int bus_unmap(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    IoasCall call = {.kind = IOAS_UNMAP, .memfd = -EBADF};
-    int r = sd_bus_message_read(message, "utt", &call.ioas, &call.iova, &call.length);
+    IoasJob job = {.kind = IOAS_UNMAP, .memfd = -EBADF};
+    int r = sd_bus_message_read(message, "utt", &job.ioas, &job.iova, &job.length);
     if (r >= 0)
-        r = check_length(call.iova, call.length, ret_error);
+        r = check_length(job.iova, job.length, ret_error);
     if (r < 0)
         return r;
-    return queue(g_memdup2(&call, sizeof(call)), userdata, message, ret_error);
+    return queue(g_memdup2(&job, sizeof(job)), userdata, message, ret_error);
 }
 
 int bus_destroy(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    IoasCall call = {.kind = IOAS_DESTROY, .memfd = -EBADF};
-    int r = sd_bus_message_read(message, "u", &call.ioas);
+    IoasJob job = {.kind = IOAS_DESTROY, .memfd = -EBADF};
+    int r = sd_bus_message_read(message, "u", &job.ioas);
     if (r < 0)
         return r;
-    return queue(g_memdup2(&call, sizeof(call)), userdata, message, ret_error);
+    return queue(g_memdup2(&job, sizeof(job)), userdata, message, ret_error);
 }

@@ -2,59 +2,47 @@
 #include "dbus/bus/ioas-job.h"
 
 #include "dbus/base/errors.h"
-#include "dbus/bus/bus.h"
-#include "dbus/state/records.h"
+#include "dbus/base/signals.h"
 #include "dbus/base/worker.h"
 #include "kernel/base/cleanup.h"
 
 #include <fcntl.h>
 
-Ioas *ioas_find(const TenantLife *life, uint32_t id, GError **error)
+static void ioas_job_free(IoasJob *job)
 {
-    Ioas *ioas = g_hash_table_lookup(life->ioases, GUINT_TO_POINTER(id));
-    if (ioas && !ioas->going)
-        return ioas;
-    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                "Tenant %s has no address space %u that AllocateIoas made: objects of machines "
-                "can't be named here.",
-                life->id, id);
-    return NULL;
+    sd_bus_message_unref(job->message);
+    g_free(job->tenant);
+    close_fd(job->memfd);
+    close_fd(job->fd);
+    g_free(job);
 }
 
-static void ioas_call_free(IoasCall *call)
+static void ioas_job_run(void *data)
 {
-    sd_bus_message_unref(call->message);
-    close_fd(call->memfd);
-    close_fd(call->fd);
-    g_free(call);
-}
-
-static void ioas_call_run(void *data)
-{
-    IoasCall *call = data;
-    const HostOps *ops = call->host->ops;
-    switch (call->kind) {
+    IoasJob *job = data;
+    const HostOps *ops = job->host->ops;
+    switch (job->kind) {
     case IOAS_MAP_FILE:
-        call->result = ops->ioas_map_file(call->host, call->fd, call->ioas, call->memfd,
-                                          call->offset, call->length, call->access, &call->iova);
+        job->result = ops->ioas_map_file(job->host, job->fd, job->ioas, job->memfd, job->offset,
+                                         job->length, job->access, &job->iova);
         break;
     case IOAS_COPY:
-        call->result = ops->ioas_copy(call->host, call->fd, call->ioas, call->source, call->offset,
-                                      call->length, call->access, &call->iova);
+        job->result = ops->ioas_copy(job->host, job->fd, job->ioas, job->source, job->offset,
+                                     job->length, job->access, &job->iova);
         break;
     case IOAS_UNMAP:
-        call->result = ops->ioas_unmap(call->host, call->fd, call->ioas, call->iova, call->length,
-                                       &call->unmapped);
+        job->result =
+            ops->ioas_unmap(job->host, job->fd, job->ioas, job->iova, job->length, &job->unmapped);
         break;
     case IOAS_DESTROY:
-        call->result = ops->object_destroy(call->host, call->fd, call->ioas);
+        job->result = ops->object_destroy(job->host, job->fd, job->ioas);
         break;
     }
 }
 
 /* ---- the answer ---- */
 
-static void set_map_error(const IoasCall *call, GError **error)
+static void set_map_error(const IoasJob *job, GError **error)
 {
     static const struct {
         int r;
@@ -83,113 +71,130 @@ static void set_map_error(const IoasCall *call, GError **error)
          "This kernel can't map files into an address space: Linux 6.13 or newer can."},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (call->result == known[i].r) {
+        if (job->result == known[i].r) {
             g_set_error_literal(error, IOMMUD_ERROR, (int)known[i].code, known[i].sentence);
             return;
         }
     }
-    error_set_kernel(error, call->result, "The kernel refused to map into address space %u",
-                     call->ioas);
+    error_set_kernel(error, job->result, "The kernel refused to map into address space %u",
+                     job->ioas);
 }
 
-static void set_error(const IoasCall *call, GError **error)
+static void set_error(const IoasJob *job, GError **error)
 {
-    if (call->kind == IOAS_MAP_FILE || call->kind == IOAS_COPY)
-        set_map_error(call, error);
-    else if (call->kind == IOAS_UNMAP && (call->result == -ENOENT || call->result == -EINVAL))
+    if (job->kind == IOAS_MAP_FILE || job->kind == IOAS_COPY)
+        set_map_error(job, error);
+    else if (job->kind == IOAS_UNMAP && (job->result == -ENOENT || job->result == -EINVAL))
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
                     "Nothing is mapped there in address space %u, or only a part of a mapping "
                     "lies in the range: name it whole.",
-                    call->ioas);
-    else if (call->result == -EBUSY)
-        error_set_kernel_advice(error, call->result, "detach the devices from it first",
-                                "Address space %u can't be destroyed", call->ioas);
+                    job->ioas);
+    else if (job->result == -EBUSY)
+        error_set_kernel_advice(error, job->result, "detach the devices from it first",
+                                "Address space %u can't be destroyed", job->ioas);
     else
-        error_set_kernel(error, call->result, "The kernel refused to change address space %u",
-                         call->ioas);
+        error_set_kernel(error, job->result, "The kernel refused to change address space %u",
+                         job->ioas);
 }
 
 /* The charge follows what has happened. */
-static void settle(IoasCall *call)
+static void settle(const IoasJob *job, Tenant *tenant)
 {
-    TenantLife *life = call->life;
-    Ioas *ioas = g_hash_table_lookup(life->ioases, GUINT_TO_POINTER(call->ioas));
+    Ioas *ioas = g_hash_table_lookup(tenant->ioases, GUINT_TO_POINTER(job->ioas));
     uint64_t bytes = charge_bytes(ioas->charge);
-    if (call->kind == IOAS_DESTROY && call->result >= 0) {
-        g_hash_table_remove(life->ioases, GUINT_TO_POINTER(call->ioas));
-    } else if (call->kind == IOAS_DESTROY) {
-        ioas->going = false;
-    } else if (call->kind == IOAS_UNMAP && call->result >= 0) {
-        (void)charge_resize(ioas->charge, bytes - MIN(bytes, call->unmapped), NULL);
-    } else if (call->kind != IOAS_UNMAP && call->result < 0) {
-        (void)charge_resize(ioas->charge, bytes - MIN(bytes, call->length), NULL);
-    }
-    state_save_tenant(life);
-    bus_reserved_changed(life->manager, life->id);
+    if (job->kind == IOAS_DESTROY && job->result >= 0)
+        tenant_remove_ioas(tenant, job->ioas);
+    else if (job->kind == IOAS_DESTROY)
+        ioas->destroying = false;
+    else if (job->kind == IOAS_UNMAP && job->result >= 0)
+        (void)charge_resize(ioas->charge, bytes - MIN(bytes, job->unmapped), NULL);
+    else if (job->kind != IOAS_UNMAP && job->result < 0)
+        (void)charge_resize(ioas->charge, bytes - MIN(bytes, job->length), NULL);
+    tenant->ioas_jobs--;
+    tenant_mark(tenant);
+    writer_commit_or_log(tenant->manager->writer);
+    signal_reserved_changed(tenant->manager->bus, tenant_id(tenant));
 }
 
-static void ioas_call_done(void *data)
+static void answer(const IoasJob *job)
 {
-    IoasCall *call = data;
-    call->life->calls--;
-    settle(call);
-    if (call->result < 0) {
-        g_autoptr(GError) error = NULL;
-        set_error(call, &error);
-        bus_error_reply(call->message, error);
-    } else if (call->kind == IOAS_DESTROY) {
-        (void)sd_bus_reply_method_return(call->message, "");
+    g_autoptr(GError) error = NULL;
+    if (job->result < 0) {
+        set_error(job, &error);
+        bus_error_reply(job->message, error);
+    } else if (job->kind == IOAS_DESTROY) {
+        (void)sd_bus_reply_method_return(job->message, "");
     } else {
-        (void)sd_bus_reply_method_return(call->message, "t",
-                                         call->kind == IOAS_UNMAP ? call->unmapped : call->iova);
+        (void)sd_bus_reply_method_return(job->message, "t",
+                                         job->kind == IOAS_UNMAP ? job->unmapped : job->iova);
     }
-    ioas_call_free(call);
+}
+
+/* A tenant with jobs is not deleted, so that it is still there. */
+static void ioas_job_done(void *data)
+{
+    IoasJob *job = data;
+    settle(job, manager_find_tenant(job->manager, job->tenant));
+    answer(job);
+    ioas_job_free(job);
 }
 
 /* ---- the question ---- */
 
 /* Charged and written down before it is mapped: a crash in between must not let pages go
  * uncounted. */
-static gboolean charge_mapping(const IoasCall *call, TenantLife *life, Ioas *ioas, GError **error)
+static gboolean charge_mapping(const IoasJob *job, Tenant *tenant, Ioas *ioas, GError **error)
 {
+    Manager *manager = tenant->manager;
+    uint64_t before = charge_bytes(ioas->charge);
     uint64_t bytes;
-    if (call->kind != IOAS_MAP_FILE && call->kind != IOAS_COPY)
+    if (job->kind != IOAS_MAP_FILE && job->kind != IOAS_COPY)
         return TRUE;
     g_autoptr(GError) refusal = NULL;
-    if (__builtin_add_overflow(charge_bytes(ioas->charge), call->length, &bytes))
+    if (__builtin_add_overflow(before, job->length, &bytes))
         bytes = UINT64_MAX;
     if (!charge_resize(ioas->charge, bytes, &refusal)) {
-        manager_note_refusal(life->manager, life->id, "", call->length, refusal);
+        manager_log_refusal(manager, tenant_id(tenant), "", job->length, refusal);
         g_propagate_error(error, g_steal_pointer(&refusal));
         return FALSE;
     }
-    state_save_tenant(life);
+    tenant_mark(tenant);
+    if (writer_commit(manager->writer, error))
+        return TRUE;
+    charge_put_back(ioas->charge, before);
+    return FALSE;
+}
+
+static gboolean prepare(IoasJob *job, Tenant *tenant, GError **error)
+{
+    Ioas *ioas = tenant_find_ioas(tenant, job->ioas, error);
+    if (!ioas || (job->kind == IOAS_COPY && !tenant_find_ioas(tenant, job->source, error)))
+        return FALSE;
+    job->fd = fcntl(tenant->iommufd, F_DUPFD_CLOEXEC, 3);
+    if (job->fd < 0) {
+        error_set_kernel(error, -errno, "The IOMMUFD of tenant %s can't be used",
+                         tenant_id(tenant));
+        return FALSE;
+    }
+    if (!charge_mapping(job, tenant, ioas, error))
+        return FALSE;
+    ioas->destroying = job->kind == IOAS_DESTROY;
     return TRUE;
 }
 
-gboolean ioas_call_queue(IoasCall *call, TenantLife *life, sd_bus_message *message, GError **error)
+gboolean ioas_job_queue(IoasJob *job, Tenant *tenant, sd_bus_message *message, GError **error)
 {
-    call->life = life;
-    call->message = sd_bus_message_ref(message);
-    call->host = life->manager->host;
-    call->fd = -EBADF;
-    Ioas *ioas = ioas_find(life, call->ioas, error);
-    if (!ioas || (call->kind == IOAS_COPY && !ioas_find(life, call->source, error))) {
-        ioas_call_free(call);
+    Manager *manager = tenant->manager;
+    job->manager = manager;
+    job->tenant = g_strdup(tenant_id(tenant));
+    job->message = sd_bus_message_ref(message);
+    job->host = manager->host;
+    job->fd = -EBADF;
+    if (!prepare(job, tenant, error)) {
+        ioas_job_free(job);
         return FALSE;
     }
-    call->fd = fcntl(life->tenant->iommufd, F_DUPFD_CLOEXEC, 3);
-    if (call->fd < 0) {
-        error_set_kernel(error, -errno, "The IOMMUFD of tenant %s can't be used", life->id);
-        ioas_call_free(call);
-        return FALSE;
-    }
-    if (!charge_mapping(call, life, ioas, error)) {
-        ioas_call_free(call);
-        return FALSE;
-    }
-    ioas->going = call->kind == IOAS_DESTROY;
-    life->calls++;
-    worker_queue(life->manager->worker, ioas_call_run, ioas_call_done, call);
+    tenant->ioas_jobs++;
+    worker_queue(manager->worker, ioas_job_run, ioas_job_done, job);
     return TRUE;
 }

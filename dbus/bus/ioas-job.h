@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "dbus/base/sd-cleanup.h"
 #include "dbus/core/tenant.h"
 
 typedef enum {
@@ -13,10 +14,10 @@ typedef enum {
     IOAS_COPY,
     IOAS_UNMAP,
     IOAS_DESTROY,
-} IoasCallKind;
+} IoasJobKind;
 
 typedef struct {
-    IoasCallKind kind;
+    IoasJobKind kind;
     uint32_t ioas;
     uint32_t source; /* IOAS_COPY */
     uint64_t offset; /* in the file; IOAS_COPY: in the source */
@@ -24,19 +25,17 @@ typedef struct {
     uint64_t iova;
     unsigned access;
     int memfd; /* IOAS_MAP_FILE; owned, else -EBADF */
-    /* The rest is ioas_call_queue()'s. */
-    TenantLife *life;
+    /* The rest is ioas_job_queue()'s. */
+    Manager *manager;
+    char *tenant; /* owned: its id */
     sd_bus_message *message;
     Host *host;
     int fd;
     int result;
     uint64_t unmapped;
-} IoasCall;
+} IoasJob;
 
-/* Takes call (made by g_new() and the like), also when it fails. When it is queued, message is
+/* Takes job (made by g_new() and the like), also when it fails. When it is queued, message is
  * answered later. LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, INVALID_ARGUMENT (an IOAS that AllocateIoas
  * did not make), KERNEL_REFUSED. */
-gboolean ioas_call_queue(IoasCall *call, TenantLife *life, sd_bus_message *message, GError **error);
-
-/* The IOAS, if AllocateIoas made it and it is not being destroyed. INVALID_ARGUMENT. */
-Ioas *ioas_find(const TenantLife *life, uint32_t id, GError **error);
+gboolean ioas_job_queue(IoasJob *job, Tenant *tenant, sd_bus_message *message, GError **error);

@@ -1,76 +1,86 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.iommud1.Machine */
-#include "dbus/accounting/accounting.h"
-#include "dbus/base/errors.h"
-#include "dbus/bus/options.h"
-#include "dbus/bus/bus.h"
-#include "dbus/core/machine.h"
-#include "dbus/core/machine-release.h"
-#include "dbus/core/tenant.h"
+#include "dbus/bus/machine-interface.h"
 
-static int check_not_reaping(const MachineLife *life, sd_bus_error *ret_error)
+#include "dbus/base/errors.h"
+#include "dbus/bus/machine-release.h"
+#include "dbus/bus/options.h"
+#include "dbus/core/machine-devices.h"
+#include "dbus/core/usage.h"
+
+static Machine *machine_at(Service *service, const char *path)
 {
-    if (life->machine->state != MACHINE_REAPING)
+    g_autofree char *uuid = bus_path_machine(path);
+    return uuid ? manager_find_machine(service->manager, uuid) : NULL;
+}
+
+/* The machine that a call is about, which exists() has just seen. */
+static Machine *machine_of(sd_bus_message *message, void *userdata)
+{
+    return machine_at(userdata, sd_bus_message_get_path(message));
+}
+
+static int check_not_reaping(const Machine *machine, sd_bus_error *ret_error)
+{
+    if (machine_is_live(machine))
         return 0;
     g_autoptr(GError) error =
         g_error_new(IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
                     "Machine %s (%s) is dead and being reaped: it changes no more.",
-                    life->machine->name, life->uuid);
+                    machine->policy.name, machine_uuid(machine));
     return bus_error_set(ret_error, error);
 }
 
-static int change_device(sd_bus_message *message, MachineLife *life, sd_bus_error *ret_error,
-                         gboolean (*change)(MachineLife *, const char *, GError **))
+static int change_device(sd_bus_message *message, Machine *machine, sd_bus_error *ret_error,
+                         gboolean (*change)(Machine *, const char *, GError **))
 {
-    const char *given;
+    g_autofree char *address = NULL;
     g_autoptr(GError) error = NULL;
-    int r = sd_bus_message_read(message, "s", &given);
+    int r = bus_read_device(message, &address, ret_error);
     if (r >= 0)
-        r = check_not_reaping(life, ret_error);
+        r = check_not_reaping(machine, ret_error);
     if (r < 0)
         return r;
-    g_autofree char *address = device_address_parse(given, &error);
-    if (!address || !change(life, address, &error))
+    if (!change(machine, address, &error))
         return bus_error_set(ret_error, error);
     return sd_bus_reply_method_return(message, "");
 }
 
 static int add_device(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    return change_device(message, userdata, ret_error, machine_life_add_device);
+    return change_device(message, machine_of(message, userdata), ret_error, machine_add_device);
 }
 
 static int remove_device(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    return change_device(message, userdata, ret_error, machine_life_remove_device);
+    return change_device(message, machine_of(message, userdata), ret_error, machine_remove_device);
 }
-
-static const BusOption reservation_options[] = {
-    {"UniqueBytes", "t", "bytes", 0},
-    {NULL},
-};
 
 static int set_reservation(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    MachineLife *life = userdata;
+    static const BusOption options[] = {
+        {"UniqueBytes", "t", "bytes", 0},
+        {NULL},
+    };
+    Machine *machine = machine_of(message, userdata);
     uint64_t bytes;
     uint64_t unique_bytes = 0;
     g_autoptr(GError) error = NULL;
     int r = sd_bus_message_read(message, "t", &bytes);
     if (r >= 0)
-        r = bus_options_read(message, reservation_options, &unique_bytes, ret_error);
+        r = bus_options_read(message, options, &unique_bytes, ret_error);
     if (r >= 0)
-        r = check_not_reaping(life, ret_error);
+        r = check_not_reaping(machine, ret_error);
     if (r < 0)
         return r;
-    if (!machine_life_set_reservation(life, bytes, unique_bytes, &error))
+    if (!machine_set_reservation(machine, bytes, unique_bytes, &error))
         return bus_error_set(ret_error, error);
     return sd_bus_reply_method_return(message, "");
 }
 
 static int release(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    return machine_release(userdata, "by its own interface", message, ret_error);
+    return bus_release_machine(userdata, machine_of(message, userdata), "by its own interface",
+                               message, ret_error);
 }
 
 /* ---- properties ---- */
@@ -78,120 +88,111 @@ static int release(sd_bus_message *message, void *userdata, sd_bus_error *ret_er
 static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
                     sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    const MachineLife *life = userdata;
+    const MachinePolicy *policy = &machine_at(userdata, path)->policy;
     return sd_bus_message_append(reply, "s",
-                                 g_str_equal(property, "Uuid") ? life->uuid
+                                 g_str_equal(property, "Uuid") ? policy->uuid
                                  : g_str_equal(property, "Name")
-                                     ? life->machine->name
-                                     : machine_state_to_string(life->machine->state));
+                                     ? policy->name
+                                     : machine_state_to_string(policy->state));
 }
 
 static int get_tenant(sd_bus *bus, const char *path, const char *interface, const char *property,
                       sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    const MachineLife *life = userdata;
-    g_autofree char *tenant_path = bus_tenant_path(life->tenant->id);
+    const Machine *machine = machine_at(userdata, path);
+    g_autofree char *tenant_path = bus_tenant_path(tenant_id(machine_tenant(machine)));
     return sd_bus_message_append(reply, "o", tenant_path);
 }
 
 static int get_leader(sd_bus *bus, const char *path, const char *interface, const char *property,
                       sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    const MachineLife *life = userdata;
-    return sd_bus_message_append(reply, "u", (uint32_t)life->machine->leader);
+    return sd_bus_message_append(reply, "u", (uint32_t)machine_at(userdata, path)->leader.pid);
 }
 
-static int get_number(sd_bus *bus, const char *path, const char *interface, const char *property,
-                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+static int get_reserved(sd_bus *bus, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    MachineLife *life = userdata;
-    uint64_t value = g_str_equal(property, "ReservedBytes") ? charge_bytes(life->machine->charge)
-                     : g_str_equal(property, "PinnedBytes") ? machine_life_pinned(life)
-                                                            : machine_life_orphaned(life);
-    return sd_bus_message_append(reply, "t", value);
+    return sd_bus_message_append(reply, "t",
+                                 charge_bytes(machine_at(userdata, path)->policy.charge));
 }
 
-static int get_figure(sd_bus *bus, const char *path, const char *interface, const char *property,
-                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+static int get_usage(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    MachineLife *life = userdata;
-    Figures figures;
-    machine_life_figures(life, &figures);
-    return bus_append_figure(reply, property, &figures);
+    Usage usage;
+    machine_usage(machine_at(userdata, path), &usage);
+    return bus_append_usage(reply, property, &usage);
 }
 
 static int get_devices(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    g_auto(GStrv) devices = machine_life_devices(userdata);
+    g_auto(GStrv) devices = machine_devices(machine_at(userdata, path));
     return bus_append_strings(reply, (const char *const *)devices);
 }
 
 static int get_iommufd(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
-    const MachineLife *life = userdata;
-    return sd_bus_message_append(reply, "b", (int)life->machine->iommufd);
+    return sd_bus_message_append(reply, "b", (int)machine_at(userdata, path)->policy.iommufd);
 }
 
-#define OPEN SD_BUS_VTABLE_UNPRIVILEGED /* access.c says who may */
 #define CONST SD_BUS_VTABLE_PROPERTY_CONST
 #define CHANGES SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
 
+/* Methods are for everybody as far as sd-bus is concerned: access.c says who may. */
 static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD_WITH_ARGS("AddDevice", SD_BUS_ARGS("s", address), SD_BUS_NO_RESULT, add_device,
-                            OPEN),
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("RemoveDevice", SD_BUS_ARGS("s", address), SD_BUS_NO_RESULT,
-                            remove_device, OPEN),
+                            remove_device, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("SetReservation", SD_BUS_ARGS("t", bytes, "a{sv}", options),
-                            SD_BUS_NO_RESULT, set_reservation, OPEN),
-    SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, release, OPEN),
+                            SD_BUS_NO_RESULT, set_reservation, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, release,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_PROPERTY("Uuid", "s", get_text, 0, CONST),
     SD_BUS_PROPERTY("Name", "s", get_text, 0, CONST),
     SD_BUS_PROPERTY("Tenant", "o", get_tenant, 0, CONST),
     SD_BUS_PROPERTY("Leader", "u", get_leader, 0, CHANGES),
     SD_BUS_PROPERTY("State", "s", get_text, 0, CHANGES),
-    SD_BUS_PROPERTY("ReservedBytes", "t", get_number, 0, CHANGES),
-    SD_BUS_PROPERTY("PinnedBytes", "t", get_number, 0, 0),
-    SD_BUS_PROPERTY("OrphanedBytes", "t", get_number, 0, 0),
-    SD_BUS_PROPERTY("PeakBytes", "t", get_figure, 0, 0),
-    SD_BUS_PROPERTY("UniqueBytes", "t", get_figure, 0, 0),
-    SD_BUS_PROPERTY("MappedBytes", "t", get_figure, 0, 0),
-    SD_BUS_PROPERTY("Maps", "t", get_figure, 0, 0),
-    SD_BUS_PROPERTY("Unmaps", "t", get_figure, 0, 0),
-    SD_BUS_PROPERTY("Refusals", "t", get_figure, 0, 0),
+    SD_BUS_PROPERTY("ReservedBytes", "t", get_reserved, 0, CHANGES),
+    SD_BUS_PROPERTY("PinnedBytes", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("OrphanedBytes", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("PeakBytes", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("UniqueBytes", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("MappedBytes", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("Maps", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("Unmaps", "t", get_usage, 0, 0),
+    SD_BUS_PROPERTY("Refusals", "t", get_usage, 0, 0),
     SD_BUS_PROPERTY("Devices", "as", get_devices, 0, CHANGES),
     SD_BUS_PROPERTY("Iommufd", "b", get_iommufd, 0, CONST),
     SD_BUS_VTABLE_END,
 };
 
-static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
-                void **ret_found, sd_bus_error *ret_error)
+static bool exists(Service *service, const char *path)
 {
-    Manager *manager = userdata;
-    g_autofree char *uuid = bus_path_machine(path);
-    *ret_found = uuid ? g_hash_table_lookup(manager->machines, uuid) : NULL;
-    return *ret_found != NULL;
+    return machine_at(service, path) != NULL;
 }
 
-static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes,
-                     sd_bus_error *ret_error)
+static char **list(Service *service)
 {
-    Manager *manager = userdata;
-    g_autoptr(GPtrArray) machines = registry_machines(manager->registry);
+    g_autoptr(GPtrArray) machines = registry_machines(service->manager->registry);
     char **paths = g_new0(char *, machines->len + 1);
     for (unsigned i = 0; i < machines->len; i++)
-        paths[i] = bus_machine_path(((Machine *)g_ptr_array_index(machines, i))->uuid);
-    *ret_nodes = paths;
-    return 0;
+        paths[i] = bus_machine_path(machine_uuid(g_ptr_array_index(machines, i)));
+    return paths;
 }
 
-int bus_machine_register(Manager *manager)
+int bus_machine_register(Service *service)
 {
-    int r = sd_bus_add_fallback_vtable(manager->bus, NULL, BUS_PATH_MACHINE, BUS_INTERFACE_MACHINE,
-                                       vtable, find, manager);
-    return r < 0 ? r
-                 : sd_bus_add_node_enumerator(manager->bus, NULL, BUS_PATH_MACHINE, enumerate,
-                                              manager);
+    static const BusKind kind = {
+        .prefix = BUS_PATH_MACHINE,
+        .interface = BUS_INTERFACE_MACHINE,
+        .vtable = vtable,
+        .exists = exists,
+        .list = list,
+    };
+    return bus_register_kind(service, &kind);
 }

@@ -2,6 +2,8 @@
 #include "dbus/bus/options.h"
 
 #include "dbus/base/errors.h"
+#include "policy/device.h"
+#include "policy/machine.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -123,4 +125,38 @@ int bus_read_strings(sd_bus_message *message, char ***ret_strings)
     else
         *ret_strings = strings;
     return r;
+}
+
+int bus_read_devices(sd_bus_message *message, char ***ret_addresses, sd_bus_error *ret_error)
+{
+    g_auto(GStrv) given = NULL;
+    g_autoptr(GError) error = NULL;
+    int r = bus_read_strings(message, &given);
+    if (r < 0)
+        return r;
+    *ret_addresses = device_addresses_parse((const char *const *)given, &error);
+    return *ret_addresses ? 0 : bus_error_set(ret_error, error);
+}
+
+/* Reads "s" and parses it. */
+static int read_name(sd_bus_message *message, char *(*parse)(const char *, GError **),
+                     char **ret_name, sd_bus_error *ret_error)
+{
+    const char *text;
+    g_autoptr(GError) error = NULL;
+    int r = sd_bus_message_read(message, "s", &text);
+    if (r < 0)
+        return r;
+    *ret_name = parse(text, &error);
+    return *ret_name ? 0 : bus_error_set(ret_error, error);
+}
+
+int bus_read_device(sd_bus_message *message, char **ret_address, sd_bus_error *ret_error)
+{
+    return read_name(message, device_address_parse, ret_address, ret_error);
+}
+
+int bus_read_uuid(sd_bus_message *message, char **ret_uuid, sd_bus_error *ret_error)
+{
+    return read_name(message, machine_uuid_parse, ret_uuid, ret_error);
 }

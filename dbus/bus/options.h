@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading what clients send: a{sv} with a table of what may be in it, and arrays of strings. */
+/* Reading what clients send: a{sv} with a table of what may be in it, arrays of strings, and names
+ * in any of their spellings. */
 #pragma once
 
 #include "dbus/base/sd-cleanup.h"
@@ -24,3 +25,10 @@ int bus_options_read(sd_bus_message *message, const BusOption *options, void *ta
 
 /* Reads "as"; freed with g_strfreev(). 0 or negative errno. */
 int bus_read_strings(sd_bus_message *message, char ***ret_strings);
+/* Reads "as" of PCI addresses in any spelling, and makes them what device_addresses_parse()
+ * says. InvalidArgument. */
+int bus_read_devices(sd_bus_message *message, char ***ret_addresses, sd_bus_error *ret_error);
+/* Reads "s", a PCI address in any spelling. Freed with g_free(). InvalidArgument. */
+int bus_read_device(sd_bus_message *message, char **ret_address, sd_bus_error *ret_error);
+/* Reads "s", a UUID in any spelling. Freed with g_free(). InvalidArgument. */
+int bus_read_uuid(sd_bus_message *message, char **ret_uuid, sd_bus_error *ret_error);

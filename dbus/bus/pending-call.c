@@ -5,80 +5,109 @@
 
 #define WAIT_SECONDS 60
 
-struct Waiting {
+struct PendingCalls {
     Manager *manager;
-    char *uuid;
-    sd_bus_message *call;
-    WaitingAnswer answer;
-    sd_bus_track *track;
-    sd_event_source *timer;
+    GPtrArray *waiting; /* PendingCall, owned, in the order in which they came */
 };
 
-void waiting_free(Waiting *waiting)
+typedef struct {
+    PendingCalls *calls;
+    char *uuid;
+    sd_bus_message *call;
+    PendingCallAnswer answer;
+    void *data;
+    sd_bus_track *track;
+    sd_event_source *timer;
+} PendingCall;
+
+static void pending_call_free(void *data)
 {
-    sd_event_source_disable_unref(waiting->timer);
-    sd_bus_track_unref(waiting->track);
-    sd_bus_message_unref(waiting->call);
-    g_free(waiting->uuid);
-    g_free(waiting);
+    PendingCall *pending = data;
+    sd_event_source_disable_unref(pending->timer);
+    sd_bus_track_unref(pending->track);
+    sd_bus_message_unref(pending->call);
+    g_free(pending->uuid);
+    g_free(pending);
 }
 
 static int on_caller_gone(sd_bus_track *track, void *userdata)
 {
-    Waiting *waiting = userdata;
-    g_ptr_array_remove(waiting->manager->waiting, waiting);
-    return 1; /* Not to be called again: waiting is freed, and track with it. */
+    PendingCall *pending = userdata;
+    g_ptr_array_remove(pending->calls->waiting, pending);
+    return 1; /* Not to be called again: pending is freed, and track with it. */
 }
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
-    Waiting *waiting = userdata;
+    PendingCall *pending = userdata;
     g_autoptr(GError) error = g_error_new(
         IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
         "What machine %s left in its tenant's IOMMUFD could not be destroyed within %d seconds, "
-        "because somebody uses it or another machine of the tenant is still starting: its bytes "
-        "stay charged, and the service keeps trying; 'iommuctl status' shows it.",
-        waiting->uuid, WAIT_SECONDS);
-    bus_error_reply(waiting->call, error);
-    g_ptr_array_remove(waiting->manager->waiting, waiting);
+        "because somebody still uses it: its bytes stay charged, and the service keeps trying; "
+        "'iommuctl status' shows it.",
+        pending->uuid, WAIT_SECONDS);
+    bus_error_reply(pending->call, error);
+    g_ptr_array_remove(pending->calls->waiting, pending);
     return 0;
 }
 
-int waiting_add(Manager *manager, const char *uuid, sd_bus_message *call, WaitingAnswer answer)
+int pending_call_add(PendingCalls *calls, const char *uuid, sd_bus_message *call,
+                     PendingCallAnswer answer, void *data)
 {
-    Waiting *waiting = g_new0(Waiting, 1);
-    waiting->manager = manager;
-    waiting->uuid = g_strdup(uuid);
-    waiting->call = sd_bus_message_ref(call);
-    waiting->answer = answer;
-    int r = sd_bus_track_new(manager->bus, &waiting->track, on_caller_gone, waiting);
+    Manager *manager = calls->manager;
+    PendingCall *pending = g_new0(PendingCall, 1);
+    pending->calls = calls;
+    pending->uuid = g_strdup(uuid);
+    pending->call = sd_bus_message_ref(call);
+    pending->answer = answer;
+    pending->data = data;
+    int r = sd_bus_track_new(manager->bus, &pending->track, on_caller_gone, pending);
     if (r >= 0)
-        r = sd_bus_track_add_sender(waiting->track, call);
+        r = sd_bus_track_add_sender(pending->track, call);
     if (r >= 0)
-        r = sd_event_add_time_relative(manager->event, &waiting->timer, CLOCK_MONOTONIC,
-                                       WAIT_SECONDS * G_USEC_PER_SEC, 0, on_timeout, waiting);
+        r = sd_event_add_time_relative(manager->event, &pending->timer, CLOCK_MONOTONIC,
+                                       WAIT_SECONDS * G_USEC_PER_SEC, 0, on_timeout, pending);
     if (r < 0) {
-        waiting_free(waiting);
+        pending_call_free(pending);
         return r;
     }
-    g_ptr_array_add(manager->waiting, waiting);
+    g_ptr_array_add(calls->waiting, pending);
     return 0;
 }
 
-void waiting_answer(Manager *manager, const char *uuid)
+static void on_gone(const char *uuid, void *data)
 {
-    /* Out of the list first: an answer can admit the machine anew and release it again. */
-    g_autoptr(GPtrArray) ready = g_ptr_array_new_with_free_func((GDestroyNotify)waiting_free);
-    for (unsigned i = 0; i < manager->waiting->len;) {
-        Waiting *waiting = g_ptr_array_index(manager->waiting, i);
-        if (g_str_equal(waiting->uuid, uuid))
-            g_ptr_array_add(ready, g_ptr_array_steal_index(manager->waiting, i));
+    PendingCalls *calls = data;
+    /* Out of the list first: an answer can let its call wait again. */
+    g_autoptr(GPtrArray) ready = g_ptr_array_new_with_free_func(pending_call_free);
+    for (unsigned i = 0; i < calls->waiting->len;) {
+        PendingCall *pending = g_ptr_array_index(calls->waiting, i);
+        if (g_str_equal(pending->uuid, uuid))
+            g_ptr_array_add(ready, g_ptr_array_steal_index(calls->waiting, i));
         else
             i++;
     }
     for (unsigned i = 0; i < ready->len; i++) {
-        Waiting *waiting = g_ptr_array_index(ready, i);
-        (void)sd_bus_message_rewind(waiting->call, true);
-        waiting->answer(manager, waiting->call);
+        PendingCall *pending = g_ptr_array_index(ready, i);
+        (void)sd_bus_message_rewind(pending->call, true);
+        pending->answer(pending->data, pending->call);
     }
+}
+
+PendingCalls *pending_calls_new(Manager *manager)
+{
+    PendingCalls *calls = g_new0(PendingCalls, 1);
+    calls->manager = manager;
+    calls->waiting = g_ptr_array_new_with_free_func(pending_call_free);
+    queue_on_gone(manager->queue, on_gone, calls);
+    return calls;
+}
+
+void pending_calls_free(PendingCalls *calls)
+{
+    if (!calls)
+        return;
+    queue_on_gone(calls->manager->queue, NULL, NULL);
+    g_ptr_array_unref(calls->waiting);
+    g_free(calls);
 }

@@ -8,13 +8,17 @@
 
 #include "dbus/core/manager.h"
 
-typedef struct Waiting Waiting;
+typedef struct PendingCalls PendingCalls;
 
-/* Answers call, which is read from its beginning. */
-typedef void (*WaitingAnswer)(Manager *manager, sd_bus_message *call);
+/* Answers call, which is read from its beginning, or lets it wait again. */
+typedef void (*PendingCallAnswer)(void *data, sd_bus_message *call);
+
+/* Hears from the manager's queue who is gone, from now on. */
+PendingCalls *pending_calls_new(Manager *manager);
+/* Who waits is not answered. Accepts NULL. */
+void pending_calls_free(PendingCalls *calls);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PendingCalls, pending_calls_free)
 
 /* uuid canonical. 0 or negative errno. */
-int waiting_add(Manager *manager, const char *uuid, sd_bus_message *call, WaitingAnswer answer);
-/* The machine is gone: answers all that wait for it, in the order in which they came. */
-void waiting_answer(Manager *manager, const char *uuid);
-void waiting_free(Waiting *waiting);
+int pending_call_add(PendingCalls *calls, const char *uuid, sd_bus_message *call,
+                     PendingCallAnswer answer, void *data);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.iommud1.Simulation: QEMU's part, for tests and for authors of clients without an IOMMU; and
  * what goes wrong in kernels. */
+#include "dbus/bus/simulation-interface.h"
+
 #include "dbus/base/errors.h"
-#include "dbus/bus/bus.h"
 #include "dbus/bus/options.h"
 #include "dbus/core/tenant.h"
 #include "kernel/simulated/host.h"
@@ -42,17 +43,10 @@ static int answer(sd_bus_message *message, int r, uint32_t pid, sd_bus_error *re
 /* The tenant's shared IOMMUFD, opened if it was not; it stays the tenant's. */
 static int shared_iommufd(Manager *manager, const char *id, int *ret_fd, GError **error)
 {
-    TenantLife *life = manager_get_tenant(manager, id, error);
-    if (!life)
-        return -ENOENT;
-    if (!tenant_life_shares(life)) {
-        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                    "Tenant %s has no shared IOMMUFD to play on.", life->id);
-        return -EINVAL;
-    }
-    if (!tenant_life_open(life, NULL, error))
+    Tenant *tenant = manager_get_tenant(manager, id, error);
+    if (!tenant || !tenant_need_shared(tenant, error) || !tenant_open(tenant, NULL, error))
         return -EIO;
-    *ret_fd = life->tenant->iommufd;
+    *ret_fd = tenant->iommufd;
     return 0;
 }
 
@@ -66,7 +60,7 @@ static int play_on(Manager *manager, uint32_t pid, int fd, char **devices, uint6
 
 static int play(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    Manager *manager = userdata;
+    Manager *manager = ((Service *)userdata)->manager;
     g_auto(GStrv) devices = NULL;
     g_autoptr(GError) error = NULL;
     const char *id;
@@ -98,7 +92,7 @@ static int play_own(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
         r = sd_bus_message_read(message, "t", &bytes);
     if (r < 0)
         return r;
-    r = play_on(userdata, pid, fd, devices, bytes);
+    r = play_on(((Service *)userdata)->manager, pid, fd, devices, bytes);
     if (r == -ENOTTY)
         return bus_error_invalid(ret_error, "The descriptor is no IOMMUFD of this host.");
     return answer(message, r, pid, ret_error);
@@ -106,7 +100,7 @@ static int play_own(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
 
 static int play_ioctl(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    Manager *manager = userdata;
+    Manager *manager = ((Service *)userdata)->manager;
     g_autoptr(GError) error = NULL;
     const char *id, *name;
     uint32_t pid, object, made = 0;
@@ -130,7 +124,7 @@ static int play_ioctl(sd_bus_message *message, void *userdata, sd_bus_error *ret
 
 static int set_fault(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    Manager *manager = userdata;
+    Manager *manager = ((Service *)userdata)->manager;
     const char *fault;
     uint64_t value;
     int r = sd_bus_message_read(message, "st", &fault, &value);
@@ -156,10 +150,10 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_END,
 };
 
-int bus_simulation_register(Manager *manager)
+int bus_simulation_register(Service *service)
 {
-    if (!manager->simulated)
+    if (!service->manager->simulated)
         return 0;
-    return sd_bus_add_object_vtable(manager->bus, NULL, BUS_PATH, BUS_INTERFACE_SIMULATION, vtable,
-                                    manager);
+    return sd_bus_add_object_vtable(service->manager->bus, NULL, BUS_PATH, BUS_INTERFACE_SIMULATION,
+                                    vtable, service);
 }

@@ -13,11 +13,12 @@
 typedef struct {
     Manager *manager;
     Host *host;
-    sd_bus_message *call;
     char *address;
     char *driver;
     bool restore;
     bool recorded; /* this call wrote down the driver it had */
+    DeviceRebindDone done;
+    void *data;
     int result;
 } Rebind;
 
@@ -55,54 +56,43 @@ static void rebind_done(void *data)
     Rebind *rebind = data;
     Manager *manager = rebind->manager;
     g_hash_table_remove(manager->binding, rebind->address);
-    manager_forget_devices(manager);
-    bool done = rebind->result >= 0;
-    if (rebind->restore ? done : rebind->recorded && !done)
-        state_remove_device(manager, rebind->address);
-    if (done) {
+    host_devices_forget(manager->devices);
+    bool bound = rebind->result >= 0;
+    if (rebind->restore ? bound : rebind->recorded && !bound)
+        device_record_remove(manager->runtime_dir, rebind->address);
+    g_autoptr(GError) error = NULL;
+    if (bound)
         journal_write(LOG_INFO, MESSAGE_DEVICE_BOUND, &(JournalAbout){.device = rebind->address},
                       "Bound device %s to %s.", rebind->address,
                       *rebind->driver ? rebind->driver : "the driver that the kernel chose");
-        (void)sd_bus_reply_method_return(rebind->call, "");
-    } else {
-        g_autoptr(GError) error = NULL;
+    else
         set_error(rebind, &error);
-        bus_error_reply(rebind->call, error);
-    }
-    sd_bus_message_unref(rebind->call);
+    rebind->done(error, rebind->data);
     g_free(rebind->address);
     g_free(rebind->driver);
     g_free(rebind);
 }
 
-static int rebind_queue(Manager *manager, const char *address, const char *driver, bool restore,
-                        bool recorded, sd_bus_message *call)
+/* Takes what it is given. */
+static void rebind_queue(Rebind rebind)
 {
-    Rebind *rebind = g_new0(Rebind, 1);
-    rebind->manager = manager;
-    rebind->host = manager->host;
-    rebind->call = sd_bus_message_ref(call);
-    rebind->address = g_strdup(address);
-    rebind->driver = g_strdup(driver);
-    rebind->restore = restore;
-    rebind->recorded = recorded;
-    g_hash_table_add(manager->binding, g_strdup(address));
-    worker_queue(manager->binder, rebind_run, rebind_done, rebind);
-    return 1;
+    g_hash_table_add(rebind.manager->binding, g_strdup(rebind.address));
+    worker_queue(rebind.manager->binder, rebind_run, rebind_done,
+                 g_memdup2(&rebind, sizeof(rebind)));
 }
 
 /* For whom a device may be bound although a machine holds it: who admitted the machine prepares it,
  * and the admission has looked at the whole group. */
 static bool is_prepared(Manager *manager, const char *address, const char *driver)
 {
-    const Machine *holder = registry_device_holder(manager->registry, address);
+    const MachinePolicy *holder = registry_device_holder(manager->registry, address);
     return holder && holder->state == MACHINE_ADMITTED && g_str_has_prefix(driver, "vfio");
 }
 
 static gboolean check_free(Manager *manager, const char *address, const char *driver,
                            GError **error)
 {
-    const Machine *holder = registry_device_holder(manager->registry, address);
+    const MachinePolicy *holder = registry_device_holder(manager->registry, address);
     if (holder && !is_prepared(manager, address, driver))
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
                     "Device %s belongs to machine %s (%s): stop it first.", address, holder->name,
@@ -139,7 +129,7 @@ static gboolean check_assignable(Manager *manager, const HostDevice *device, con
     g_autofree char *reason = NULL;
     if (!g_str_has_prefix(driver, "vfio") || is_prepared(manager, device->address, driver))
         return TRUE;
-    if (!manager_devices(manager, &devices, &n, error))
+    if (!host_devices_list(manager->devices, &devices, &n, error))
         return FALSE;
     if (registry_device_assignable(manager->registry, device, devices, n, &reason))
         return TRUE;
@@ -147,27 +137,44 @@ static gboolean check_assignable(Manager *manager, const HostDevice *device, con
     return FALSE;
 }
 
-int rebind_to(Manager *manager, const char *address, const char *driver, sd_bus_message *call,
-              sd_bus_error *ret_error)
+gboolean device_bind(Manager *manager, const char *address, const char *driver,
+                     DeviceRebindDone done, void *data, GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    const HostDevice *device = manager_get_device(manager, address, &error);
-    if (!device || !check_driver(driver, &error) || !check_free(manager, address, driver, &error) ||
-        !check_assignable(manager, device, driver, &error))
-        return bus_error_set(ret_error, error);
+    const HostDevice *device = host_devices_find(manager->devices, address, error);
+    if (!device || !check_driver(driver, error) || !check_free(manager, address, driver, error) ||
+        !check_assignable(manager, device, driver, error))
+        return FALSE;
     /* The first Bind() counts: from one vfio driver to the next the host's own is remembered. */
-    g_autofree char *recorded = state_load_device(manager, address);
-    if (!recorded && !state_save_device(manager, address, device->driver, &error))
-        return bus_error_set(ret_error, error);
-    return rebind_queue(manager, address, driver, false, !recorded, call);
+    g_autofree char *recorded = device_record_load(manager->runtime_dir, address);
+    if (!recorded && !device_record_save(manager->runtime_dir, address, device->driver, error))
+        return FALSE;
+    rebind_queue((Rebind){
+        .manager = manager,
+        .host = manager->host,
+        .address = g_strdup(address),
+        .driver = g_strdup(driver),
+        .recorded = !recorded,
+        .done = done,
+        .data = data,
+    });
+    return TRUE;
 }
 
-int rebind_restore(Manager *manager, const char *address, sd_bus_message *call,
-                   sd_bus_error *ret_error)
+gboolean device_restore(Manager *manager, const char *address, DeviceRebindDone done, void *data,
+                        GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    if (!manager_get_device(manager, address, &error) || !check_free(manager, address, "", &error))
-        return bus_error_set(ret_error, error);
-    g_autofree char *driver = state_load_device(manager, address);
-    return rebind_queue(manager, address, driver ? driver : "", true, false, call);
+    if (!host_devices_find(manager->devices, address, error) ||
+        !check_free(manager, address, "", error))
+        return FALSE;
+    char *driver = device_record_load(manager->runtime_dir, address);
+    rebind_queue((Rebind){
+        .manager = manager,
+        .host = manager->host,
+        .address = g_strdup(address),
+        .driver = driver ? driver : g_strdup(""),
+        .restore = true,
+        .done = done,
+        .data = data,
+    });
+    return TRUE;
 }

@@ -8,10 +8,15 @@
 
 #include "dbus/core/manager.h"
 
-/* For method handlers, whose return value it is: call is answered when it is done. DeviceBusy: a
- * machine holds the device; GroupShared: it could not be given to a machine (vfio drivers only). */
-int rebind_to(Manager *manager, const char *address, const char *driver, sd_bus_message *call,
-              sd_bus_error *ret_error);
+/* Called once, from the event loop. error: NULL, or NOT_SUPPORTED, DEVICE_BUSY, NO_SUCH_DEVICE,
+ * KERNEL_REFUSED. */
+typedef void (*DeviceRebindDone)(const GError *error, void *data);
+
+/* FALSE: refused, done is not called. DEVICE_BUSY: a machine holds the device, or it is being
+ * bound; GROUP_SHARED: it could not be given to a machine (VFIO's drivers only); INVALID_ARGUMENT:
+ * not the name of a driver; NO_SUCH_DEVICE; KERNEL_REFUSED. address canonical. */
+gboolean device_bind(Manager *manager, const char *address, const char *driver,
+                     DeviceRebindDone done, void *data, GError **error);
 /* Back to the driver it had; the kernel chooses one where none was written down. */
-int rebind_restore(Manager *manager, const char *address, sd_bus_message *call,
-                   sd_bus_error *ret_error);
+gboolean device_restore(Manager *manager, const char *address, DeviceRebindDone done, void *data,
+                        GError **error);

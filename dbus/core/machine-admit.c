@@ -1,183 +1,224 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/core/machine-admit.h"
 
-#include "dbus/accounting/accounting.h"
 #include "dbus/base/errors.h"
-#include "dbus/bus/bus.h"
 #include "dbus/base/journal.h"
-#include "dbus/core/machine.h"
-#include "dbus/reaper/reaper.h"
+#include "dbus/base/signals.h"
+#include "dbus/core/machine-devices.h"
+#include "dbus/core/machine-end.h"
+#include "dbus/core/machine-start.h"
 #include "dbus/state/records.h"
-#include "dbus/core/tenant.h"
 #include "policy/size.h"
 
-/* Everything of an admission that policy does not know about. */
-static gboolean admit_settle(MachineLife *life, bool *ret_fresh, GError **error)
-{
-    if (life->machine->iommufd && !manager_need_iommufd(life->manager, error))
-        return FALSE;
-    if (life->shares && (!tenant_life_open(life->tenant, ret_fresh, error) ||
-                         !tenant_life_enter(life->tenant, life, error)))
-        return FALSE;
-    if (!books_admit(life->manager->books, life, error) || !state_save_machine(life, error))
-        return FALSE;
-    int r = machine_life_watch(life);
-    if (r < 0)
-        error_set_kernel(error, r, "No timer could be set for machine %s", life->uuid);
-    return r >= 0;
-}
+/*
+ * What can fail comes first: policy is asked, the IOMMUFD opened, the machine written down and made
+ * known to the kernel under an id of its own. Only then, when nothing can fail any more, the
+ * registry takes it, in place of the old one if there is one.
+ */
 
-static void admit_undo(MachineLife *life, bool fresh)
-{
-    Manager *manager = life->manager;
-    TenantLife *tenant = life->tenant;
-    tenant_life_leave(tenant, life);
-    machine_life_unregister(life);
-    if (fresh)
-        tenant_life_close(tenant);
-    state_remove_machine(manager, life->uuid);
-    g_hash_table_steal(manager->machines, life->uuid);
-    machine_life_free(life);
-}
+typedef struct {
+    Manager *manager;
+    const AdmissionRequest *request;
+    Machine *old; /* admitted, whose start was lost; NULL: none */
+    Tenant *tenant;
+    uint64_t bytes; /* what the tenant's limit counts of it */
+    int64_t since;
+    bool shares;
+    bool fresh;         /* the tenant's IOMMUFD was opened for it */
+    bool written;       /* there is a record of it */
+    uint32_t ledger_id; /* 0: the ledger is not told of it */
+} Admission;
 
-static gboolean check_binding(Manager *manager, const AdmissionRequest *request, GError **error)
+static gboolean check_binding(const Admission *admission, GError **error)
 {
-    for (size_t i = 0; request->devices && request->devices[i]; i++) {
-        if (g_hash_table_contains(manager->binding, request->devices[i])) {
+    const char *const *devices = admission->request->devices;
+    for (size_t i = 0; devices && devices[i]; i++) {
+        if (g_hash_table_contains(admission->manager->binding, devices[i])) {
             g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
                         "Device %s is being bound to another driver right now: try again.",
-                        request->devices[i]);
+                        devices[i]);
             return FALSE;
         }
     }
     return TRUE;
 }
 
-/* No machine of that UUID is there. */
-static MachineLife *admit_new(Manager *manager, const AdmissionRequest *request, GError **error)
+static gboolean ask_policy(Admission *admission, GError **error)
 {
+    Manager *manager = admission->manager;
     const HostDevice *devices;
+    TenantPolicy *tenant;
     size_t n;
-    if (!check_binding(manager, request, error) || !manager_devices(manager, &devices, &n, error))
-        return NULL;
-    Machine *machine = registry_admit(manager->registry, request, devices, n, error);
-    if (!machine)
-        return NULL;
-    TenantLife *tenant = g_hash_table_lookup(manager->tenants, machine->tenant->config->id);
-    machine->since = g_get_monotonic_time();
-    MachineLife *life = machine_life_new(manager, tenant, machine);
-    life->shares = machine->iommufd && tenant_life_shares(tenant);
-    g_hash_table_insert(manager->machines, life->uuid, life);
-    bool fresh = false;
-    if (!admit_settle(life, &fresh, error)) {
-        admit_undo(life, fresh);
+    if (!check_binding(admission, error) ||
+        !host_devices_list(manager->devices, &devices, &n, error) ||
+        !registry_check_admission(manager->registry, admission->request, devices, n,
+                                  admission->old ? &admission->old->policy : NULL, &tenant,
+                                  &admission->bytes, error))
+        return FALSE;
+    admission->tenant = (Tenant *)tenant;
+    return TRUE;
+}
+
+static gboolean open_iommufd(Admission *admission, GError **error)
+{
+    if (!admission->request->iommufd)
+        return TRUE;
+    admission->shares = tenant_shares(admission->tenant);
+    if (!admission->shares)
+        return manager_need_iommufd(admission->manager, error);
+    return tenant_open(admission->tenant, &admission->fresh, error);
+}
+
+/* Before the kernel hears of the id, which must not be given out again. */
+static gboolean write_down(Admission *admission, GError **error)
+{
+    Manager *manager = admission->manager;
+    const AdmissionRequest *request = admission->request;
+    static const char *const none[] = {NULL};
+    if (request->iommufd && accounting_is_active(manager->accounting)) {
+        if (!admission->tenant->introduced && !tenant_introduce(admission->tenant, error))
+            return FALSE;
+        admission->ledger_id = numbers_next_machine(manager->numbers);
+    }
+    admission->since = g_get_monotonic_time();
+    const MachineRecord record = {
+        .uuid = (char *)request->uuid,
+        .name = (char *)request->name,
+        .tenant = (char *)tenant_id(admission->tenant),
+        .devices = (char **)(request->devices ? request->devices : none),
+        .bytes = admission->bytes,
+        .iommufd = request->iommufd,
+        .shares = admission->shares,
+        .state = MACHINE_ADMITTED,
+        .since = admission->since,
+        .ledger_id = admission->ledger_id,
+    };
+    if (!writer_commit(manager->writer, error))
+        return FALSE;
+    admission->written = machine_record_save(&record, manager->runtime_dir, error);
+    return admission->written;
+}
+
+static gboolean tell_kernel(const Admission *admission, GError **error)
+{
+    Manager *manager = admission->manager;
+    uint32_t tenant = admission->tenant->ledger_id;
+    if (admission->ledger_id == 0)
+        return TRUE;
+    return accounting_add_machine(manager->accounting, admission->ledger_id, tenant, error) &&
+           devices_admit(manager, admission->request->devices, tenant, admission->ledger_id,
+                         admission->old ? &admission->old->policy : NULL, error);
+}
+
+/* Nothing has happened to the old one but that its record and its devices in the kernel are the new
+ * one's. */
+static void take_back(Admission *admission)
+{
+    Manager *manager = admission->manager;
+    if (admission->ledger_id)
+        accounting_remove_machine(manager->accounting, admission->ledger_id);
+    if (admission->ledger_id && admission->request->devices)
+        devices_dismiss(manager, admission->request->devices);
+    if (admission->written)
+        machine_record_remove(manager->runtime_dir, admission->request->uuid);
+    if (admission->fresh)
+        tenant_close(admission->tenant);
+    if (admission->old) {
+        machine_mark(admission->old);
+        writer_commit_or_log(manager->writer);
+        (void)machine_admit_devices(admission->old, NULL);
+    }
+}
+
+/* The old one was never seen to run: what it may have left in the IOMMUFD has its own owner, and is
+ * reaped. */
+static void forget_old(Admission *admission)
+{
+    Machine *old = admission->old;
+    Manager *manager = admission->manager;
+    g_auto(GStrv) devices = machine_devices(old);
+    uint32_t ledger_id = old->ledger_id;
+    queue_reap(manager->queue, tenant_id(machine_tenant(old)));
+    registry_remove_machine(manager->registry, &old->policy);
+    for (char **device = devices; *device; device++) {
+        const char *const gone[] = {*device, NULL};
+        if (!admission->request->devices || !g_strv_contains(admission->request->devices, *device))
+            devices_dismiss(manager, gone);
+    }
+    accounting_remove_machine(manager->accounting, ledger_id);
+    signal_machine_removed(manager->bus, admission->request->uuid);
+}
+
+static Machine *take(Admission *admission)
+{
+    Manager *manager = admission->manager;
+    if (admission->old)
+        forget_old(admission);
+    Machine *machine = (Machine *)registry_insert_admitted(
+        manager->registry, admission->request, &admission->tenant->policy, admission->bytes);
+    machine_begin(machine, manager);
+    machine_set_ledger_id(machine, admission->ledger_id);
+    machine->shares = admission->shares;
+    machine->since = admission->since;
+    if (admission->ledger_id)
+        devices_update_neighbours(manager, admission->request->devices);
+    return machine;
+}
+
+static Machine *admit(Admission *admission, GError **error)
+{
+    if (!ask_policy(admission, error) || !open_iommufd(admission, error) ||
+        !write_down(admission, error) || !tell_kernel(admission, error)) {
+        take_back(admission);
         return NULL;
     }
-    return life;
+    Machine *machine = take(admission);
+    g_autoptr(GError) failure = NULL;
+    if (!machine_watch(machine, &failure))
+        g_error("Out of memory or descriptors");
+    return machine;
 }
 
-/* Only one that was there a moment ago is put back: policy has nothing to ask. */
-static void admit_put_back(MachineLife *old, const AdmissionRequest *was, int64_t since)
+static void announce(const Machine *machine)
 {
-    Manager *manager = old->manager;
-    g_autoptr(GError) error = NULL;
-    old->machine = registry_restore(manager->registry, was, &error);
-    g_assert_no_error(error);
-    old->machine->since = since;
-    g_hash_table_insert(manager->machines, old->uuid, old);
-    if (!books_admit(manager->books, old, &error) || !state_save_machine(old, &error))
-        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, &(JournalAbout){.machine = old->uuid},
-                      "%s", error->message);
-}
-
-/* The old start was lost, and what it may have left is settled from now on. If its process lives
- * after all, what it has attached answers EBUSY to the sweep. */
-static void admit_replace(MachineLife *life, MachineLife *old)
-{
-    TenantLife *tenant = old->tenant;
-    tenant_life_leave(tenant, old);
-    /* If the window can't be renewed it stays one that two have been in: safe, but knows less. */
-    if (life->inside && life->tenant->inside == 1)
-        (void)tenant_life_renew_window(life->tenant, life, NULL);
-    bus_machine_removed(life->manager, old->uuid);
-    machine_life_free(old);
-    reaper_wake(tenant);
-}
-
-static MachineLife *admit_again(Manager *manager, MachineLife *old, const AdmissionRequest *request,
-                                GError **error)
-{
-    Machine *machine = old->machine;
-    const HostDevice *host_devices;
-    size_t n;
-    if (!check_binding(manager, request, error) ||
-        !manager_devices(manager, &host_devices, &n, error) ||
-        !registry_check(manager->registry, request, machine, host_devices, n, error))
-        return NULL;
-    g_autofree char *name = g_strdup(machine->name);
-    g_auto(GStrv) devices = machine_life_devices(old);
-    int64_t since = machine->since;
-    AdmissionRequest was = {
-        .uuid = old->uuid,
-        .name = name,
-        .tenant = old->tenant->id,
-        .bytes = charge_bytes(machine->charge),
-        .devices = (const char *const *)devices,
-        .iommufd = machine->iommufd,
-    };
-    machine_life_unregister(old);
-    g_hash_table_steal(manager->machines, old->uuid);
-    MachineLife *life = admit_new(manager, request, error);
-    if (life)
-        admit_replace(life, old);
-    else
-        admit_put_back(old, &was, since);
-    return life;
-}
-
-static void admit_announce(MachineLife *life)
-{
-    uint64_t bytes = charge_bytes(life->machine->charge);
-    uint64_t limit = budget_limit(life->tenant->tenant->budget);
+    Manager *manager = machine->manager;
+    const char *tenant = tenant_id(machine_tenant(machine));
+    uint64_t bytes = charge_bytes(machine->policy.charge);
+    uint64_t limit = budget_limit(machine->policy.tenant->budget);
     g_autofree char *size = size_format(bytes);
-    journal_write(
-        LOG_INFO, MESSAGE_MACHINE_ADMITTED,
-        &(JournalAbout){
-            .tenant = life->tenant->id, .machine = life->uuid, .bytes = &bytes, .limit = &limit},
-        "Admitted machine %s (%s) of tenant %s with %s.", life->machine->name, life->uuid,
-        life->tenant->id, size);
-    bus_machine_added(life->manager, life->uuid);
-    bus_reserved_changed(life->manager, life->tenant->id);
-    manager_notify_status(life->manager);
+    journal_write(LOG_INFO, MESSAGE_MACHINE_ADMITTED,
+                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &bytes, .limit = &limit},
+                  "Admitted machine %s (%s) of tenant %s with %s.", machine->policy.name,
+                  machine_uuid(machine), tenant, size);
+    signal_machine_added(manager->bus, machine_uuid(machine));
+    signal_reserved_changed(manager->bus, tenant);
+    manager_notify_status(manager);
 }
 
-static void refuse_running(const MachineLife *life, GError **error)
+static void refuse_running(const Machine *machine, GError **error)
 {
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS,
                 "Machine %s (%s) runs already as process %d: stop it before it is admitted again.",
-                life->machine->name, life->uuid, (int)life->machine->leader);
+                machine->policy.name, machine_uuid(machine), (int)machine->leader.pid);
 }
 
 AdmissionOutcome machine_admit(Manager *manager, const AdmissionRequest *request, GError **error)
 {
-    MachineLife *old = g_hash_table_lookup(manager->machines, request->uuid);
-    if (old && old->machine->state == MACHINE_RUNNING) {
-        if (machine_life_check_alive(old)) {
-            refuse_running(old, error);
-            return ADMISSION_REFUSED;
-        }
-        old = g_hash_table_lookup(manager->machines, request->uuid);
+    Machine *old = manager_find_machine(manager, request->uuid);
+    if (old && old->policy.state == MACHINE_RUNNING && machine_check_alive(old)) {
+        refuse_running(old, error);
+        return ADMISSION_REFUSED;
     }
-    if (old && old->machine->state == MACHINE_REAPING)
+    if (old && old->policy.state == MACHINE_REAPING)
         return ADMISSION_WAIT;
+    Admission admission = {.manager = manager, .request = request, .old = old};
     g_autoptr(GError) refusal = NULL;
-    MachineLife *life =
-        old ? admit_again(manager, old, request, &refusal) : admit_new(manager, request, &refusal);
-    if (!life) {
-        manager_note_refusal(manager, request->tenant, request->uuid, request->bytes, refusal);
+    const Machine *machine = admit(&admission, &refusal);
+    if (!machine) {
+        manager_log_refusal(manager, request->tenant, request->uuid, request->bytes, refusal);
         g_propagate_error(error, g_steal_pointer(&refusal));
         return ADMISSION_REFUSED;
     }
-    admit_announce(life);
+    announce(machine);
     return ADMISSION_DONE;
 }

@@ -6,68 +6,62 @@
  *                      |                                                            ^
  *                      +--- ReleaseMachine, or the admission's time limit ----------+
  *
- * The charge and the devices are the machine's from its admission until it is gone, which it is
- * when nothing is left of it in the tenant's IOMMUFD (reaper.h says how that is known).
+ * machine-admit.h, machine-start.h, machine-end.h and machine-devices.h are its steps. The charge
+ * and the devices are the machine's from its admission until it is gone, which it is when nothing
+ * is left of it in its tenant's IOMMUFD (reaper/orphans.h says how that is known).
  */
 #pragma once
 
-#include "dbus/accounting/accounting.h"
-#include "dbus/core/object-set.h"
+#include "dbus/core/tenant.h"
 
-struct MachineLife {
+struct Machine {
+    MachinePolicy policy; /* first: the registry makes and frees machines */
     Manager *manager;
-    TenantLife *tenant;
-    Machine *machine;
-    char *uuid;
-    sd_event_source *leader_event; /* its leader's pidfd; running */
-    sd_event_source *timer;        /* admitted: the time limit; running: the end of a hotplug */
-    uint64_t leader_start;         /* process_start_time() */
-    uint32_t number;               /* for the ledger (books.h); 0: none yet */
-
-    bool shares;        /* since its admission: what it leaves is in the tenant's shared IOMMUFD */
-    bool inside;        /* of the tenant's start window */
-    uint64_t window;    /* the number of the window it was inside of last */
-    bool known;         /* objects is all that it made at its start */
-    ObjectSet *objects; /* that are known to be its own */
-
-    unsigned reaped;       /* objects destroyed so far */
-    uint64_t reaped_bytes; /* that were mapped in them, if the ledger could tell */
-    bool stuck;            /* logged that it can't be reaped */
+    WriterItem record;
+    uint32_t ledger_id; /* 0: the kernel was not told of it */
+    /* Since its admission: it has, and leaves things in, its tenant's shared IOMMUFD. */
+    bool shares;
+    int64_t since; /* CLOCK_MONOTONIC, µs: when its state was entered */
+    PidRef leader; /* running, or reaping after that */
+    sd_event_source *leader_event;
+    sd_event_source *admission_timer;
+    uint64_t last_pinned; /* bytes, as of its start or its last change of devices */
+    /* What was reaped of it so far. */
+    unsigned reaped_objects;
+    uint64_t reaped_bytes;
+    bool stuck_logged;
 };
 
-/* Takes pidfd, also when it fails: the leader is watched from now on. INVALID_ARGUMENT: it is not
- * the machine's process; MACHINE_EXISTS: another one is already; NO_SUCH_MACHINE: too late. */
-gboolean machine_life_start(MachineLife *life, int pidfd, GError **error);
+static inline Tenant *machine_tenant(const Machine *machine)
+{
+    return (Tenant *)machine->policy.tenant;
+}
 
-/* Whether its leader is alive. A machine whose leader has died since the loop last looked is
- * reaping afterwards (and may be gone). */
-bool machine_life_check_alive(MachineLife *life);
-/* An admitted or running machine becomes a reaping one. It may be gone afterwards. */
-void machine_life_reap(MachineLife *life);
-/* Nothing is left of it: gives back the charge, announces it, answers who waits, frees life. */
-void machine_life_finish(MachineLife *life);
-/* address canonical. DEVICE_*, GROUP_SHARED, ... as registry_add_device(). */
-gboolean machine_life_add_device(MachineLife *life, const char *address, GError **error);
-gboolean machine_life_remove_device(MachineLife *life, const char *address, GError **error);
-/* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED. */
-gboolean machine_life_set_reservation(MachineLife *life, uint64_t bytes, uint64_t unique_bytes,
-                                      GError **error);
+static inline const char *machine_uuid(const Machine *machine)
+{
+    return machine->policy.uuid;
+}
 
-/* All figures; without the ledger those that are known without it. */
-void machine_life_figures(MachineLife *life, Figures *ret_figures);
-/* Bytes its leader has pinned now; 0 unless it runs. */
-uint64_t machine_life_pinned(MachineLife *life);
-/* Bytes it had pinned when it died; 0 unless it is being reaped. */
-uint64_t machine_life_orphaned(const MachineLife *life);
+static inline bool machine_is_live(const Machine *machine)
+{
+    return machine->policy.state != MACHINE_REAPING;
+}
+
+/* Begins the life of one that the registry has just made, and whose record is written. */
+void machine_begin(Machine *machine, Manager *manager);
+/* For the registry (RegistryTypes). */
+void machine_clear(MachinePolicy *machine);
+/* Makes it known by its id for the ledger (0: none). */
+void machine_set_ledger_id(Machine *machine, uint32_t ledger_id);
+/* Marks its record to be written. */
+void machine_mark(Machine *machine);
+/* Enters a state, now. */
+void machine_set_state(Machine *machine, MachineState state);
+/* Makes it known by its leader, which it takes (PIDREF_NULL: by none). */
+void machine_set_leader(Machine *machine, PidRef leader);
 
 /* Addresses of its devices, NULL-terminated, to be freed with g_strfreev(). */
-char **machine_life_devices(const MachineLife *life);
-
-/* For admit.c and restore.c. The machine has just been put into the registry. */
-MachineLife *machine_life_new(Manager *manager, TenantLife *tenant, Machine *machine);
-/* Neither the registry nor the fd store nor the state is touched. Accepts NULL. */
-void machine_life_free(MachineLife *life);
-/* Takes its machine, which is gone then, out of the registry and the ledger. */
-void machine_life_unregister(MachineLife *life);
-/* Begins to watch: the leader of a running one, the time limit of an admitted one. */
-int machine_life_watch(MachineLife *life);
+char **machine_devices(const Machine *machine);
+/* What an entry of the journal about it says. */
+#define JOURNAL_MACHINE(machine)                                                                   \
+    .tenant = tenant_id(machine_tenant(machine)), .machine = machine_uuid(machine)

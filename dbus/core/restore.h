@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * Takes up what an earlier run of the service has left, by three sources: the records in
- * RUNTIME_DIR, the service manager's fd store, and the kernel, which has the last word. A leader
- * that died meanwhile is reaped at once; a descriptor that nothing knows is closed; an IOMMUFD that
- * the store has lost is taken back from a machine that holds it.
- */
+/* What an earlier run of the service has left: machines, their leaders, IOMMUFDs. */
 #pragma once
 
 #include "dbus/core/manager.h"
 #include "dbus/state/fd-store.h"
 
-/* After the configuration is there, before the bus. Takes the store, and has what nothing knows
- * removed from it. Logs. */
+/* Takes up what can be, and tells the kernel who is who; what is lost is logged. What died
+ * meanwhile is queued to be reaped. Tenants of the configuration are there by now, and nothing
+ * else. */
 void restore(Manager *manager, FdStore *store);

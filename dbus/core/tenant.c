@@ -1,323 +1,224 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/core/tenant.h"
 
-#include "dbus/accounting/accounting.h"
 #include "dbus/base/errors.h"
-#include "dbus/state/fd-store.h"
 #include "dbus/base/journal.h"
-#include "dbus/core/machine.h"
-#include "dbus/reaper/reaper.h"
+#include "dbus/state/fd-store.h"
 #include "dbus/state/records.h"
 #include "kernel/base/cleanup.h"
 
 #include <string.h>
 
-void tenant_life_free_ioas(void *data)
+static void ioas_free(void *data)
 {
     Ioas *ioas = data;
     charge_free(ioas->charge);
     g_free(ioas);
 }
 
-TenantLife *tenant_life_new(Manager *manager, Tenant *tenant)
+static gboolean tenant_save(WriterItem *item, GError **error)
 {
-    TenantLife *life = g_new0(TenantLife, 1);
-    life->manager = manager;
-    life->tenant = tenant;
-    life->id = g_strdup(tenant->config->id);
-    life->ioases = g_hash_table_new_full(NULL, NULL, NULL, tenant_life_free_ioas);
-    life->reap_calls = g_ptr_array_new_with_free_func(sd_auto_free_message);
-    return life;
+    const Tenant *tenant = (const Tenant *)((char *)item - offsetof(Tenant, record));
+    g_autoptr(TenantRecord) record = tenant_record_new(tenant_id(tenant));
+    record->peak_pinned = tenant->peak_pinned;
+    record->ledger_id = tenant->ledger_id;
+    record->isolation = tenant->policy.config->isolation;
+    record->accounting = tenant->policy.config->accounting;
+    GHashTableIter iter;
+    void *ioas;
+    g_hash_table_iter_init(&iter, tenant->ioases);
+    while (g_hash_table_iter_next(&iter, NULL, &ioas))
+        tenant_record_add_ioas(record, ((Ioas *)ioas)->id, charge_bytes(((Ioas *)ioas)->charge));
+    return tenant_record_save(record, tenant->manager->runtime_dir, error);
 }
 
-void tenant_life_free(TenantLife *life)
+void tenant_begin(Tenant *tenant, Manager *manager)
 {
-    if (!life)
-        return;
-    reaper_detach(life);
-    sd_event_source_disable_unref(life->retry);
-    g_hash_table_unref(life->ioases);
-    g_ptr_array_unref(life->reap_calls);
-    object_set_free(life->settled);
-    g_free(life->id);
-    g_free(life);
+    tenant->manager = manager;
+    tenant->record.save = tenant_save;
+    tenant->iommufd = -EBADF;
+    tenant->ioases = g_hash_table_new_full(NULL, NULL, NULL, ioas_free);
+}
+
+void tenant_clear(TenantPolicy *policy)
+{
+    Tenant *tenant = (Tenant *)policy;
+    writer_forget(tenant->manager->writer, &tenant->record);
+    if (tenant->ledger_id)
+        g_hash_table_remove(tenant->manager->tenant_ids, GUINT_TO_POINTER(tenant->ledger_id));
+    g_hash_table_unref(tenant->ioases);
+    close_fd(tenant->iommufd);
+}
+
+void tenant_mark(Tenant *tenant)
+{
+    writer_mark(tenant->manager->writer, &tenant->record);
+}
+
+/* ---- the ledger ---- */
+
+gboolean tenant_introduce(Tenant *tenant, GError **error)
+{
+    Manager *manager = tenant->manager;
+    if (tenant->ledger_id == 0) {
+        tenant->ledger_id = numbers_next_tenant(manager->numbers);
+        tenant_mark(tenant);
+    }
+    g_hash_table_insert(manager->tenant_ids, GUINT_TO_POINTER(tenant->ledger_id), tenant);
+    tenant->introduced =
+        writer_commit(manager->writer, error) &&
+        accounting_set_tenant(manager->accounting, tenant->ledger_id, tenant->policy.config, error);
+    return tenant->introduced;
 }
 
 /* ---- the IOMMUFD ---- */
 
-bool tenant_life_shares(const TenantLife *life)
+bool tenant_shares(const Tenant *tenant)
 {
-    if (life->tenant->config->isolation != ISOLATION_TENANT)
-        return false;
-    /* One that is there is used on: what is in it has to be reaped. */
-    return life->tenant->iommufd >= 0 || books_may_share(life->manager->books);
+    return tenant->policy.config->isolation == ISOLATION_TENANT &&
+           accounting_allows_sharing(tenant->manager->accounting);
 }
 
-gboolean tenant_life_open_fresh(TenantLife *life, int *ret_fd, GError **error)
+gboolean tenant_need_shared(const Tenant *tenant, GError **error)
 {
-    Host *host = life->manager->host;
-    if (!manager_need_iommufd(life->manager, error))
+    if (tenant_shares(tenant))
+        return TRUE;
+    if (!manager_need_iommufd(tenant->manager, error))
         return FALSE;
-    int r = host->ops->iommufd_open(host, life->tenant->config->accounting, ret_fd);
-    if (r < 0) {
-        error_set_kernel(error, r, "No IOMMUFD could be opened for tenant %s", life->id);
+    if (tenant->policy.config->isolation != ISOLATION_TENANT)
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
+                    "Tenant %s has an IOMMUFD per machine (Isolation=machine): there is no shared "
+                    "one for address spaces that are made over D-Bus.",
+                    tenant_id(tenant));
+    else
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_SUPPORTED,
+                    "Tenant %s has no shared IOMMUFD, because nothing is shared on this host: %s",
+                    tenant_id(tenant), accounting_sharing_reason(tenant->manager->accounting));
+    return FALSE;
+}
+
+static gboolean open_iommufd(Tenant *tenant, int *ret_fd, GError **error)
+{
+    Host *host = tenant->manager->host;
+    /* Without an id it would be nobody's, who has no limit. */
+    if (!manager_need_iommufd(tenant->manager, error) ||
+        (!tenant->introduced && !tenant_introduce(tenant, error)))
         return FALSE;
-    }
+    int r = host->ops->iommufd_open(host, tenant->policy.config->accounting, ret_fd);
+    if (r < 0)
+        error_set_kernel(error, r, "No IOMMUFD could be opened for tenant %s", tenant_id(tenant));
+    return r >= 0;
+}
+
+gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, GError **error)
+{
+    uint32_t context;
+    autoclose int fd = -EBADF;
+    if (!open_iommufd(tenant, &fd, error) ||
+        !accounting_register_iommufd(tenant->manager->accounting, fd, tenant->ledger_id, false,
+                                     &context, error))
+        return FALSE;
+    *ret_fd = TAKE_FD(fd);
     return TRUE;
 }
 
-void tenant_life_adopt(TenantLife *life, int fd)
+void tenant_adopt_iommufd(Tenant *tenant, int fd, bool stored)
 {
-    life->tenant->iommufd = fd;
-    g_autofree char *name = fd_store_tenant_name(life->id);
-    fd_store_push(name, fd);
-    life->stored = true;
+    tenant->iommufd = fd;
+    tenant->iommufd_accounting = tenant->policy.config->accounting;
+    g_autofree char *name = fd_store_tenant_name(tenant_id(tenant));
+    if (!stored)
+        fd_store_push(name, fd);
 }
 
-gboolean tenant_life_open(TenantLife *life, bool *ret_fresh, GError **error)
+gboolean tenant_register_iommufd(Tenant *tenant, GError **error)
 {
-    bool fresh = life->tenant->iommufd < 0;
-    int fd;
+    return accounting_register_iommufd(tenant->manager->accounting, tenant->iommufd,
+                                       tenant->ledger_id, true, &tenant->context_id, error);
+}
+
+gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error)
+{
+    bool fresh = tenant->iommufd < 0;
     if (fresh) {
-        if (!tenant_life_open_fresh(life, &fd, error))
+        if (!open_iommufd(tenant, &tenant->iommufd, error))
             return FALSE;
-        if (!books_register(life->manager->books, life, fd, true, error)) {
-            close_fd(fd);
+        if (!tenant_register_iommufd(tenant, error)) {
+            tenant->iommufd = close_fd(tenant->iommufd);
             return FALSE;
         }
-        tenant_life_adopt(life, fd);
-        journal_write(LOG_INFO, MESSAGE_IOMMUFD_OPENED, &(JournalAbout){.tenant = life->id},
-                      "Opened the shared IOMMUFD of tenant %s.", life->id);
+        tenant_adopt_iommufd(tenant, tenant->iommufd, false);
+        journal_write(LOG_INFO, MESSAGE_IOMMUFD_OPENED,
+                      &(JournalAbout){.tenant = tenant_id(tenant)},
+                      "Opened the shared IOMMUFD of tenant %s.", tenant_id(tenant));
     }
     if (ret_fresh)
         *ret_fresh = fresh;
     return TRUE;
 }
 
-void tenant_life_close(TenantLife *life)
+void tenant_close(Tenant *tenant)
 {
-    life->tenant->iommufd = close_fd(life->tenant->iommufd);
-    g_autofree char *name = fd_store_tenant_name(life->id);
+    tenant->iommufd = close_fd(tenant->iommufd);
+    tenant->context_id = 0;
+    g_autofree char *name = fd_store_tenant_name(tenant_id(tenant));
     fd_store_remove(name);
-    life->stored = false;
-    life->context = 0;
 }
 
-/* ---- objects ---- */
-
-static MachineLife *life_of(TenantLife *life, const char *uuid)
+void tenant_follow_config(Tenant *tenant)
 {
-    return g_hash_table_lookup(life->manager->machines, uuid);
+    if (tenant->iommufd >= 0 && (tenant->policy.config->isolation != ISOLATION_TENANT ||
+                                 tenant->iommufd_accounting != tenant->policy.config->accounting))
+        tenant_close(tenant);
 }
 
-void tenant_life_note_objects(TenantLife *life, const HostObject *objects, size_t n)
-{
-    if (life->settled)
-        object_set_keep(life->settled, objects, n);
-    GHashTableIter iter;
-    void *uuid;
-    g_hash_table_iter_init(&iter, life->tenant->machines);
-    while (g_hash_table_iter_next(&iter, &uuid, NULL)) {
-        MachineLife *machine = life_of(life, uuid);
-        if (machine)
-            object_set_keep(machine->objects, objects, n);
-    }
-}
+/* ---- IOASes ---- */
 
-gboolean tenant_life_objects(TenantLife *life, HostObject **ret_objects, size_t *ret_n,
-                             GError **error)
+Ioas *tenant_find_ioas(const Tenant *tenant, uint32_t id, GError **error)
 {
-    Host *host = life->manager->host;
-    if (life->tenant->iommufd < 0) {
-        tenant_life_note_objects(life, NULL, 0);
-        *ret_objects = NULL;
-        *ret_n = 0;
-        return TRUE;
-    }
-    int r = host->ops->objects(host, life->tenant->iommufd, ret_objects, ret_n);
-    if (r < 0) {
-        error_set_kernel(error, r, "The objects in the IOMMUFD of tenant %s could not be listed",
-                         life->id);
-        return FALSE;
-    }
-    tenant_life_note_objects(life, *ret_objects, *ret_n);
-    return TRUE;
-}
-
-MachineLife *tenant_life_owner(TenantLife *life, HostObject object)
-{
-    GHashTableIter iter;
-    void *uuid;
-    g_hash_table_iter_init(&iter, life->tenant->machines);
-    while (g_hash_table_iter_next(&iter, &uuid, NULL)) {
-        MachineLife *machine = life_of(life, uuid);
-        if (machine && object_set_has(machine->objects, object))
-            return machine;
-    }
+    Ioas *ioas = g_hash_table_lookup(tenant->ioases, GUINT_TO_POINTER(id));
+    if (ioas && !ioas->destroying)
+        return ioas;
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "Tenant %s has no address space %u that AllocateIoas made: objects of machines "
+                "can't be named here.",
+                tenant_id(tenant), id);
     return NULL;
 }
 
-bool tenant_life_made(const TenantLife *life, HostObject object)
+void tenant_add_ioas(Tenant *tenant, uint32_t id, Charge *charge)
 {
-    return object.type == HOST_OBJECT_IOAS &&
-           g_hash_table_contains(life->ioases, GUINT_TO_POINTER(object.id));
+    Ioas *ioas = g_new0(Ioas, 1);
+    ioas->id = id;
+    ioas->charge = charge;
+    g_hash_table_insert(tenant->ioases, GUINT_TO_POINTER(id), ioas);
+    tenant_mark(tenant);
 }
 
-/* ---- the start window ---- */
-
-static gboolean window_open(TenantLife *life, GError **error)
+void tenant_remove_ioas(Tenant *tenant, uint32_t id)
 {
-    g_autofree HostObject *objects = NULL;
-    size_t n;
-    if (!tenant_life_objects(life, &objects, &n, error))
-        return FALSE;
-    object_set_free(life->settled);
-    life->settled = object_set_new();
-    for (size_t i = 0; i < n; i++)
-        object_set_add(life->settled, objects[i]);
-    life->window++;
-    life->entered = 0;
-    return TRUE;
+    g_hash_table_remove(tenant->ioases, GUINT_TO_POINTER(id));
+    tenant_mark(tenant);
 }
 
-gboolean tenant_life_enter(TenantLife *life, MachineLife *machine, GError **error)
-{
-    if (machine->inside || books_count(life->manager->books))
-        return TRUE;
-    if (life->inside == 0 && !window_open(life, error))
-        return FALSE;
-    life->inside++;
-    life->entered++;
-    machine->inside = true;
-    machine->window = life->window;
-    state_save_tenant(life);
-    return TRUE;
-}
-
-gboolean tenant_life_renew_window(TenantLife *life, MachineLife *machine, GError **error)
-{
-    g_assert(machine->inside && life->inside == 1);
-    if (!window_open(life, error))
-        return FALSE;
-    life->entered = 1;
-    machine->window = life->window;
-    state_save_tenant(life);
-    return TRUE;
-}
-
-bool tenant_life_attribute(TenantLife *life, MachineLife *machine)
-{
-    g_autofree HostObject *objects = NULL;
-    size_t n;
-    /* While a sweep is with the worker, an id of the settled may be on its second object. */
-    if (!machine->inside || life->entered > 1 || life->sweep ||
-        !tenant_life_objects(life, &objects, &n, NULL))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (!object_set_has(life->settled, objects[i]) && !tenant_life_made(life, objects[i]) &&
-            !tenant_life_owner(life, objects[i]))
-            object_set_add(machine->objects, objects[i]);
-    }
-    return true;
-}
-
-void tenant_life_leave(TenantLife *life, MachineLife *machine)
-{
-    if (!machine->inside)
-        return;
-    machine->inside = false;
-    life->inside--;
-    if (life->inside == 0)
-        g_clear_pointer(&life->settled, object_set_free);
-    state_save_tenant(life);
-    if (life->inside == 0)
-        reaper_window_closed(life);
-}
-
-/* ---- figures ---- */
-
-/* What this process has pinned is memory of MapFile calls. It shows up as one sum for all tenants
- * (and as nothing when an earlier run of the service has mapped it): no tenant has more of it than
- * it has mapped. */
-static uint64_t mapped_and_pinned(TenantLife *life)
-{
-    Host *host = life->manager->host;
-    uint64_t mapped = 0;
-    GHashTableIter iter;
-    void *ioas;
-    g_hash_table_iter_init(&iter, life->ioases);
-    while (g_hash_table_iter_next(&iter, NULL, &ioas))
-        mapped += charge_bytes(((Ioas *)ioas)->charge);
-    uint64_t pinned = 0;
-    if (mapped == 0 || host->ops->process_pinned(host, getpid(), &pinned) < 0)
-        return 0;
-    return MIN(mapped, pinned);
-}
-
-/* Of machines that the ledger does not know: those with legacy VFIO, or all where there is none. */
-static uint64_t machines_pinned(TenantLife *life, bool counted)
-{
-    uint64_t pinned = 0;
-    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
-    for (unsigned i = 0; i < machines->len; i++) {
-        MachineLife *machine = g_ptr_array_index(machines, i);
-        if (!counted || !machine->machine->iommufd)
-            pinned += machine_life_pinned(machine);
-    }
-    return pinned;
-}
-
-uint64_t tenant_life_pinned(TenantLife *life)
-{
-    Figures figures;
-    bool counted = books_tenant(life->manager->books, life, &figures);
-    uint64_t pinned = counted ? figures.pinned : mapped_and_pinned(life);
-    pinned += machines_pinned(life, counted);
-    life->peak_pinned = MAX(life->peak_pinned, MAX(figures.peak, pinned));
-    return pinned;
-}
-
-void tenant_life_figures(TenantLife *life, Figures *ret_figures)
-{
-    Figures figures;
-    uint64_t pinned = tenant_life_pinned(life);
-    if (!books_tenant(life->manager->books, life, &figures))
-        figures.unique = pinned;
-    figures.peak = life->peak_pinned;
-    *ret_figures = figures;
-}
-
-uint64_t tenant_life_orphaned(TenantLife *life)
-{
-    uint64_t orphaned = 0;
-    Figures figures;
-    if (books_tenant(life->manager->books, life, &figures))
-        return figures.orphaned;
-    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
-    for (unsigned i = 0; i < machines->len; i++)
-        orphaned += machine_life_orphaned(g_ptr_array_index(machines, i));
-    return orphaned;
-}
+/* ---- machines ---- */
 
 static int compare_machines(const void *a, const void *b)
 {
-    const Machine *left = (*(MachineLife *const *)a)->machine;
-    const Machine *right = (*(MachineLife *const *)b)->machine;
+    const MachinePolicy *left = *(MachinePolicy *const *)a;
+    const MachinePolicy *right = *(MachinePolicy *const *)b;
     int order = strcmp(left->name, right->name);
     return order != 0 ? order : strcmp(left->uuid, right->uuid);
 }
 
-GPtrArray *tenant_life_machines(TenantLife *life)
+GPtrArray *tenant_machines(const Tenant *tenant)
 {
     GPtrArray *machines = g_ptr_array_new();
     GHashTableIter iter;
-    void *uuid;
-    g_hash_table_iter_init(&iter, life->tenant->machines);
-    while (g_hash_table_iter_next(&iter, &uuid, NULL)) {
-        MachineLife *machine = life_of(life, uuid);
-        if (machine)
-            g_ptr_array_add(machines, machine);
-    }
+    void *machine;
+    g_hash_table_iter_init(&iter, tenant->policy.machines);
+    while (g_hash_table_iter_next(&iter, NULL, &machine))
+        g_ptr_array_add(machines, machine);
     g_ptr_array_sort(machines, compare_machines);
     return machines;
 }

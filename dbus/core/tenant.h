@@ -1,103 +1,69 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * A tenant's shared IOMMUFD, and what is known about the objects in it.
- *
- * Without the ledger the kernel does not say who made an object. What is known instead:
- *
- * - IOASes that AllocateIoas made are known by id.
- * - A start window is open while a machine of the tenant is between AdmitMachine and StartMachine
- *   (or gets a device by hotplug). QEMU allocates in that time, before anybody knows its pid. When
- *   the first machine enters the window, the objects that are there are remembered: they are
- *   "settled". What comes later may belong to a machine that is just starting, has nothing
- *   attached yet, and would be destroyed from under it.
- * - When a machine leaves the window by StartMachine, and no other has been inside since the
- *   window opened, what came in the meantime is its own. If there were two, nobody can tell.
- *
- * The reaper (reaper.h) draws its conclusions from this.
- */
+/* A tenant, with its shared IOMMUFD and what was allocated in it over the bus. */
 #pragma once
 
-#include "dbus/accounting/accounting.h"
-#include "dbus/core/object-set.h"
-
-typedef struct Sweep Sweep;
+#include "dbus/core/manager.h"
 
 /* An IOAS that AllocateIoas made. */
 typedef struct {
     uint32_t id;
     Charge *charge; /* what is mapped in it */
-    bool going;     /* Destroy is with the worker */
+    bool destroying;
 } Ioas;
 
-struct TenantLife {
+struct Tenant {
+    TenantPolicy policy; /* first: the registry makes and frees tenants */
     Manager *manager;
-    Tenant *tenant;
-    char *id;    /* also after the tenant is gone */
-    bool stored; /* the IOMMUFD is in the fd store */
-    uint64_t peak_pinned;
-    uint32_t number;    /* for the ledger (books.h); 0: none yet */
-    uint32_t context;   /* the shared IOMMUFD in the ledger; 0: none */
-    GHashTable *ioases; /* id -> Ioas, owned */
-    unsigned calls;     /* on ioases, with the worker */
-
-    uint64_t window;    /* number of the window that is open, or was last */
-    unsigned inside;    /* machines inside of it; 0: no window is open */
-    unsigned entered;   /* machines that have been inside since it opened */
-    ObjectSet *settled; /* while it is open */
-
-    Sweep *sweep;          /* with the worker, or NULL */
-    bool sweep_again;      /* something happened meanwhile */
-    bool judging;          /* machines are being let go of: no sweep may begin */
-    bool unfinished;       /* the last sweep left something that was in use */
-    bool spared;           /* the last sweep left out objects because the window was open */
-    GPtrArray *reap_calls; /* of Reap(), for the next sweep */
-    sd_event_source *retry;
+    WriterItem record;
+    uint32_t ledger_id;  /* 0: none yet */
+    bool introduced;     /* the kernel was told of it */
+    int iommufd;         /* shared by its machines; -EBADF: none */
+    uint32_t context_id; /* the same in the ledger; 0: none */
+    HostAccounting iommufd_accounting;
+    uint64_t peak_pinned; /* that was seen; the ledger may know better */
+    GHashTable *ioases;   /* id -> Ioas, owned */
+    unsigned ioas_jobs;   /* on ioases, with the worker */
 };
 
-TenantLife *tenant_life_new(Manager *manager, Tenant *tenant);
-/* Neither the IOMMUFD nor the fd store nor the state is touched. Accepts NULL. */
-void tenant_life_free(TenantLife *life);
+static inline const char *tenant_id(const Tenant *tenant)
+{
+    return tenant->policy.config->id;
+}
 
-/* Whether the tenant's machines share one IOMMUFD. */
-bool tenant_life_shares(const TenantLife *life);
-/* The shared IOMMUFD: opened and put into the fd store when there is none. *ret_fresh (may be
- * NULL): whether that was now. NOT_SUPPORTED, KERNEL_REFUSED. */
-gboolean tenant_life_open(TenantLife *life, bool *ret_fresh, GError **error);
-/* Opens an IOMMUFD as the tenant's configuration says, for the caller to own. */
-gboolean tenant_life_open_fresh(TenantLife *life, int *ret_fd, GError **error);
-/* Closes the shared IOMMUFD, here and in the fd store. */
-void tenant_life_close(TenantLife *life);
-/* Makes fd, which it takes, the shared IOMMUFD. */
-void tenant_life_adopt(TenantLife *life, int fd);
+/* Begins the life of one that the registry has just made. */
+void tenant_begin(Tenant *tenant, Manager *manager);
+/* For the registry (RegistryTypes): closes the descriptor here, not in the fd store. */
+void tenant_clear(TenantPolicy *tenant);
+/* Tells the kernel of it, and its limit as of now; gives it an id for that, if it has none, which
+ * is written before. KERNEL_REFUSED. */
+gboolean tenant_introduce(Tenant *tenant, GError **error);
+/* Marks its record to be written. */
+void tenant_mark(Tenant *tenant);
 
-/* The objects that are in the shared IOMMUFD now; forgets what is known about others. Freed with
- * g_free(). KERNEL_REFUSED. */
-gboolean tenant_life_objects(TenantLife *life, HostObject **ret_objects, size_t *ret_n,
-                             GError **error);
-/* The same with the result of a look that was taken elsewhere. */
-void tenant_life_note_objects(TenantLife *life, const HostObject *objects, size_t n);
-/* The machine that is known to have made the object, or NULL. */
-MachineLife *tenant_life_owner(TenantLife *life, HostObject object);
-/* Whether AllocateIoas made it. */
-bool tenant_life_made(const TenantLife *life, HostObject object);
-void tenant_life_free_ioas(void *ioas);
+/* Whether machines that are admitted now share one IOMMUFD: by its configuration, and because the
+ * ledger counts and the guard checks. */
+bool tenant_shares(const Tenant *tenant);
+/* NOT_SUPPORTED: they don't, and why. */
+gboolean tenant_need_shared(const Tenant *tenant, GError **error);
+/* The shared IOMMUFD: opened, registered and put into the fd store when there is none. *ret_fresh
+ * (may be NULL): whether that was now. NOT_SUPPORTED, KERNEL_REFUSED. */
+gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error);
+/* Opens and registers an IOMMUFD for one machine alone, for the caller to own; no copy is kept. */
+gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, GError **error);
+/* Makes fd, which it takes, the shared IOMMUFD, which is in the fd store already or is put there;
+ * the ledger is to be told by tenant_register_iommufd(). */
+void tenant_adopt_iommufd(Tenant *tenant, int fd, bool stored);
+gboolean tenant_register_iommufd(Tenant *tenant, GError **error);
+/* Closes the shared IOMMUFD, here and in the fd store: with it goes all that is in it. */
+void tenant_close(Tenant *tenant);
+/* Closes it if its configuration says by now that it should be another kind of it, or none. */
+void tenant_follow_config(Tenant *tenant);
 
-/* The machine enters the start window. KERNEL_REFUSED. */
-gboolean tenant_life_enter(TenantLife *life, MachineLife *machine, GError **error);
-/* What is new since the window opened is the machine's, which is inside: adds it to its objects.
- * False when that can't be told, because it was not alone. */
-bool tenant_life_attribute(TenantLife *life, MachineLife *machine);
-/* The machine leaves the window. When it was the last, what had to wait for that is swept, and
- * reaping machines may be gone afterwards. Nothing happens when it is not inside. */
-void tenant_life_leave(TenantLife *life, MachineLife *machine);
-/* Opens the window anew for the only machine inside: all that is there by now is settled. */
-gboolean tenant_life_renew_window(TenantLife *life, MachineLife *machine, GError **error);
+/* The IOAS, if AllocateIoas made it and it is not being destroyed. INVALID_ARGUMENT. */
+Ioas *tenant_find_ioas(const Tenant *tenant, uint32_t id, GError **error);
+/* Takes charge, and marks the record. */
+void tenant_add_ioas(Tenant *tenant, uint32_t id, Charge *charge);
+void tenant_remove_ioas(Tenant *tenant, uint32_t id);
 
-/* All figures; without the ledger those that are known without it. */
-void tenant_life_figures(TenantLife *life, Figures *ret_figures);
-/* Bytes that are pinned now, and bytes whose process is dead. */
-uint64_t tenant_life_pinned(TenantLife *life);
-uint64_t tenant_life_orphaned(TenantLife *life);
-
-/* The tenant's machines by name; elements not owned; freed with g_ptr_array_unref(). */
-GPtrArray *tenant_life_machines(TenantLife *life);
+/* Its Machines by name and UUID; elements not owned; freed with g_ptr_array_unref(). */
+GPtrArray *tenant_machines(const Tenant *tenant);

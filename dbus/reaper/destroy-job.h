@@ -1,43 +1,43 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One sweep of an IOMMUFD: the worker's part of the reaper (reaper.h). */
+/* The worker's part of the reaper: unmaps and destroys objects of one IOMMUFD. */
 #pragma once
 
-#include "dbus/core/manager.h"
-#include "kernel/ledger/ledger.h"
+#include "kernel/host/host.h"
+
+#include <glib.h>
 
 /* Layers are destroyed in their order, 0 first. */
-#define SWEEP_LAYERS 16
+#define DESTROY_LAYERS 16
 
-/* What may go, if it still is what it was when that was decided. */
+/* What may go, if it still is its owner's when its turn comes. */
 typedef struct {
     uint32_t id;
     unsigned layer;
-    HostObjectType type; /* without the ledger: to be known again by */
-    uint32_t owner;      /* with the ledger */
-    uint32_t machine;    /* the number that it has there, 0: none */
-    bool unmap;          /* an IOAS that is certainly a dead machine's */
-    uint64_t unmapped;   /* the outcome: bytes that were mapped in it */
-} SweepCandidate;
+    uint32_t owner;    /* as in LedgerObject */
+    uint32_t machine;  /* likewise */
+    bool unmap;        /* an IOAS: its pages come back at once, whoever is still attached to it */
+    uint64_t unmapped; /* the outcome: bytes that were mapped in it */
+} DestroyCandidate;
 
-typedef struct Sweep {
-    TenantLife *life; /* for the event loop only; NULL when the tenant is gone */
-    GPtrArray *calls; /* for the event loop only: of Reap() */
+typedef struct {
+    char *tenant; /* owned: whose IOMMUFD it is. For the event loop only */
     Host *host;
-    Ledger *ledger;     /* NULL: objects are found by probes */
-    uint32_t context;   /* the IOMMUFD in the ledger */
-    int fd;             /* owned: a copy of the tenant's IOMMUFD */
-    GArray *candidates; /* SweepCandidate: what may go */
+    Ledger *ledger;
+    uint32_t context;
+    int fd;             /* owned: a copy of the IOMMUFD */
+    GArray *candidates; /* DestroyCandidate: what may go; afterwards what could not */
     /* The outcome. */
-    GArray *destroyed; /* SweepCandidate */
-    HostObject *left;  /* without the ledger: all that is in the IOMMUFD afterwards */
-    size_t n_left;
-    uint64_t freed; /* bytes that were mapped; without the ledger: by how many fewer are pinned */
-    int result;     /* 0, or a negative errno: left is not known then */
-} Sweep;
+    GArray *destroyed; /* DestroyCandidate */
+    uint64_t freed;    /* bytes that were mapped */
+    /* For the event loop only. */
+    void *reaper;
+    GPtrArray *calls; /* of who waits for it */
+} DestroyJob;
 
-Sweep *sweep_new(Host *host);
-void sweep_free(Sweep *sweep);
-void sweep_add(Sweep *sweep, SweepCandidate candidate);
-bool sweep_is_empty(const Sweep *sweep);
-/* On the worker's thread: destroys the candidates that are still there, layer by layer. */
-void sweep_run(void *sweep);
+DestroyJob *destroy_job_new(const char *tenant, Host *host, Ledger *ledger, uint32_t context);
+void destroy_job_free(DestroyJob *job);
+void destroy_job_add(DestroyJob *job, DestroyCandidate candidate);
+bool destroy_job_is_empty(const DestroyJob *job);
+/* On the worker's thread: destroys the candidates that are still there, layer by layer, until
+ * nothing changes. Can block for a minute for each object (IOMMU_DESTROY). */
+void destroy_job_run(void *job);

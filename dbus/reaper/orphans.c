@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/reaper/orphans.h"
 
-#include "dbus/core/machine.h"
-#include "dbus/core/tenant.h"
-
 /* The highest layer first: each of these may use those after it. */
 static const LedgerObjectType layers[] = {
     LEDGER_OBJECT_TYPE_HW_QUEUE, LEDGER_OBJECT_TYPE_VEVENTQ,     LEDGER_OBJECT_TYPE_VDEVICE,
@@ -11,7 +8,7 @@ static const LedgerObjectType layers[] = {
     LEDGER_OBJECT_TYPE_FAULT,    LEDGER_OBJECT_TYPE_HWPT_PAGING, LEDGER_OBJECT_TYPE_IOAS,
 };
 
-G_STATIC_ASSERT(G_N_ELEMENTS(layers) <= SWEEP_LAYERS);
+G_STATIC_ASSERT(G_N_ELEMENTS(layers) <= DESTROY_LAYERS);
 
 /* Its layer, or -1: it never goes by hand. */
 static int layer_of(LedgerObjectType type)
@@ -23,45 +20,50 @@ static int layer_of(LedgerObjectType type)
     return -1;
 }
 
-bool leftovers_known(const TenantLife *life)
+bool orphans_has_live(const Tenant *tenant)
 {
-    return books_count(life->manager->books) && life->context != 0;
+    GHashTableIter iter;
+    void *value;
+    g_hash_table_iter_init(&iter, tenant->policy.machines);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Machine *machine = value;
+        if (machine_is_live(machine) && machine->shares)
+            return true;
+    }
+    return false;
 }
 
-static bool may_go(const TenantLife *life, bool alive, const LedgerObject *object)
+static bool may_go(const Tenant *tenant, bool live, const LedgerObject *object)
 {
-    const MachineLife *owner = books_find_machine(life->manager->books, object->machine);
+    const Machine *owner = manager_find_machine_by_id(tenant->manager, object->machine);
     if (object->owner_kind == LEDGER_OWNER_KIND_SERVICE)
         return false;
     if (object->owner_kind == LEDGER_OWNER_KIND_UNKNOWN)
-        return !alive;
-    return !object->alive || (owner && owner->machine->state == MACHINE_REAPING);
+        return !live;
+    return !object->alive || (owner && !machine_is_live(owner));
 }
 
-Sweep *leftovers_choose(const TenantLife *life, bool alive, const LedgerObject *objects, size_t n)
+void orphans_choose(const Tenant *tenant, const LedgerObject *objects, size_t n, DestroyJob *job)
 {
-    Sweep *sweep = sweep_new(life->manager->host);
-    sweep->ledger = books_ledger(life->manager->books);
-    sweep->context = life->context;
+    bool live = orphans_has_live(tenant);
     for (size_t i = 0; i < n; i++) {
         int layer = layer_of(objects[i].type);
-        if (layer < 0 || !may_go(life, alive, &objects[i]))
+        if (layer < 0 || !may_go(tenant, live, &objects[i]))
             continue;
-        sweep_add(sweep, (SweepCandidate){
-                             .id = objects[i].id,
-                             .layer = (unsigned)layer,
-                             .unmap = objects[i].type == LEDGER_OBJECT_TYPE_IOAS,
-                             .owner = objects[i].owner,
-                             .machine = objects[i].machine,
-                         });
+        destroy_job_add(job, (DestroyCandidate){
+                                 .id = objects[i].id,
+                                 .layer = (unsigned)layer,
+                                 .owner = objects[i].owner,
+                                 .machine = objects[i].machine,
+                                 .unmap = objects[i].type == LEDGER_OBJECT_TYPE_IOAS,
+                             });
     }
-    return sweep;
 }
 
-bool leftovers_is_reaped(const MachineLife *machine, const LedgerObject *objects, size_t n)
+bool orphans_none_of(const Machine *machine, const LedgerObject *objects, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (machine->number != 0 && objects[i].machine == machine->number)
+        if (machine->ledger_id != 0 && objects[i].machine == machine->ledger_id)
             return false;
     }
     return true;

@@ -2,11 +2,8 @@
 #include "dbus/reaper/reaper.h"
 
 #include "dbus/base/journal.h"
+#include "dbus/core/machine-end.h"
 #include "dbus/reaper/orphans.h"
-#include "dbus/core/machine.h"
-#include "dbus/reaper/destroy-job.h"
-#include "dbus/core/tenant.h"
-#include "dbus/base/worker.h"
 #include "kernel/base/cleanup.h"
 #include "policy/size.h"
 
@@ -17,135 +14,79 @@
 #define RETRY_USEC (200 * 1000)
 #define RETRY_STUCK_USEC (10 * G_USEC_PER_SEC)
 #define STUCK_USEC (60 * G_USEC_PER_SEC)
-/* After this time, objects that answer EBUSY are taken for those of a machine that lives. */
-#define GRACE_USEC G_USEC_PER_SEC
 
-/* What is in an IOMMUFD: as the ledger says, or as probes say. */
+typedef enum {
+    REAP_IDLE,
+    REAP_RUNNING,   /* a job is with the worker */
+    REAP_RUN_AGAIN, /* likewise, and something has happened meanwhile */
+} ReapState;
+
+/* Of one tenant. */
 typedef struct {
-    bool known; /* by the ledger */
-    LedgerObject *owned;
-    size_t n_owned;
-    HostObject *objects;
-    size_t n;
-} Look;
+    Reaper *reaper;
+    char *tenant;
+    ReapState state;
+    bool busy_left; /* the last job left something that was in use */
+    GPtrArray *calls;
+    sd_event_source *retry;
+} Reap;
 
-static void look_clear(Look *look)
+struct Reaper {
+    Manager *manager;
+    GHashTable *reaps; /* tenant -> Reap, owned */
+};
+
+typedef struct {
+    ReaperDone done;
+    void *data;
+} Call;
+
+/* ---- calls ---- */
+
+static void answer_calls(GPtrArray *calls, uint32_t objects, uint64_t bytes)
 {
-    g_free(look->owned);
-    g_free(look->objects);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Look, look_clear)
-
-static gboolean look_at(TenantLife *life, Look *look)
-{
-    look->known = leftovers_known(life);
-    if (look->known)
-        return books_objects(life->manager->books, life, &look->owned, &look->n_owned, NULL);
-    return tenant_life_objects(life, &look->objects, &look->n, NULL);
-}
-
-static void reaper_sweep(TenantLife *life);
-
-/* ---- what may go ---- */
-
-static bool is_live(const MachineLife *machine)
-{
-    return machine->machine->state != MACHINE_REAPING;
-}
-
-/* A machine in the shared IOMMUFD, other than but, that lives or is just starting. */
-static bool has_live(TenantLife *life, const MachineLife *but)
-{
-    g_autoptr(GPtrArray) machines = tenant_life_machines(life);
-    for (unsigned i = 0; i < machines->len; i++) {
-        const MachineLife *machine = g_ptr_array_index(machines, i);
-        if (machine != but && is_live(machine) && machine->shares)
-            return true;
+    for (unsigned i = 0; i < calls->len; i++) {
+        const Call *call = g_ptr_array_index(calls, i);
+        call->done(objects, bytes, call->data);
     }
-    return false;
+    g_ptr_array_set_size(calls, 0);
 }
 
-/* The rules (a) to (d) of reaper.h. *spared: the window is the only reason why not. */
-static bool may_go(TenantLife *life, HostObject object, bool live, bool *spared)
+static GPtrArray *calls_new(void)
 {
-    if (object.type == HOST_OBJECT_DEVICE || tenant_life_made(life, object))
-        return false;
-    const MachineLife *owner = tenant_life_owner(life, object);
-    if (owner)
-        return !is_live(owner);
-    if (object.type == HOST_OBJECT_OTHER && live)
-        return false;
-    if (life->inside == 0 || object_set_has(life->settled, object))
-        return true;
-    *spared = true;
-    return false;
+    return g_ptr_array_new_with_free_func(g_free);
 }
 
-/* The highest layer first: each of these uses those after it. */
-static unsigned layer_of(HostObjectType type)
+static void reap_free(void *data)
 {
-    return type == HOST_OBJECT_OTHER ? 0 : type == HOST_OBJECT_HWPT ? 1 : 2;
+    Reap *reap = data;
+    answer_calls(reap->calls, 0, 0);
+    g_ptr_array_unref(reap->calls);
+    sd_event_source_disable_unref(reap->retry);
+    g_free(reap->tenant);
+    g_free(reap);
 }
 
-static Sweep *choose(TenantLife *life, const Look *look)
+static Reap *reap_of(Reaper *reaper, const char *tenant)
 {
-    bool live = has_live(life, NULL);
-    life->spared = false;
-    if (look->known)
-        return leftovers_choose(life, live, look->owned, look->n_owned);
-    Sweep *sweep = sweep_new(life->manager->host);
-    for (size_t i = 0; i < look->n; i++) {
-        HostObject object = look->objects[i];
-        if (may_go(life, object, live, &life->spared))
-            sweep_add(sweep, (SweepCandidate){.id = object.id,
-                                              .layer = layer_of(object.type),
-                                              .type = object.type});
+    Reap *reap = g_hash_table_lookup(reaper->reaps, tenant);
+    if (!reap) {
+        reap = g_new0(Reap, 1);
+        reap->reaper = reaper;
+        reap->tenant = g_strdup(tenant);
+        reap->calls = calls_new();
+        g_hash_table_insert(reaper->reaps, reap->tenant, reap);
     }
-    return sweep;
+    return reap;
 }
 
-/* ---- who is reaped ---- */
+/* ---- machines ---- */
 
-/* Whether anything is left that could be the machine's, of which nothing is known. */
-static bool anything_left(TenantLife *life, const HostObject *objects, size_t n)
+static GPtrArray *reaping_machines(const Tenant *tenant)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (tenant_life_made(life, objects[i]) || tenant_life_owner(life, objects[i]))
-            continue;
-        if (life->inside == 0 || object_set_has(life->settled, objects[i]))
-            return true;
-    }
-    return false;
-}
-
-/* Its objects can't be told from those of a machine that is still starting. */
-static bool waits_for_window(const MachineLife *machine)
-{
-    const TenantLife *life = machine->tenant;
-    return !machine->known && life->inside > 0 && machine->window == life->window;
-}
-
-static bool is_reaped(MachineLife *machine, const Look *look)
-{
-    TenantLife *life = machine->tenant;
-    if (look->known)
-        return leftovers_is_reaped(machine, look->owned, look->n_owned);
-    if (machine->known || object_set_size(machine->objects) > 0)
-        return object_set_size(machine->objects) == 0;
-    if (waits_for_window(machine))
-        return false;
-    if (!anything_left(life, look->objects, look->n))
-        return true;
-    return has_live(life, machine) &&
-           g_get_monotonic_time() - machine->machine->since >= GRACE_USEC;
-}
-
-static GPtrArray *reaping_machines(TenantLife *life)
-{
-    GPtrArray *machines = tenant_life_machines(life);
+    GPtrArray *machines = tenant_machines(tenant);
     for (unsigned i = 0; i < machines->len;) {
-        if (is_live(g_ptr_array_index(machines, i)))
+        if (machine_is_live(g_ptr_array_index(machines, i)))
             g_ptr_array_remove_index(machines, i);
         else
             i++;
@@ -153,206 +94,224 @@ static GPtrArray *reaping_machines(TenantLife *life)
     return machines;
 }
 
-static void log_stuck(MachineLife *machine)
+static void log_stuck(Machine *machine)
 {
-    uint64_t bytes = machine->machine->last_pinned;
-    g_autofree char *size = size_format(bytes);
-    machine->stuck = true;
-    journal_write(
-        LOG_WARNING, MESSAGE_REAP_STUCK,
-        &(JournalAbout){.tenant = machine->tenant->id, .machine = machine->uuid, .bytes = &bytes},
-        "Machine %s (%s) of tenant %s died, but what it left in the tenant's IOMMUFD is "
-        "still in use after %d seconds: %s stay orphaned; trying on. Look for a process "
-        "that holds its VFIO devices.",
-        machine->machine->name, machine->uuid, machine->tenant->id,
-        (int)(STUCK_USEC / G_USEC_PER_SEC), size);
+    g_autofree char *size = size_format(machine->last_pinned);
+    machine->stuck_logged = true;
+    journal_write(LOG_WARNING, MESSAGE_REAP_STUCK,
+                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
+                  "Machine %s (%s) of tenant %s died, but what it left in the tenant's IOMMUFD is "
+                  "still in use after %d seconds: up to %s stay orphaned; trying on. Look for a "
+                  "process that holds its VFIO devices.",
+                  machine->policy.name, machine_uuid(machine), tenant_id(machine_tenant(machine)),
+                  (int)(STUCK_USEC / G_USEC_PER_SEC), size);
 }
+
+/* ---- again later ---- */
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
 {
-    TenantLife *life = userdata;
-    life->retry = sd_event_source_disable_unref(life->retry);
+    Reap *reap = userdata;
+    Manager *manager = reap->reaper->manager;
+    reap->retry = sd_event_source_disable_unref(reap->retry);
     /* What is said to be left may be what the ledger has missed the end of. */
-    books_refresh(life->manager->books);
-    reaper_sweep(life);
+    accounting_refresh(manager->accounting);
+    queue_reap(manager->queue, reap->tenant);
     return 0;
 }
 
-/* For what is not reaped yet and does not wait for the window; and, now and then, for what dead
- * processes that were no machine have left in use. */
-static void schedule_retry(TenantLife *life)
+/* For what is not reaped yet; and, now and then, for what dead processes that were no machine have
+ * left in use. */
+static void schedule_retry(Reap *reap, const Tenant *tenant)
 {
     int64_t now = g_get_monotonic_time();
-    uint64_t delay = life->unfinished ? RETRY_STUCK_USEC : 0;
-    g_autoptr(GPtrArray) machines = reaping_machines(life);
+    uint64_t delay = reap->busy_left ? RETRY_STUCK_USEC : 0;
+    g_autoptr(GPtrArray) machines = reaping_machines(tenant);
     for (unsigned i = 0; i < machines->len; i++) {
-        MachineLife *machine = g_ptr_array_index(machines, i);
-        bool stuck = now - machine->machine->since >= STUCK_USEC;
-        if (waits_for_window(machine))
-            continue;
-        if (stuck && !machine->stuck)
+        Machine *machine = g_ptr_array_index(machines, i);
+        bool stuck = now - machine->since >= STUCK_USEC;
+        if (stuck && !machine->stuck_logged)
             log_stuck(machine);
         if (!stuck)
             delay = RETRY_USEC;
         else if (delay == 0)
             delay = RETRY_STUCK_USEC;
     }
-    life->retry = sd_event_source_disable_unref(life->retry);
+    reap->retry = sd_event_source_disable_unref(reap->retry);
     if (delay > 0)
-        (void)sd_event_add_time_relative(life->manager->event, &life->retry, CLOCK_MONOTONIC, delay,
-                                         0, on_retry, life);
+        (void)sd_event_add_time_relative(tenant->manager->event, &reap->retry, CLOCK_MONOTONIC,
+                                         delay, 0, on_retry, reap);
 }
 
-/* Lets go of the machines that are reaped, by what is in the IOMMUFD now. */
-static void judge(TenantLife *life, const Look *look)
+/* ---- who is gone ---- */
+
+static void finish_own(const Tenant *tenant)
 {
-    g_autoptr(GPtrArray) machines = reaping_machines(life);
-    for (unsigned i = 0; i < machines->len;) {
-        if (is_reaped(g_ptr_array_index(machines, i), look))
-            i++;
-        else
-            g_ptr_array_remove_index(machines, i);
+    g_autoptr(GPtrArray) machines = reaping_machines(tenant);
+    for (unsigned i = 0; i < machines->len; i++) {
+        Machine *machine = g_ptr_array_index(machines, i);
+        if (!machine->shares)
+            machine_finish(machine);
     }
-    /* Who waited for one of them is answered, and may be admitted and open or close the window: no
-     * sweep must come in between and let go of one that is still to come here. */
-    life->judging = true;
-    for (unsigned i = 0; i < machines->len; i++)
-        machine_life_finish(g_ptr_array_index(machines, i));
-    life->judging = false;
 }
 
-/* ---- sweeps ---- */
-
-static void answer_calls(GPtrArray *calls, uint32_t objects, uint64_t bytes)
+static void finish_reaped(const Tenant *tenant, const LedgerObject *objects, size_t n)
 {
-    for (unsigned i = 0; i < calls->len; i++)
-        (void)sd_bus_reply_method_return(g_ptr_array_index(calls, i), "ut", objects, bytes);
+    g_autoptr(GPtrArray) machines = reaping_machines(tenant);
+    for (unsigned i = 0; i < machines->len; i++) {
+        if (orphans_none_of(g_ptr_array_index(machines, i), objects, n))
+            machine_finish(g_ptr_array_index(machines, i));
+    }
 }
 
-/* A destroyed object counts for the machine it is known to be of, else for the first that is being
- * reaped. */
-static void note_destroyed(TenantLife *life, const SweepCandidate *object)
+/* Nobody knows whose the objects are: they go all together, when nobody alive can have any. */
+static void reap_without_ledger(Tenant *tenant)
 {
-    HostObject probed = {.id = object->id, .type = object->type};
-    MachineLife *owner = object->machine ? books_find_machine(life->manager->books, object->machine)
-                                         : tenant_life_owner(life, probed);
-    if (life->settled)
-        object_set_remove(life->settled, object->id);
-    if (owner) {
-        object_set_remove(owner->objects, object->id);
-        owner->reaped++;
+    if (tenant->iommufd >= 0 && (orphans_has_live(tenant) || g_hash_table_size(tenant->ioases) > 0))
         return;
-    }
-    g_autoptr(GPtrArray) machines = reaping_machines(life);
-    if (machines->len > 0)
-        ((MachineLife *)g_ptr_array_index(machines, 0))->reaped++;
+    if (tenant->iommufd >= 0)
+        tenant_close(tenant);
+    finish_reaped(tenant, NULL, 0);
 }
 
-static void note_unmapped(TenantLife *life, const GArray *candidates)
+/* ---- jobs ---- */
+
+/* What was destroyed counts for the machine whose it was, else for the first that is being reaped.
+ */
+static void note_outcome(const Tenant *tenant, const DestroyJob *job)
 {
-    for (unsigned i = 0; i < candidates->len; i++) {
-        const SweepCandidate *object = &g_array_index(candidates, SweepCandidate, i);
-        MachineLife *owner = books_find_machine(life->manager->books, object->machine);
+    Manager *manager = tenant->manager;
+    g_autoptr(GPtrArray) reaping = reaping_machines(tenant);
+    for (unsigned i = 0; i < job->destroyed->len; i++) {
+        const DestroyCandidate *object = &g_array_index(job->destroyed, DestroyCandidate, i);
+        Machine *owner = manager_find_machine_by_id(manager, object->machine);
+        if (!owner && reaping->len > 0)
+            owner = g_ptr_array_index(reaping, 0);
+        if (!owner)
+            continue;
+        owner->reaped_objects++;
+        owner->reaped_bytes += object->unmapped;
+    }
+    for (unsigned i = 0; i < job->candidates->len; i++) {
+        const DestroyCandidate *object = &g_array_index(job->candidates, DestroyCandidate, i);
+        Machine *owner = manager_find_machine_by_id(manager, object->machine);
         if (owner)
             owner->reaped_bytes += object->unmapped;
     }
 }
 
-static void reaper_go_on(TenantLife *life)
+static void reap_ended(Reap *reap, Tenant *tenant)
 {
-    if (life->sweep_again)
-        reaper_sweep(life);
+    bool again = reap->state == REAP_RUN_AGAIN;
+    reap->state = REAP_IDLE;
+    if (again)
+        queue_reap(tenant->manager->queue, reap->tenant);
     else
-        schedule_retry(life);
+        schedule_retry(reap, tenant);
 }
 
-/* By what is there now; or by what the sweep has seen last, which was as late as can be. */
-static void judge_swept(TenantLife *life, Sweep *sweep)
+static void on_job_done(void *data)
 {
-    g_auto(Look) look = {0};
-    if (sweep->ledger) {
-        if (look_at(life, &look))
-            judge(life, &look);
+    DestroyJob *job = data;
+    Reaper *reaper = job->reaper;
+    Reap *reap = g_hash_table_lookup(reaper->reaps, job->tenant);
+    Tenant *tenant = manager_find_tenant(reaper->manager, job->tenant);
+    g_autofree LedgerObject *objects = NULL;
+    size_t n;
+    /* A tenant that came back under the same name has another IOMMUFD. */
+    if (reap && tenant && tenant->context_id == job->context) {
+        reap->busy_left = !destroy_job_is_empty(job);
+        note_outcome(tenant, job);
+        if (accounting_objects(reaper->manager->accounting, job->context, &objects, &n, NULL))
+            finish_reaped(tenant, objects, n);
+        reap_ended(reap, tenant);
+    } else if (reap) {
+        reap->state = REAP_IDLE;
+        queue_reap(reaper->manager->queue, job->tenant);
+    }
+    answer_calls(job->calls, job->destroyed->len, job->freed);
+    destroy_job_free(job);
+}
+
+/* Nothing for the worker to do, or no descriptor left to do it with: then it is tried again. */
+static void reap_nothing(Reap *reap, Tenant *tenant, const LedgerObject *objects, size_t n)
+{
+    reap->busy_left = false;
+    finish_reaped(tenant, objects, n);
+    answer_calls(reap->calls, 0, 0);
+    schedule_retry(reap, tenant);
+}
+
+static void reap_shared(Reap *reap, Tenant *tenant)
+{
+    Manager *manager = tenant->manager;
+    g_autofree LedgerObject *objects = NULL;
+    size_t n;
+    if (!accounting_objects(manager->accounting, tenant->context_id, &objects, &n, NULL)) {
+        answer_calls(reap->calls, 0, 0);
+        schedule_retry(reap, tenant);
         return;
     }
-    look.objects = g_steal_pointer(&sweep->left);
-    look.n = sweep->n_left;
-    tenant_life_note_objects(life, look.objects, look.n);
-    judge(life, &look);
-}
-
-static void on_swept(void *data)
-{
-    Sweep *sweep = data;
-    TenantLife *life = sweep->life;
-    if (life) {
-        life->sweep = NULL;
-        life->unfinished = sweep->ledger && !sweep_is_empty(sweep);
-        note_unmapped(life, sweep->destroyed);
-        note_unmapped(life, sweep->candidates);
-        for (unsigned i = 0; i < sweep->destroyed->len; i++)
-            note_destroyed(life, &g_array_index(sweep->destroyed, SweepCandidate, i));
-        if (sweep->result >= 0)
-            judge_swept(life, sweep);
-        reaper_go_on(life);
-    }
-    answer_calls(sweep->calls, sweep->destroyed->len, sweep->freed);
-    sweep_free(sweep);
-}
-
-static void reaper_sweep(TenantLife *life)
-{
-    g_auto(Look) look = {0};
-    life->sweep_again = life->sweep || life->judging;
-    if (life->sweep_again)
-        return;
-    if (!look_at(life, &look)) {
-        answer_calls(life->reap_calls, 0, 0);
-        g_ptr_array_set_size(life->reap_calls, 0);
-        schedule_retry(life);
+    DestroyJob *job = destroy_job_new(reap->tenant, manager->host,
+                                      accounting_ledger(manager->accounting), tenant->context_id);
+    orphans_choose(tenant, objects, n, job);
+    if (!destroy_job_is_empty(job))
+        job->fd = fcntl(tenant->iommufd, F_DUPFD_CLOEXEC, 3);
+    if (job->fd < 0) {
+        reap_nothing(reap, tenant, objects, n);
+        destroy_job_free(job);
         return;
     }
-    Sweep *sweep = choose(life, &look);
-    sweep->calls = g_ptr_array_ref(life->reap_calls);
-    g_ptr_array_unref(life->reap_calls);
-    life->reap_calls = g_ptr_array_new_with_free_func(sd_auto_free_message);
-    int fd = sweep_is_empty(sweep) ? -EBADF : fcntl(life->tenant->iommufd, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0) {
-        /* Nothing to do for the worker, or out of descriptors: then it is tried again. */
-        judge(life, &look);
-        answer_calls(sweep->calls, 0, 0);
-        sweep_free(sweep);
-        reaper_go_on(life);
+    job->reaper = reap->reaper;
+    job->calls = g_steal_pointer(&reap->calls);
+    reap->calls = calls_new();
+    reap->state = REAP_RUNNING;
+    worker_queue(manager->worker, destroy_job_run, on_job_done, job);
+}
+
+/* ---- the queue ---- */
+
+static void on_queue(const char *name, void *data)
+{
+    Reaper *reaper = data;
+    Reap *reap = reap_of(reaper, name);
+    Tenant *tenant = manager_find_tenant(reaper->manager, name);
+    if (!tenant) {
+        g_hash_table_remove(reaper->reaps, name);
         return;
     }
-    sweep->fd = fd;
-    sweep->life = life;
-    life->sweep = sweep;
-    worker_queue(life->manager->worker, sweep_run, on_swept, sweep);
+    finish_own(tenant);
+    if (reap->state != REAP_IDLE) {
+        reap->state = REAP_RUN_AGAIN;
+    } else if (accounting_ledger(reaper->manager->accounting) && tenant->context_id != 0) {
+        reap_shared(reap, tenant);
+    } else {
+        reap_without_ledger(tenant);
+        answer_calls(reap->calls, 0, 0);
+    }
 }
 
-void reaper_wake(TenantLife *life)
+void reaper_call(Reaper *reaper, const char *tenant, ReaperDone done, void *data)
 {
-    reaper_sweep(life);
+    const Call call = {.done = done, .data = data};
+    g_ptr_array_add(reap_of(reaper, tenant)->calls, g_memdup2(&call, sizeof(call)));
+    queue_reap(reaper->manager->queue, tenant);
 }
 
-void reaper_window_closed(TenantLife *life)
+Reaper *reaper_new(Manager *manager)
 {
-    g_autoptr(GPtrArray) machines = reaping_machines(life);
-    if (life->spared || machines->len > 0)
-        reaper_sweep(life);
+    Reaper *reaper = g_new0(Reaper, 1);
+    reaper->manager = manager;
+    reaper->reaps = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, reap_free);
+    queue_on_reap(manager->queue, on_queue, reaper);
+    return reaper;
 }
 
-int reaper_call(TenantLife *life, sd_bus_message *call)
+void reaper_free(Reaper *reaper)
 {
-    g_ptr_array_add(life->reap_calls, sd_bus_message_ref(call));
-    reaper_sweep(life);
-    return 1;
-}
-
-void reaper_detach(TenantLife *life)
-{
-    if (life->sweep)
-        life->sweep->life = NULL;
-    answer_calls(life->reap_calls, 0, 0);
+    if (!reaper)
+        return;
+    queue_on_reap(reaper->manager->queue, NULL, NULL);
+    g_hash_table_unref(reaper->reaps);
+    g_free(reaper);
 }

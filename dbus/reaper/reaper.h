@@ -1,42 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The reaper: destroys what dead machines have left in their tenant's shared IOMMUFD, where it
- * would stay pinned as long as the service or another machine holds the descriptor.
+ * would stay pinned as long as the service or another machine holds the descriptor. It works off
+ * the queue: one inventory of a tenant's IOMMUFD per turn, whatever has woken it.
  *
- * Where the ledger is there it says whose every object is (leftovers.h). Without it the kernel says
- * which objects there are, not whose they are, and these rules make sure that nothing is destroyed
- * from under a machine that lives:
+ * What may go is decided on the event loop's thread, by the ledger (orphans.h), and is a list of
+ * ids with owners; the worker asks again right before it destroys (destroy-job.h). What is still in
+ * use (EBUSY) is tried again, and said after a minute.
  *
- * (a) While a start window is open (tenant-life.h), only objects may go that were there when it
- *     opened, still exist with the type they had, and are not known to be a live machine's.
- * (b) While no window is open, all objects may go that are not known to be a live machine's.
- * (c) IOASes that AllocateIoas made never go, nor do objects that are known to be those of a
- *     machine that is admitted or runs. Known objects of a reaping machine always may go.
- * (d) DEVICE objects never go: the kernel removes them with the VFIO descriptor. Objects of the
- *     other types (vIOMMU, fault queue ...) can be in use without being busy, so they go only when
- *     they are known to be a dead machine's, or when no machine of the tenant lives.
- * (e) The highest layer first: others, HWPTs, IOASes; again until nothing changes. EBUSY means that
- *     somebody alive uses it, and it stays. Nothing is unmapped: whose IOAS it is is a guess, and
- *     EBUSY corrects a wrong guess where an unmap would take a live machine's memory away.
- *
- * What may go is decided on the event loop's thread and is a list of ids with types; the worker
- * looks again at each before it destroys it, and at nothing else. So a window that opens while the
- * worker is busy takes no harm.
- *
- * A machine is reaped when what is known to be its own is gone, or, where nothing is known, when
- * nothing is left that could be. If only objects are left that a live machine may hold, they are
- * taken for its own after one second.
+ * A machine that has an IOMMUFD of its own leaves nothing: the kernel frees all of it with the last
+ * copy of the descriptor. Where the ledger was lost while machines share, what they leave waits
+ * until none of them lives; then the IOMMUFD is closed.
  */
 #pragma once
 
 #include "dbus/core/manager.h"
 
-/* Sweeps the tenant's IOMMUFD, now or when the sweep that is under way has ended. Machines may be
- * gone when this returns. */
-void reaper_wake(TenantLife *life);
-/* The start window has closed: sweeps if something had to wait for that. */
-void reaper_window_closed(TenantLife *life);
-/* Sweeps, and answers call (Reap() -> objects, bytes). 0 or negative errno. */
-int reaper_call(TenantLife *life, sd_bus_message *call);
-/* The tenant goes away: a sweep under way no longer reports to it. */
-void reaper_detach(TenantLife *life);
+typedef struct Reaper Reaper;
+
+/* Works off the manager's queue from now on. */
+Reaper *reaper_new(Manager *manager);
+/* Who waits for a reap is answered. Accepts NULL. */
+void reaper_free(Reaper *reaper);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reaper, reaper_free)
+
+/* How many objects were destroyed, and how many bytes were mapped in them. */
+typedef void (*ReaperDone)(uint32_t objects, uint64_t bytes, void *data);
+/* Reaps the tenant now, or when the reap that is under way has ended. done is called once. */
+void reaper_call(Reaper *reaper, const char *tenant, ReaperDone done, void *data);

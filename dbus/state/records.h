@@ -2,83 +2,90 @@
 /*
  * What the service must know after it was killed, in RUNTIME_DIR: machines/UUID, tenants/ID,
  * devices/ADDRESS, numbers, loader. Private GKeyFiles, replaced whole; /run forgets them at a
- * reboot, as the kernel forgets what they tell of.
+ * reboot, as the kernel forgets what they tell of. Here is how they look; writer.h decides when
+ * they are written.
  */
 #pragma once
 
-#include "dbus/core/manager.h"
-#include "dbus/core/object-set.h"
+#include "policy/machine.h"
 
-/* Numbers that were given out to tenants and machines (books.h); 0 when there is no record. */
-void state_load_numbers(const Manager *manager, uint32_t *ret_tenant, uint32_t *ret_machine);
-/* KERNEL_REFUSED. */
-gboolean state_save_numbers(const Manager *manager, uint32_t tenant, uint32_t machine,
-                            GError **error);
-/* What the loader could not load, one sentence each, or "". KERNEL_REFUSED. */
-gboolean state_save_loader(const char *runtime_dir, const char *ledger, const char *guard,
-                           GError **error);
-/* False when no loader has run. Both freed with g_free(). */
-bool state_load_loader(const char *runtime_dir, char **ret_ledger, char **ret_guard);
+#include <stdbool.h>
+#include <sys/types.h>
 
 /* Makes the folders. KERNEL_REFUSED. */
-gboolean state_prepare(const char *runtime_dir, GError **error);
+gboolean records_prepare(const char *runtime_dir, GError **error);
 
-/* KERNEL_REFUSED. */
-gboolean state_save_machine(const MachineLife *life, GError **error);
-void state_remove_machine(const Manager *manager, const char *uuid);
+/* ---- a machine ---- */
 
-/* A machine's record. */
 typedef struct {
     char *uuid;
     char *name;
     char *tenant;
     char **devices;
-    uint64_t bytes;
+    uint64_t bytes; /* reserved */
     uint64_t last_pinned;
     bool iommufd;
+    bool shares; /* its tenant's IOMMUFD */
     MachineState state;
-    int64_t since;
-    pid_t leader;
+    int64_t since; /* CLOCK_MONOTONIC, µs */
+    pid_t leader;  /* 0: none */
     uint64_t leader_start;
-    uint32_t number;
-    bool shares;
-    bool shares_as_tenant; /* the record is of a version that went by the tenant alone */
-    bool inside;
-    uint64_t window;
-    bool known;
-    ObjectSet *objects;
+    uint32_t ledger_id; /* 0: none */
 } MachineRecord;
 
+/* Accepts NULL. */
 void machine_record_free(MachineRecord *record);
-/* All there are; a file that can't be understood is logged and removed. Freed with
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineRecord, machine_record_free)
+/* KERNEL_REFUSED. */
+gboolean machine_record_save(const MachineRecord *record, const char *runtime_dir, GError **error);
+/* Logs when it can't be removed. */
+void machine_record_remove(const char *runtime_dir, const char *uuid);
+/* All there are. A file that can't be read is logged and set aside as UUID.bad. Freed with
  * g_ptr_array_unref(). */
-GPtrArray *state_load_machines(const Manager *manager);
+GPtrArray *machine_records_load(const char *runtime_dir);
 
-/* Logs when it fails: what is lost then is only known less of. */
-void state_save_tenant(const TenantLife *life);
-void state_remove_tenant(const Manager *manager, const char *id);
-/* Ids of all tenants that have a record. Freed with g_strfreev(). */
-char **state_list_tenants(const Manager *manager);
+/* ---- a tenant ---- */
 
-/* A tenant's record. */
 typedef struct {
+    char *id;
     uint64_t peak_pinned;
-    uint32_t number;
+    uint32_t ledger_id; /* 0: none */
     Isolation isolation;
     HostAccounting accounting;
-    uint64_t window;
-    unsigned entered;
-    ObjectSet *settled;
-    GHashTable *ioases; /* id -> uint64_t * bytes mapped */
+    GHashTable *ioases; /* id -> uint64_t *, bytes mapped in an IOAS that AllocateIoas made */
 } TenantRecord;
 
+/* An empty one. */
+TenantRecord *tenant_record_new(const char *id);
+/* Accepts NULL. */
 void tenant_record_free(TenantRecord *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(TenantRecord, tenant_record_free)
+void tenant_record_add_ioas(TenantRecord *record, uint32_t id, uint64_t bytes);
+/* KERNEL_REFUSED. */
+gboolean tenant_record_save(const TenantRecord *record, const char *runtime_dir, GError **error);
+void tenant_record_remove(const char *runtime_dir, const char *id);
 /* NULL when there is none. */
-TenantRecord *state_load_tenant(const Manager *manager, const char *id);
+TenantRecord *tenant_record_load(const char *runtime_dir, const char *id);
+/* Ids of all tenants that have a record. Freed with g_strfreev(). */
+char **tenant_records_list(const char *runtime_dir);
+
+/* ---- others ---- */
 
 /* The driver that a device had before Bind(). KERNEL_REFUSED. */
-gboolean state_save_device(const Manager *manager, const char *address, const char *driver,
-                           GError **error);
+gboolean device_record_save(const char *runtime_dir, const char *address, const char *driver,
+                            GError **error);
 /* NULL when there is no record. Freed with g_free(). */
-char *state_load_device(const Manager *manager, const char *address);
-void state_remove_device(const Manager *manager, const char *address);
+char *device_record_load(const char *runtime_dir, const char *address);
+void device_record_remove(const char *runtime_dir, const char *address);
+
+/* The last ids for the ledger that were given out to tenants and machines; 0 without a record. */
+void numbers_record_load(const char *runtime_dir, uint32_t *ret_tenant, uint32_t *ret_machine);
+/* KERNEL_REFUSED. */
+gboolean numbers_record_save(const char *runtime_dir, uint32_t tenant, uint32_t machine,
+                             GError **error);
+
+/* What the loader could not load, one sentence each, or "". KERNEL_REFUSED. */
+gboolean loader_record_save(const char *runtime_dir, const char *ledger, const char *guard,
+                            GError **error);
+/* False when no loader has run. Both freed with g_free(). */
+bool loader_record_load(const char *runtime_dir, char **ret_ledger, char **ret_guard);

@@ -166,10 +166,9 @@ class Restart(harness.TestCase):
 
     def lose_guard(self):
         self.write("host.conf", (self.host + self.devices).replace("guard;", ""))
-        self.write("etc/iommud.conf", "[Kernel]\nRequireGuard=yes\n")
 
     def test_iommufd_that_would_be_shared_no_more(self):
-        """Where there is no guard, RequireGuard=yes lets nothing new be shared."""
+        """Where there is no guard nothing new is shared (RequireGuard=yes is the default)."""
         machine, leader = self.run_machine(devices=[address(1)])
         survivor, last = self.run_machine(devices=[address(2)])
         before, objects = self.describe()["tenants"], self.objects()
@@ -200,7 +199,6 @@ class Restart(harness.TestCase):
         self.start(machine, leader)
         self.kill_service()
         self.write("host.conf", self.host + self.devices)
-        self.write("etc/iommud.conf", "")
         self.start_service()
         self.assertEqual(self.machines()[machine][2:5], ("running", GIB, GIB))
         self.assertNotIn("tenant-acme", self.service_manager.names())
@@ -227,15 +225,22 @@ class Restart(harness.TestCase):
     def test_records_that_can_not_be_read(self):
         machine, _ = self.run_machine(devices=[address(1)])
         self.kill_service()
-        self.write("run/machines/" + new_uuid(), "garbage")
-        self.write("run/machines/" + new_uuid(), "[Machine]\nName=x\n")
+        bad = [new_uuid(), new_uuid()]
+        self.write("run/machines/" + bad[0], "garbage")
+        self.write("run/machines/" + bad[1], "[Machine]\nName=x\n")
         self.write("run/machines/nonsense", "[Machine]\n")
         self.write(f"run/machines/{machine}.A1B2C3", "half a rec")
         self.write("run/tenants/acme.A1B2C3", "half a rec")
         self.start_service()
         self.assertEqual(list(self.machines()), [machine])
-        self.assertEqual(os.listdir(self.path("run/machines")), [machine])
+        # What is damaged is kept for whoever wants to know why; half a file is of no use to anybody.
+        self.assertEqual(sorted(os.listdir(self.path("run/machines"))),
+                         sorted([machine] + [name + ".bad" for name in bad]))
         self.assertEqual(os.listdir(self.path("run/tenants")), ["acme"])
+        self.assertIn(bad[0] + " is damaged", self.log_text())
+        self.kill_service()
+        self.start_service()
+        self.assertEqual(list(self.machines()), [machine])
 
     def test_tenant_that_is_configured_no_more(self):
         machine, leader = self.run_machine(devices=[address(1)])

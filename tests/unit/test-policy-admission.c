@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which devices a machine may have, above all: the IOMMU group is the smallest unit. */
 #include "policy/registry.h"
+#include "tests/unit/admit.h"
 
 #include "policy/size.h"
 
@@ -47,7 +48,7 @@ static void set_up(Fixture *fixture, gconstpointer data)
 {
     set_driver(NIC_1, "vfio-pci");
     set_driver(NIC_2, "e1000");
-    fixture->registry = registry_new(SIZE_INFINITY);
+    fixture->registry = registry_new(SIZE_INFINITY, NULL);
     add_tenant(fixture->registry, "acme", ISOLATION_TENANT, NULL);
     add_tenant(fixture->registry, "apart", ISOLATION_MACHINE, NULL);
     add_tenant(fixture->registry, "evil", ISOLATION_TENANT, NULL);
@@ -59,8 +60,8 @@ static void tear_down(Fixture *fixture, gconstpointer data)
     registry_free(fixture->registry);
 }
 
-static Machine *admit(Fixture *fixture, const char *uuid, const char *tenant, bool iommufd,
-                      const char *const *devices, GError **error)
+static MachinePolicy *admit(Fixture *fixture, const char *uuid, const char *tenant, bool iommufd,
+                            const char *const *devices, GError **error)
 {
     const AdmissionRequest request = {
         .uuid = uuid,
@@ -70,7 +71,7 @@ static Machine *admit(Fixture *fixture, const char *uuid, const char *tenant, bo
         .devices = devices,
         .iommufd = iommufd,
     };
-    return registry_admit(fixture->registry, &request, host, G_N_ELEMENTS(host), error);
+    return registry_admit(fixture->registry, NULL, &request, host, G_N_ELEMENTS(host), error);
 }
 
 #define DEVICES(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -90,7 +91,7 @@ static void test_one(Fixture *fixture, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     /* Bound to a driver of the host: libvirt rebinds it. */
-    Machine *machine = admit(fixture, UUID_1, "acme", true, DEVICES(NVME), &error);
+    MachinePolicy *machine = admit(fixture, UUID_1, "acme", true, DEVICES(NVME), &error);
     g_assert_no_error(error);
     g_assert_cmpuint(machine->devices->len, ==, 1);
     g_assert_cmpstr(machine->devices->pdata[0], ==, NVME);
@@ -126,7 +127,7 @@ static void test_group_host_driver(Fixture *fixture, gconstpointer data)
                    "e1000 uses: assign " NIC_2 " to the same machine too, or unbind it from "
                    "e1000.");
     /* Both together are fine, whatever binds them. */
-    Machine *both = admit(fixture, UUID_1, "acme", true, DEVICES(NIC_1, NIC_2), NULL);
+    MachinePolicy *both = admit(fixture, UUID_1, "acme", true, DEVICES(NIC_1, NIC_2), NULL);
     g_assert_nonnull(both);
     g_assert_cmpstr(both->devices->pdata[0], ==, NIC_1);
     registry_remove_machine(fixture->registry, both);
@@ -134,7 +135,7 @@ static void test_group_host_driver(Fixture *fixture, gconstpointer data)
     static const char *const harmless[] = {"", "vfio-pci", "vfio-pci-nvgrace", "pci-stub"};
     for (size_t i = 0; i < G_N_ELEMENTS(harmless); i++) {
         set_driver(NIC_2, harmless[i]);
-        Machine *machine = admit(fixture, UUID_1, "acme", true, DEVICES(NIC_1), NULL);
+        MachinePolicy *machine = admit(fixture, UUID_1, "acme", true, DEVICES(NIC_1), NULL);
         g_assert_nonnull(machine);
         registry_remove_machine(fixture->registry, machine);
     }
@@ -174,7 +175,7 @@ static void test_group_same_tenant_apart(Fixture *fixture, gconstpointer data)
 static void test_group_legacy(Fixture *fixture, gconstpointer data)
 {
     set_driver(NIC_2, "");
-    Machine *legacy = admit(fixture, UUID_1, "acme", false, DEVICES(NIC_1), NULL);
+    MachinePolicy *legacy = admit(fixture, UUID_1, "acme", false, DEVICES(NIC_1), NULL);
     g_assert_nonnull(legacy);
     assert_refused(fixture, "acme", DEVICES(NIC_2), IOMMUD_ERROR_GROUP_SHARED, NULL);
     registry_remove_machine(fixture->registry, legacy);
@@ -190,8 +191,8 @@ static void test_add_device(Fixture *fixture, gconstpointer data)
     const size_t n = G_N_ELEMENTS(host);
     g_autoptr(GError) error = NULL;
     set_driver(NIC_2, "");
-    Machine *one = admit(fixture, UUID_1, "apart", true, DEVICES(NIC_2), NULL);
-    Machine *other = admit(fixture, UUID_2, "apart", true, NULL, NULL);
+    MachinePolicy *one = admit(fixture, UUID_1, "apart", true, DEVICES(NIC_2), NULL);
+    MachinePolicy *other = admit(fixture, UUID_2, "apart", true, NULL, NULL);
 
     /* The rest of the group is its own: no reason to refuse. */
     g_assert_true(registry_add_device(registry, one, NIC_1, host, n, &error));

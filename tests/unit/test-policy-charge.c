@@ -97,49 +97,55 @@ static void test_lowered_limit(void)
                     "limit of 2G: ask for less, or free some of it.");
 }
 
-/* A charge in the place of another one, of the same budget or of a sibling. */
-static void test_replace(void)
+/* Whether a charge would fit in the place of another one, of the same budget or of a sibling. */
+static void test_check(void)
 {
     g_autoptr(Budget) host = host_new(5 * GIB);
     g_autoptr(Budget) acme = tenant_budget_new(4 * GIB, host);
     g_autoptr(Budget) evil = tenant_budget_new(4 * GIB, host);
     g_autoptr(GError) error = NULL;
     g_autoptr(Charge) other = charge_take(evil, 1 * GIB, "machine db-1", &error);
-    Charge *charge = charge_take(acme, 3 * GIB, "machine web-1", &error);
+    g_autoptr(Charge) charge = charge_take(acme, 3 * GIB, "machine web-1", &error);
 
     /* Larger than what is left beside it: what is given back counts. */
     g_assert_false(charge_check(acme, 4 * GIB, "machine web-1", NULL, NULL));
     g_assert_true(charge_check(acme, 4 * GIB, "machine web-1", charge, &error));
-    g_assert_cmpuint(budget_reserved(acme), ==, 3 * GIB);
-    charge = charge_replace(charge, acme, 4 * GIB, "machine web-1", &error);
-    g_assert_no_error(error);
-    g_assert_cmpuint(charge_bytes(charge), ==, 4 * GIB);
-    g_assert_cmpuint(budget_reserved(acme), ==, 4 * GIB);
-    g_assert_cmpuint(budget_reserved(host), ==, 5 * GIB);
-    g_assert_cmpuint(budget_charges(acme), ==, 1);
-
-    g_assert_null(charge_replace(charge, acme, 4 * GIB + 1, "machine web-1", &error));
+    g_assert_false(charge_check(acme, 4 * GIB + 1, "machine web-1", charge, &error));
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
     g_assert_nonnull(strstr(error->message, "has 4G (4294967296 bytes) left of its limit of 4G"));
     g_clear_error(&error);
     /* In the sibling only the host's budget gets back what it frees. */
-    g_assert_null(charge_replace(charge, evil, 3 * GIB + 1, "machine web-1", &error));
+    g_assert_true(charge_check(evil, 3 * GIB, "machine web-1", charge, NULL));
+    g_assert_false(charge_check(evil, 3 * GIB + 1, "machine web-1", charge, &error));
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
     g_clear_error(&error);
-    g_assert_null(charge_replace(charge, evil, SIZE_INFINITY, "machine web-1", &error));
-    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    budget_set_limit(host, 3 * GIB);
+    g_assert_true(charge_check(evil, 2 * GIB, "machine web-1", charge, NULL));
+    g_assert_false(charge_check(evil, 2 * GIB + 1, "machine web-1", charge, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_HOST_BUDGET_EXCEEDED);
     g_clear_error(&error);
-    g_assert_cmpuint(charge_bytes(charge), ==, 4 * GIB);
-    g_assert_cmpuint(budget_reserved(acme), ==, 4 * GIB);
-    g_assert_cmpuint(budget_reserved(host), ==, 5 * GIB);
-
-    charge = charge_replace(charge, evil, 3 * GIB, "machine web-1", &error);
-    g_assert_no_error(error);
-    g_assert_cmpuint(budget_charges(acme), ==, 0);
-    g_assert_cmpuint(budget_reserved(acme), ==, 0);
-    g_assert_cmpuint(budget_reserved(evil), ==, 4 * GIB);
+    g_assert_false(charge_check(evil, SIZE_INFINITY, "machine web-1", charge, &error));
+    g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT);
+    /* Asking changes nothing. */
+    g_assert_cmpuint(charge_bytes(charge), ==, 3 * GIB);
+    g_assert_cmpuint(budget_reserved(acme), ==, 3 * GIB);
+    g_assert_cmpuint(budget_reserved(evil), ==, 1 * GIB);
     g_assert_cmpuint(budget_reserved(host), ==, 4 * GIB);
-    charge_free(charge);
+}
+
+static void test_put_back(void)
+{
+    g_autoptr(Budget) host = host_new(5 * GIB);
+    g_autoptr(Budget) acme = tenant_budget_new(4 * GIB, host);
+    g_autoptr(Charge) charge = charge_take(acme, 3 * GIB, "machine web-1", NULL);
+    g_assert_true(charge_resize(charge, 1 * GIB, NULL));
+    budget_set_limit(acme, 2 * GIB);
+    charge_put_back(charge, 3 * GIB);
+    g_assert_cmpuint(charge_bytes(charge), ==, 3 * GIB);
+    g_assert_cmpuint(budget_reserved(acme), ==, 3 * GIB);
+    g_assert_cmpuint(budget_reserved(host), ==, 3 * GIB);
+    charge_put_back(charge, 0);
+    g_assert_cmpuint(budget_reserved(host), ==, 0);
 }
 
 static void test_overflow(void)
@@ -274,7 +280,8 @@ int main(int argc, char **argv)
     g_test_add_func("/charge/take", test_take);
     g_test_add_func("/charge/resize", test_resize);
     g_test_add_func("/charge/lowered-limit", test_lowered_limit);
-    g_test_add_func("/charge/replace", test_replace);
+    g_test_add_func("/charge/check", test_check);
+    g_test_add_func("/charge/put-back", test_put_back);
     g_test_add_func("/charge/overflow", test_overflow);
     g_test_add_func("/charge/restore", test_restore);
     g_test_add_func("/charge/messages", test_messages);

@@ -90,7 +90,7 @@ static void test_defaults(Fixture *fixture, gconstpointer data)
     g_assert_null(config->default_tenant);
     g_assert_cmpuint(config->admission_timeout, ==, 600);
     g_assert_cmpint(config->guard, ==, GUARD_KNOWN);
-    g_assert_false(config->require_guard);
+    g_assert_true(config->require_guard);
     g_assert_true(config->direct_open);
     g_assert_true(g_strv_contains((const char *const *)config->relay_units, "libvirtd.service"));
     g_assert_cmpuint(config->max_iommufds, ==, 4096);
@@ -107,7 +107,7 @@ static void test_all(Fixture *fixture, gconstpointer data)
     write_file(fixture->etc, "iommud.conf",
                "# the host\n[Host]\nBudget = 90% \n\n[Tenants]\nDefault=acme\n"
                "[Machines]\nAdmissionTimeout=60\n"
-               "[Kernel]\nGuard=strict\nRequireGuard=yes\nDirectOpen=no\n"
+               "[Kernel]\nGuard=strict\nRequireGuard=no\nDirectOpen=no\n"
                "FdRelayUnits=mine.service; other@1.service;\n"
                "MaxIommufds=64\nMaxObjects=1000\nMaxMappings=4194304\nMaxProcesses=65\n");
     write_file(fixture->etc, "tenants.d/acme.conf",
@@ -121,7 +121,7 @@ static void test_all(Fixture *fixture, gconstpointer data)
     g_assert_cmpstr(config->default_tenant, ==, "acme");
     g_assert_cmpuint(config->admission_timeout, ==, 60);
     g_assert_cmpint(config->guard, ==, GUARD_STRICT);
-    g_assert_true(config->require_guard);
+    g_assert_false(config->require_guard);
     g_assert_false(config->direct_open);
     g_assert_cmpuint(g_strv_length(config->relay_units), ==, 2);
     g_assert_cmpstr(config->relay_units[1], ==, "other@1.service");

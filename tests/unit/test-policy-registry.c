@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "kernel/base/cleanup.h"
 #include "policy/registry.h"
+#include "tests/unit/admit.h"
 #include "policy/size.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -16,17 +15,17 @@
 #define UUID_2 "00000000-0000-4000-8000-000000000002"
 #define UUID_3 "00000000-0000-4000-8000-000000000003"
 
-static Tenant *add_tenant(Registry *registry, const char *id, uint64_t limit)
+static TenantPolicy *add_tenant(Registry *registry, const char *id, uint64_t limit)
 {
     TenantConfig *config = tenant_config_new(id);
     config->limit = limit;
-    Tenant *tenant = registry_add_tenant(registry, config, NULL);
+    TenantPolicy *tenant = registry_add_tenant(registry, config, NULL);
     g_assert_nonnull(tenant);
     return tenant;
 }
 
-static Machine *admit(Registry *registry, const char *uuid, const char *name, const char *tenant,
-                      uint64_t bytes, GError **error)
+static MachinePolicy *admit(Registry *registry, const char *uuid, const char *name,
+                            const char *tenant, uint64_t bytes, GError **error)
 {
     const AdmissionRequest request = {
         .uuid = uuid,
@@ -35,15 +34,15 @@ static Machine *admit(Registry *registry, const char *uuid, const char *name, co
         .bytes = bytes,
         .iommufd = true,
     };
-    return registry_admit(registry, &request, NULL, 0, error);
+    return registry_admit(registry, NULL, &request, NULL, 0, error);
 }
 
 static void test_tenants(void)
 {
-    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(Registry) registry = registry_new(64 * GIB, NULL);
     g_autoptr(GError) error = NULL;
-    Tenant *zeta = add_tenant(registry, "zeta", 1 * GIB);
-    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    TenantPolicy *zeta = add_tenant(registry, "zeta", 1 * GIB);
+    TenantPolicy *acme = add_tenant(registry, "acme", 1 * GIB);
     g_assert_true(registry_get_tenant(registry, "acme", NULL) == acme);
     g_autoptr(GPtrArray) tenants = registry_tenants(registry);
     g_assert_cmpuint(tenants->len, ==, 2);
@@ -75,10 +74,10 @@ static void test_tenants(void)
 
 static void test_remove_busy_tenant(void)
 {
-    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(Registry) registry = registry_new(64 * GIB, NULL);
     g_autoptr(GError) error = NULL;
-    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
-    Machine *machine = admit(registry, UUID_1, "web-1", "acme", 512 * MIB, NULL);
+    TenantPolicy *acme = add_tenant(registry, "acme", 1 * GIB);
+    MachinePolicy *machine = admit(registry, UUID_1, "web-1", "acme", 512 * MIB, NULL);
     g_assert_false(registry_remove_tenant(registry, "acme", &error));
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_TENANT_BUSY);
     g_assert_cmpstr(error->message, ==,
@@ -98,18 +97,16 @@ static void test_remove_busy_tenant(void)
 
 static void test_admit(void)
 {
-    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(Registry) registry = registry_new(64 * GIB, NULL);
     g_autoptr(GError) error = NULL;
-    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
-    Machine *machine = admit(registry, UUID_1, "web-1", "acme", 924 * MIB, &error);
+    TenantPolicy *acme = add_tenant(registry, "acme", 1 * GIB);
+    MachinePolicy *machine = admit(registry, UUID_1, "web-1", "acme", 924 * MIB, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(machine->uuid, ==, UUID_1);
     g_assert_cmpstr(machine->name, ==, "web-1");
     g_assert_true(machine->tenant == acme);
     g_assert_cmpint(machine->state, ==, MACHINE_ADMITTED);
     g_assert_true(machine->iommufd);
-    g_assert_cmpint(machine->leader, ==, 0);
-    g_assert_cmpint(machine->leader_pidfd, ==, -EBADF);
     g_assert_cmpuint(charge_bytes(machine->charge), ==, 924 * MIB);
     g_assert_true(g_hash_table_lookup(acme->machines, UUID_1) == machine);
     g_assert_true(registry_get_machine(registry, UUID_1, NULL) == machine);
@@ -145,7 +142,7 @@ static void test_admit(void)
 /* Two devices with address spaces of their own: the same memory is charged twice. */
 static void test_admit_unique(void)
 {
-    g_autoptr(Registry) registry = registry_new(64 * GIB);
+    g_autoptr(Registry) registry = registry_new(64 * GIB, NULL);
     g_autoptr(GError) error = NULL;
     AdmissionRequest request = {
         .uuid = UUID_1,
@@ -155,25 +152,25 @@ static void test_admit_unique(void)
         .iommufd = true,
         .unique_bytes = GIB,
     };
-    Tenant *acme = add_tenant(registry, "acme", GIB);
-    g_assert_null(registry_admit(registry, &request, NULL, 0, &error));
+    TenantPolicy *acme = add_tenant(registry, "acme", GIB);
+    g_assert_null(registry_admit(registry, NULL, &request, NULL, 0, &error));
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
     g_clear_error(&error);
     acme->config->count = COUNT_UNIQUE;
-    Machine *machine = registry_admit(registry, &request, NULL, 0, &error);
+    MachinePolicy *machine = registry_admit(registry, NULL, &request, NULL, 0, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(charge_bytes(machine->charge), ==, GIB);
     registry_remove_machine(registry, machine);
 
     request.unique_bytes = 0;
-    g_assert_null(registry_admit(registry, &request, NULL, 0, &error));
+    g_assert_null(registry_admit(registry, NULL, &request, NULL, 0, &error));
     g_assert_error(error, IOMMUD_ERROR, IOMMUD_ERROR_LIMIT_EXCEEDED);
 }
 
 static void test_admit_refuses(void)
 {
-    g_autoptr(Registry) registry = registry_new(2 * GIB);
-    Tenant *acme = add_tenant(registry, "acme", SIZE_INFINITY);
+    g_autoptr(Registry) registry = registry_new(2 * GIB, NULL);
+    TenantPolicy *acme = add_tenant(registry, "acme", SIZE_INFINITY);
     g_autofree char *long_name = g_strnfill(256, 'x');
     const struct {
         const char *uuid;
@@ -199,7 +196,7 @@ static void test_admit_refuses(void)
                             requests[i].bytes, &error));
         g_assert_error(error, IOMMUD_ERROR, (int)requests[i].code);
         g_assert_true(g_str_has_suffix(error->message, "."));
-        g_assert_false(tenant_busy(acme));
+        g_assert_false(tenant_policy_is_busy(acme));
     }
     g_autoptr(GError) error = NULL;
     g_assert_null(admit(registry, UUID_1, "web-1", "", PAGE, &error));
@@ -228,11 +225,11 @@ static void test_admit_not_canonical(void)
         {"0000:01:00.0", "0000:01:00.0", NULL},
     };
     if (g_test_subprocess()) {
-        g_autoptr(Registry) registry = registry_new(1 * GIB);
+        g_autoptr(Registry) registry = registry_new(1 * GIB, NULL);
         int i = atoi(g_getenv("TEST_REQUEST"));
         add_tenant(registry, "acme", 1 * GIB);
         const AdmissionRequest request = {uuids[i], "web-1", "acme", PAGE, devices[i], true};
-        registry_admit(registry, &request, NULL, 0, NULL);
+        registry_admit(registry, NULL, &request, NULL, 0, NULL);
         return;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(uuids); i++) {
@@ -246,11 +243,11 @@ static void test_admit_not_canonical(void)
 
 static void test_machines_sorted(void)
 {
-    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY);
+    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY, NULL);
     add_tenant(registry, "acme", SIZE_INFINITY);
-    Machine *b2 = admit(registry, UUID_2, "b", "acme", PAGE, NULL);
-    Machine *a = admit(registry, UUID_3, "a", "acme", PAGE, NULL);
-    Machine *b1 = admit(registry, UUID_1, "b", "acme", PAGE, NULL);
+    MachinePolicy *b2 = admit(registry, UUID_2, "b", "acme", PAGE, NULL);
+    MachinePolicy *a = admit(registry, UUID_3, "a", "acme", PAGE, NULL);
+    MachinePolicy *b1 = admit(registry, UUID_1, "b", "acme", PAGE, NULL);
     g_autoptr(GPtrArray) machines = registry_machines(registry);
     g_assert_cmpuint(machines->len, ==, 3);
     g_assert_true(machines->pdata[0] == a);
@@ -260,14 +257,14 @@ static void test_machines_sorted(void)
 
 static void test_restore(void)
 {
-    g_autoptr(Registry) registry = registry_new(1 * GIB);
+    g_autoptr(Registry) registry = registry_new(1 * GIB, NULL);
     g_autoptr(GError) error = NULL;
-    Tenant *acme = add_tenant(registry, "acme", 1 * GIB);
+    TenantPolicy *acme = add_tenant(registry, "acme", 1 * GIB);
     const char *const devices[] = {"0000:01:00.0", NULL};
     AdmissionRequest request = {UUID_1, "web-1", "acme", 3 * GIB, devices, true};
 
     /* Over the limit, with a device that nobody says is there: it was promised. */
-    Machine *machine = registry_restore(registry, &request, &error);
+    MachinePolicy *machine = registry_restore(registry, &request, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(budget_reserved(acme->budget), ==, 3 * GIB);
     g_assert_true(registry_device_holder(registry, "0000:01:00.0") == machine);
@@ -290,21 +287,60 @@ static void test_restore(void)
     g_assert_cmpuint(budget_reserved(acme->budget), ==, 3 * GIB);
 }
 
-static void test_remove_closes_pidfd(void)
+/* What an owner of the registry makes of policy's structs. */
+typedef struct {
+    MachinePolicy policy;
+    int *cleared;
+} OwnMachine;
+
+typedef struct {
+    TenantPolicy policy;
+    int *cleared;
+} OwnTenant;
+
+static void own_machine_clear(MachinePolicy *machine)
 {
-    g_autoptr(Registry) registry = registry_new(1 * GIB);
+    ++*((OwnMachine *)machine)->cleared;
+    g_assert_cmpstr(machine->name, ==, "web-1");
+}
+
+static void own_tenant_clear(TenantPolicy *tenant)
+{
+    ++*((OwnTenant *)tenant)->cleared;
+    g_assert_cmpuint(g_hash_table_size(tenant->machines), ==, 0);
+}
+
+static void test_types(void)
+{
+    static const RegistryTypes types = {
+        .tenant_size = sizeof(OwnTenant),
+        .tenant_clear = own_tenant_clear,
+        .machine_size = sizeof(OwnMachine),
+        .machine_clear = own_machine_clear,
+    };
+    int machines = 0;
+    int tenants = 0;
+    Registry *registry = registry_new(1 * GIB, &types);
     add_tenant(registry, "acme", 1 * GIB);
-    Machine *machine = admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    machine->leader_pidfd = fd;
-    registry_remove_machine(registry, machine);
-    g_assert_cmpint(fcntl(fd, F_GETFD), ==, -1);
+    OwnTenant *tenant = (OwnTenant *)registry_get_tenant(registry, "acme", NULL);
+    g_assert_null(tenant->cleared);
+    tenant->cleared = &tenants;
+    OwnMachine *machine = (OwnMachine *)admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
+    g_assert_null(machine->cleared);
+    machine->cleared = &machines;
+    registry_remove_machine(registry, &machine->policy);
+    g_assert_cmpint(machines, ==, 1);
+    machine = (OwnMachine *)admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
+    machine->cleared = &machines;
+    registry_free(registry);
+    g_assert_cmpint(machines, ==, 2);
+    g_assert_cmpint(tenants, ==, 1);
 }
 
 /* Frees what is in it; the sanitizers say if not. */
 static void test_free(void)
 {
-    Registry *registry = registry_new(1 * GIB);
+    Registry *registry = registry_new(1 * GIB, NULL);
     add_tenant(registry, "acme", 1 * GIB);
     admit(registry, UUID_1, "web-1", "acme", PAGE, NULL);
     admit(registry, UUID_2, "web-2", "acme", PAGE, NULL);
@@ -315,7 +351,7 @@ static void test_free(void)
 static void test_free_leaked_charge(void)
 {
     if (g_test_subprocess()) {
-        Registry *registry = registry_new(1 * GIB);
+        Registry *registry = registry_new(1 * GIB, NULL);
         charge_take(add_tenant(registry, "acme", 1 * GIB)->budget, PAGE, "mapping", NULL);
         registry_free(registry);
         return;
@@ -335,7 +371,7 @@ static void test_many(void)
                    (i >> 3) & 0x1f, i & 7);
         host[i].group = i;
     }
-    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY);
+    g_autoptr(Registry) registry = registry_new(SIZE_INFINITY, NULL);
     for (int i = 0; i < N_TENANTS; i++) {
         g_autofree char *id = g_strdup_printf("tenant-%d", i);
         add_tenant(registry, id, SIZE_INFINITY);
@@ -353,7 +389,7 @@ static void test_many(void)
                                           .bytes = GIB,
                                           .devices = devices,
                                           .iommufd = true};
-        g_assert_nonnull(registry_admit(registry, &request, host, N_DEVICES, NULL));
+        g_assert_nonnull(registry_admit(registry, NULL, &request, host, N_DEVICES, NULL));
     }
     for (int i = 0; i < N_DEVICES; i++)
         g_assert_nonnull(registry_device_holder(registry, host[i].address));
@@ -380,7 +416,7 @@ int main(int argc, char **argv)
     g_test_add_func("/registry/admit-not-canonical", test_admit_not_canonical);
     g_test_add_func("/registry/machines-sorted", test_machines_sorted);
     g_test_add_func("/registry/restore", test_restore);
-    g_test_add_func("/registry/remove-closes-pidfd", test_remove_closes_pidfd);
+    g_test_add_func("/registry/types", test_types);
     g_test_add_func("/registry/free", test_free);
     g_test_add_func("/registry/free-leaked-charge", test_free_leaked_charge);
     g_test_add_func("/registry/many", test_many);

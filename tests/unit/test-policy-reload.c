@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policy/registry.h"
+#include "tests/unit/admit.h"
 #include "policy/size.h"
 
 #define GIB (UINT64_C(1024) * 1024 * 1024)
@@ -21,7 +22,7 @@ static TenantConfig *want(Config *config, const char *id, uint64_t limit)
 /* Tenants acme and evil, the default being acme, on a host with 10 GiB. */
 static void set_up(Fixture *fixture, gconstpointer data)
 {
-    fixture->registry = registry_new(0);
+    fixture->registry = registry_new(0, NULL);
     fixture->config = config_new();
     fixture->config->default_tenant = g_strdup("acme");
     want(fixture->config, "evil", 2 * GIB);
@@ -43,13 +44,13 @@ static void tear_down(Fixture *fixture, gconstpointer data)
     config_free(fixture->config);
 }
 
-static Machine *admit(Registry *registry, const char *tenant, uint64_t bytes)
+static MachinePolicy *admit(Registry *registry, const char *tenant, uint64_t bytes)
 {
     const AdmissionRequest request = {UUID_1, "web-1", tenant, bytes, NULL, true};
-    return registry_admit(registry, &request, NULL, 0, NULL);
+    return registry_admit(registry, NULL, &request, NULL, 0, NULL);
 }
 
-static Tenant *get(Fixture *fixture, const char *id)
+static TenantPolicy *get(Fixture *fixture, const char *id)
 {
     return registry_get_tenant(fixture->registry, id, NULL);
 }
@@ -59,14 +60,14 @@ static void test_first(Fixture *fixture, gconstpointer data)
     g_assert_cmpstr(registry_default_tenant(fixture->registry), ==, "acme");
     g_assert_cmpuint(budget_limit(registry_host_budget(fixture->registry)), ==, 10 * GIB);
     g_assert_cmpuint(budget_limit(get(fixture, "acme")->budget), ==, 4 * GIB);
-    Machine *machine = admit(fixture->registry, "", 4 * GIB);
+    MachinePolicy *machine = admit(fixture->registry, "", 4 * GIB);
     g_assert_true(machine->tenant == get(fixture, "acme"));
 }
 
 static void test_changes(Fixture *fixture, gconstpointer data)
 {
-    Tenant *acme = get(fixture, "acme");
-    Machine *machine = admit(fixture->registry, "acme", 3 * GIB);
+    TenantPolicy *acme = get(fixture, "acme");
+    MachinePolicy *machine = admit(fixture->registry, "acme", 3 * GIB);
     g_autoptr(Config) config = config_new();
     config->budget_percent = 50;
     want(config, "new", 1 * GIB);
@@ -89,7 +90,7 @@ static void test_changes(Fixture *fixture, gconstpointer data)
     g_assert_true(machine->tenant == acme);
     g_assert_cmpuint(budget_limit(acme->budget), ==, 2 * GIB);
     g_assert_cmpuint(budget_reserved(acme->budget), ==, 3 * GIB);
-    g_assert_false(tenant_allows_device(acme, "0000:01:00.0", 0x1b36, 0x0010));
+    g_assert_false(tenant_policy_allows_device(acme, "0000:01:00.0", 0x1b36, 0x0010));
     g_assert_true(acme->config != changed);
 }
 
@@ -121,7 +122,7 @@ static void test_busy(Fixture *fixture, gconstpointer data)
 
 static void test_isolation(Fixture *fixture, gconstpointer data)
 {
-    Machine *machine = admit(fixture->registry, "evil", 1 * GIB);
+    MachinePolicy *machine = admit(fixture->registry, "evil", 1 * GIB);
     g_autoptr(Config) config = config_new();
     want(config, "acme", 1 * GIB);
     TenantConfig *evil = want(config, "evil", 2 * GIB);

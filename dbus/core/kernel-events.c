@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the kernel has refused, for the journal and the bus; and who has died, for the reaper. */
-#include "dbus/accounting/internal.h"
+#include "dbus/core/kernel-events.h"
 
-#include "dbus/bus/bus.h"
 #include "dbus/base/journal.h"
+#include "dbus/base/signals.h"
 #include "dbus/core/machine.h"
-#include "dbus/reaper/reaper.h"
-#include "dbus/core/tenant.h"
 #include "kernel/uapi/iommufd.h"
 #include "policy/size.h"
 
@@ -15,35 +12,38 @@
 /* An event, with the names of what it has numbers of. */
 typedef struct {
     const LedgerEvent *event;
-    TenantLife *tenant;   /* NULL: none, or gone */
-    MachineLife *machine; /* NULL: none, or gone */
-    char *command;        /* the process's name */
-    char *who;            /* "Machine web-1 (UUID), process 12 (qemu)," or "Process 12 (qemu)" */
-    Refusal refusal;      /* for the journal and the bus */
+    Manager *manager;
+    Tenant *tenant;   /* NULL: none, or gone */
+    Machine *machine; /* NULL: none, or gone */
+    char *command;    /* the process's name */
+    char *who;        /* "Machine web-1 (UUID), process 12 (qemu)," or "Process 12 (qemu)" */
+    Refusal refusal;  /* for the journal and the bus */
 } KernelEvent;
 
-static void kernel_event_init(KernelEvent *self, Books *books, const LedgerEvent *event)
+static void kernel_event_init(KernelEvent *self, Manager *manager, const LedgerEvent *event)
 {
     self->event = event;
-    self->command = g_strdup(event->comm);
-    self->tenant = g_hash_table_lookup(books->tenants, GUINT_TO_POINTER(event->tenant));
-    self->machine = books_find_machine(books, event->machine);
+    self->manager = manager;
+    self->command = g_strndup(event->comm, sizeof(event->comm));
+    self->tenant = manager_find_tenant_by_id(manager, event->tenant);
+    self->machine = manager_find_machine_by_id(manager, event->machine);
     if (!self->tenant && self->machine)
-        self->tenant = self->machine->tenant;
-    const MachineLife *owner = books_find_machine(books, event->object_machine);
+        self->tenant = machine_tenant(self->machine);
+    const Machine *owner = manager_find_machine_by_id(manager, event->object_machine);
     g_autofree char *quoted = error_quote(self->command);
-    self->who = self->machine ? g_strdup_printf("Machine %s (%s), process %u (%s),",
-                                                self->machine->machine->name, self->machine->uuid,
-                                                (unsigned)event->pid, quoted)
-                              : g_strdup_printf("Process %u (%s)", (unsigned)event->pid, quoted);
+    self->who =
+        self->machine
+            ? g_strdup_printf("Machine %s (%s), process %d (%s),", self->machine->policy.name,
+                              machine_uuid(self->machine), (int)event->pid, quoted)
+            : g_strdup_printf("Process %d (%s)", (int)event->pid, quoted);
     self->refusal = (Refusal){
-        .tenant = self->tenant ? self->tenant->id : "",
-        .machine = self->machine ? self->machine->uuid : "",
+        .tenant = self->tenant ? tenant_id(self->tenant) : "",
+        .machine = self->machine ? machine_uuid(self->machine) : "",
         .pid = (uint32_t)event->pid,
         .command = self->command,
         .ioctl = event->command ? ledger_ioctl_name(event->command) : "",
         .object = event->id,
-        .owner = owner ? owner->uuid : "",
+        .owner = owner ? machine_uuid(owner) : "",
         .error = g_strerror(-event->error),
     };
 }
@@ -89,7 +89,7 @@ static void log_refusal(const KernelEvent *self)
                       refusal->ioctl, refusal->error);
 }
 
-static void on_refused(const Books *books, const KernelEvent *self)
+static void on_refused(const KernelEvent *self)
 {
     if (is_expected(self->event)) {
         journal_write(
@@ -98,7 +98,7 @@ static void on_refused(const Books *books, const KernelEvent *self)
         return;
     }
     log_refusal(self);
-    bus_refused(books->manager, &self->refusal);
+    signal_refused(self->manager->bus, &self->refusal);
 }
 
 static void on_limit(KernelEvent *self)
@@ -107,7 +107,7 @@ static void on_limit(KernelEvent *self)
     Refusal *refusal = &self->refusal;
     refusal->requested = event->requested;
     refusal->left = event->left;
-    refusal->limit = self->tenant ? budget_limit(self->tenant->tenant->budget) : SIZE_INFINITY;
+    refusal->limit = self->tenant ? budget_limit(self->tenant->policy.budget) : SIZE_INFINITY;
     g_autofree char *asked = size_format(refusal->requested);
     g_autofree char *left = size_format(refusal->left);
     g_autofree char *limit = size_format(refusal->limit);
@@ -119,19 +119,25 @@ static void on_limit(KernelEvent *self)
                   refusal->left, limit);
     if (!self->tenant)
         return;
-    bus_limit_exceeded(self->tenant->manager, refusal);
+    signal_limit_exceeded(self->manager->bus, refusal);
     /* What it has mapped twice may have become known to count once. A machine can ask for this. */
-    if (self->tenant->tenant->config->count == COUNT_UNIQUE)
-        books_look(self->tenant->manager->books, G_USEC_PER_SEC);
+    if (self->tenant->policy.config->count == COUNT_UNIQUE)
+        accounting_refresh_if_older(self->manager->accounting, G_USEC_PER_SEC);
+}
+
+/* What it has left is reaped. */
+static void queue_owner(const KernelEvent *self)
+{
+    if (self->tenant)
+        queue_reap(self->manager->queue, tenant_id(self->tenant));
 }
 
 static void on_argument_changed(const KernelEvent *self)
 {
-    journal_write(LOG_ALERT, MESSAGE_TAMPERED, &(JournalAbout){.refusal = &self->refusal},
+    journal_write(LOG_ALERT, MESSAGE_ARGUMENT_CHANGED, &(JournalAbout){.refusal = &self->refusal},
                   "%s changed the argument of %s while it was being checked, and was killed.",
                   self->who, self->refusal.ioctl);
-    if (self->tenant)
-        reaper_wake(self->tenant);
+    queue_owner(self);
 }
 
 static void on_full(const KernelEvent *self)
@@ -144,14 +150,13 @@ static void on_full(const KernelEvent *self)
                   object ? "MaxObjects" : "MaxMappings");
 }
 
-static void on_event(const LedgerEvent *event, void *data)
+void kernel_event_handle(const LedgerEvent *event, void *manager)
 {
-    Books *books = data;
     g_auto(KernelEvent) self = {0};
-    kernel_event_init(&self, books, event);
+    kernel_event_init(&self, manager, event);
     switch (event->kind) {
     case LEDGER_EVENT_KIND_REFUSED:
-        on_refused(books, &self);
+        on_refused(&self);
         break;
     case LEDGER_EVENT_KIND_LIMIT:
         on_limit(&self);
@@ -160,16 +165,10 @@ static void on_event(const LedgerEvent *event, void *data)
         on_argument_changed(&self);
         break;
     case LEDGER_EVENT_KIND_EXIT:
-        if (self.tenant)
-            reaper_wake(self.tenant);
+        queue_owner(&self);
         break;
     case LEDGER_EVENT_KIND_FULL:
         on_full(&self);
         break;
     }
-}
-
-void books_dispatch(Books *books)
-{
-    (void)books->ledger->ops->dispatch(books->ledger, on_event, books);
 }

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* org.iommud1.Device */
+#pragma once
+
+#include "dbus/bus/bus.h"
+
+/* Puts it on the bus. 0 or negative errno. */
+int bus_device_register(Service *service);

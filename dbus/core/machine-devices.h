@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The devices and the reservation of a machine that is there, and which of its devices it may reset
+ * alone. */
+#pragma once
+
+#include "dbus/core/machine.h"
+
+/* Lets a machine of that id for the ledger bind the devices, as far as the kernel's guard is
+ * concerned. own: who holds them, or will, under the registry's eyes; NULL: nobody yet.
+ * KERNEL_REFUSED. addresses may be NULL. */
+gboolean devices_admit(Manager *manager, const char *const *addresses, uint32_t tenant,
+                       uint32_t machine, const MachinePolicy *own, GError **error);
+/* Who has a device beside these may no longer reset their bus, or may again. addresses may be NULL.
+ */
+void devices_update_neighbours(Manager *manager, const char *const *addresses);
+/* The same for one that holds its devices, and for who has devices beside those. */
+gboolean machine_admit_devices(Machine *machine, GError **error);
+/* Nobody may bind it any more; who has a device beside it may reset their bus again. */
+void devices_dismiss(Manager *manager, const char *const *addresses);
+
+/* One more device. DEVICE_*, GROUP_SHARED, ... as registry_add_device(). KERNEL_REFUSED. */
+gboolean machine_add_device(Machine *machine, const char *address, GError **error);
+/* NO_SUCH_DEVICE, INVALID_ARGUMENT, KERNEL_REFUSED. */
+gboolean machine_remove_device(Machine *machine, const char *address, GError **error);
+/* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, KERNEL_REFUSED. */
+gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
+                                 GError **error);
