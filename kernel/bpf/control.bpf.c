@@ -1,38 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What iommud tells the kernel: run by it with BPF_PROG_RUN, in its own context. Values that the
- * hooks change all the time are changed here in place and never written over from user space.
+ * What iommud tells the kernel: programs that it runs with BPF_PROG_RUN, in its own context. Figures
+ * that the hooks change all the time are changed in place here, by atomic exchanges, and never
+ * written from user space.
  */
+#include "files.bpf.h"
+#include "objects.bpf.h"
 #include "pages.bpf.h"
+#include "xarray.bpf.h"
 
 struct move {
     __u32 context;
     __u32 tenant;
 };
 
+static __always_inline void move_sums(struct ledger_tenant *tenant, __s64 bytes, __s64 pages)
+{
+    if (!tenant)
+        return;
+    __sync_fetch_and_add(&tenant->moves, 1);
+    __sync_fetch_and_add(&tenant->mapped, bytes);
+    __sync_fetch_and_add(&tenant->pinned, pages);
+}
+
 /* What was mapped before the context had its tenant is the tenant's now. */
 static long move_range(void *map, const __u64 *key, struct ledger_pages *range, struct move *move)
 {
-    struct ledger_tenant *account;
-    __u64 charge = *(volatile __u64 *)&range->charge, charged = LEDGER_CHARGED(charge);
+    __u64 charge = READ_ONCE(range->charge), charged = LEDGER_CHARGED(charge);
     __u32 from = range->tenant;
 
     if (LEDGER_IS_TAKEN(charge) || range->context != move->context || from == move->tenant)
         return 0;
-    leave_place(range);
+    leave_extent(range);
     range->tenant = move->tenant;
-    account = bpf_map_lookup_elem(&tenants, &from);
-    if (account) {
-        __sync_fetch_and_add(&account->moves, 1);
-        __sync_fetch_and_add(&account->mapped, -(__s64)range->bytes);
-        __sync_fetch_and_add(&account->pinned, -(__s64)charged);
-    }
-    account = bpf_map_lookup_elem(&tenants, &move->tenant);
-    if (account) {
-        __sync_fetch_and_add(&account->moves, 1);
-        __sync_fetch_and_add(&account->mapped, (__s64)range->bytes);
-        __sync_fetch_and_add(&account->pinned, (__s64)charged);
-    }
+    move_sums(get_tenant(from), -(__s64)range->bytes, -(__s64)charged);
+    move_sums(get_tenant(move->tenant), (__s64)range->bytes, (__s64)charged);
     return 0;
 }
 
@@ -55,7 +57,7 @@ int control_register(struct ledger_register *args)
     if (!context)
         return -ENOMEM;
     context->tenant = args->tenant;
-    /* Now, so that nobody maps for the earlier tenant what is moved below. */
+    /* Before the ranges are moved: from now on nobody maps for the earlier tenant any more. */
     note_change();
     move.context = context->serial;
     move.tenant = args->tenant;
@@ -67,9 +69,9 @@ int control_register(struct ledger_register *args)
     return 0;
 }
 
-/* What a process forks belongs to it, until it is named as a machine of its own: it then has an
- * owner of its own. What it made before stays its parent's. */
-static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid, __u32 token)
+/* What a process forks belongs to it. One that is named as a machine gets an owner of its own; what it
+ * made before stays its parent's. */
+static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid, __u32 machine_id)
 {
     struct ledger_owner *owner;
     __u32 was, id;
@@ -77,7 +79,7 @@ static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid,
     if (!process)
         return LEDGER_OWNER_NONE;
     was = process->owner;
-    id = owner_of_machine(token, tgid, process->start);
+    id = owner_of_machine(machine_id, tgid, process->start);
     owner = get_owner(id);
     if (!owner)
         return LEDGER_OWNER_NONE;
@@ -91,7 +93,7 @@ static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid,
     return id;
 }
 
-/* One process can't be of two tenants that there are. */
+/* -EEXIST: the owner is of another tenant that still exists. */
 static __always_inline int join_tenant(struct ledger_owner *owner, __u32 tenant)
 {
     __u32 was = owner->tenant;
@@ -124,8 +126,8 @@ static __always_inline int name_role(struct ledger_name *args, struct ledger_pro
     return 0;
 }
 
-/* A process that nobody knows gets an owner of its own. Another's, when another thread was faster.
- */
+/* Gives a process without an entry an owner of its own; the owner that it got meanwhile if another
+ * thread was faster. 0: the maps are full. */
 static __always_inline __u32 make_process(__u32 tgid, __u64 start)
 {
     __u32 id = make_owner(tgid, start, 0), added;
@@ -156,25 +158,25 @@ static __always_inline int name_client(struct ledger_name *args, struct ledger_p
 /* The owner that the process is to have as this machine. */
 static __always_inline __u32 owner_as(struct ledger_name *args, struct ledger_process *process)
 {
-    __u32 id = process ? process->owner : LEDGER_OWNER_NONE, token = args->machine;
+    __u32 id = process ? process->owner : LEDGER_OWNER_NONE, machine_id = args->machine;
     struct ledger_owner *owner;
 
     if (!id) {
-        id = owner_of_machine(token, args->tgid, args->start);
+        id = owner_of_machine(machine_id, args->tgid, args->start);
         return id && add_process(args->tgid, args->start, id, LEDGER_ROLE_USER) == id ? id : 0;
     }
     owner = get_owner(id);
     if (!owner)
         return LEDGER_OWNER_NONE;
-    if (owner->tgid != args->tgid && owner->machine != token)
-        return leave_parent(process, args->tgid, token);
+    if (owner->tgid != args->tgid && owner->machine != machine_id)
+        return leave_parent(process, args->tgid, machine_id);
     return id;
 }
 
 static __always_inline int name_machine(struct ledger_name *args, struct ledger_process *process)
 {
-    __u32 token = args->machine, id = process ? process->owner : LEDGER_OWNER_NONE, was;
-    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &token);
+    __u32 machine_id = args->machine, id = process ? process->owner : LEDGER_OWNER_NONE, was;
+    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &machine_id);
     struct ledger_owner *owner, *other;
     int r;
 
@@ -182,14 +184,14 @@ static __always_inline int name_machine(struct ledger_name *args, struct ledger_
         return -ENOENT;
     was = machine->owner;
     other = get_owner(was);
-    /* Who bound a device under the machine's name before its leader was known is a usurper. */
+    /* Another process has become the machine by binding its device before its leader was known. */
     if (machine->claimed && was != id && other && other->processes > 0)
         return -EEXIST;
     id = owner_as(args, process);
     owner = get_owner(id);
     if (!owner)
         return -ENOMEM;
-    if (owner->machine && owner->machine != token)
+    if (owner->machine && owner->machine != machine_id)
         return -EEXIST;
     was = machine->owner;
     other = get_owner(was);
@@ -200,7 +202,7 @@ static __always_inline int name_machine(struct ledger_name *args, struct ledger_
         return r;
     if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
         return -EEXIST;
-    owner->machine = token;
+    owner->machine = machine_id;
     machine->claimed = 0;
     args->ret_owner = id;
     return 0;
@@ -243,70 +245,58 @@ int control_admit(struct ledger_admit *args)
     return 0;
 }
 
-/* What counted once, as another range's, counts for itself. */
+/* The tenant counts every mapping from now on. */
 static long count_range(void *map, const __u64 *key, struct ledger_pages *range, __u32 *tenant)
 {
     if (range->tenant == *tenant)
-        leave_place(range);
+        leave_extent(range);
     return 0;
 }
 
 SEC("syscall")
 int control_limit(struct ledger_limit *args)
 {
-    struct ledger_tenant new = {.limit = args->limit, .count = args->count}, *account;
-    __u32 tenant = args->tenant;
+    struct ledger_tenant new = {.limit = args->limit, .count = args->count};
+    struct ledger_tenant *tenant = get_tenant(args->tenant);
+    __u32 tenant_id = args->tenant;
 
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (account) {
-        *(volatile __u64 *)&account->limit = args->limit;
-        account->count = args->count;
-        if (args->count == LEDGER_COUNT_CHARGED) {
-            *(volatile __s64 *)&account->credit = 0;
-            bpf_for_each_map_elem(&pages, count_range, &tenant, 0);
-        }
-        return 0;
+    if (!tenant)
+        return bpf_map_update_elem(&tenants, &tenant_id, &new, BPF_NOEXIST);
+    WRITE_ONCE(tenant->limit, args->limit);
+    tenant->count = args->count;
+    if (args->count == LEDGER_COUNT_CHARGED) {
+        WRITE_ONCE(tenant->credit, 0);
+        bpf_for_each_map_elem(&pages, count_range, &tenant_id, 0);
     }
-    return bpf_map_update_elem(&tenants, &tenant, &new, BPF_NOEXIST);
+    return 0;
 }
 
-/* What the walk found to be mapped more than once, unless something was given back since. */
+/* What a reconciliation has found to be mapped more than once, unless something was given back since
+ * it began. */
 SEC("syscall")
 int control_credit(struct ledger_credit *args)
 {
-    struct ledger_tenant *account;
-    __u32 tenant = args->tenant;
-    __s64 was;
+    struct ledger_tenant *tenant = get_tenant(args->tenant);
 
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (!account)
+    if (!tenant)
         return -ENOENT;
-    if (account->count == LEDGER_COUNT_CHARGED)
+    if (tenant->count == LEDGER_COUNT_CHARGED)
         return -EINVAL;
-    was = *(volatile __s64 *)&account->credit;
-    if (*(volatile __u64 *)&account->releases != args->releases)
-        return -ESTALE;
-    if (COMPARE_AND_SWAP(&account->credit, was, args->credit) != was)
-        return -ESTALE;
-    /* A release between the two looks has shrunk the old credit, not this one. */
-    if (*(volatile __u64 *)&account->releases == args->releases)
-        return 0;
-    *(volatile __s64 *)&account->credit = 0;
-    return -ESTALE;
+    return tenant_set_credit(tenant, args->credit, args->releases);
 }
 
 /* The machine is gone; its owner's entry follows when nothing is left of it. */
 SEC("syscall")
 int control_forget(struct ledger_forget *args)
 {
-    __u32 token = args->machine, id;
-    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &token);
+    __u32 machine_id = args->machine, id;
+    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &machine_id);
     struct ledger_owner *owner;
 
     if (!machine)
         return -ENOENT;
     id = machine->owner;
-    bpf_map_delete_elem(&machines, &token);
+    bpf_map_delete_elem(&machines, &machine_id);
     owner = get_owner(id);
     if (owner) {
         owner->machine = 0;
@@ -325,26 +315,20 @@ __noinline __u32 owner_of(__u32 tgid, __u64 start)
     return tgid ? make_process(tgid, start) : LEDGER_OWNER_NONE;
 }
 
-/* A range that was missed: what it counts may be counted already, as lost. */
-__noinline int tenant_find(__u32 tenant, __s64 bytes)
+/* A range that was missed: what it counts may be counted already, as leaked. */
+__noinline int match_mapped(__u32 tenant_id, __s64 bytes)
 {
-    struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);
-    __s64 lost, take;
+    struct ledger_tenant *tenant = get_tenant(tenant_id);
 
-    if (!account)
-        return 0;
-    lost = *(volatile __s64 *)&account->unsettled;
-    take = lost < bytes ? lost : bytes;
-    if (take > 0 && COMPARE_AND_SWAP(&account->unsettled, lost, lost - take) == lost)
-        bytes -= take;
-    __sync_fetch_and_add(&account->mapped, bytes);
+    if (tenant)
+        tenant_match(tenant, bytes);
     return 0;
 }
 
 /*
- * Whether there is a range of that length at the address. What has been let go of has no reference
- * left for as long as its memory is nothing else. Ranges come and go at the same addresses, so that
- * one that two looks have missed may be another one by now.
+ * Whether there is a range of that length at the address. One that was freed has no reference left
+ * until its memory is used for something else. Ranges come and go at the same addresses: one that two
+ * snapshots have missed may be another one by now.
  */
 static __always_inline bool is_alive(__u64 address, __u64 bytes)
 {
@@ -362,7 +346,6 @@ static __always_inline int add_range(struct ledger_mend *args, struct ledger_sta
         .context = args->context,
         .tenant = args->tenant,
     };
-    struct ledger_owner *owner;
     __u64 key = args->pages;
 
     if (!is_alive(key, new.bytes))
@@ -372,36 +355,32 @@ static __always_inline int add_range(struct ledger_mend *args, struct ledger_sta
     if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST))
         return -ENOMEM;
     __sync_fetch_and_add(&counters->pages, 1);
-    owner = get_owner(new.owner);
-    if (owner)
-        __sync_fetch_and_add(&owner->pages, 1);
-    tenant_find(new.tenant, (__s64) new.bytes);
-    book_bytes(new.context, new.owner, (__s64) new.bytes);
-    return book_pages(new.context, new.owner, new.tenant, (__s64)args->is);
+    owner_add_pages(new.owner, 1);
+    match_mapped(new.tenant, (__s64) new.bytes);
+    account_bytes(new.context, new.owner, (__s64) new.bytes);
+    return account_pages(new.context, new.owner, new.tenant, (__s64)args->is);
 }
 
-/* Where it was mapped to was not seen. What the range counts follows it; was: as it was, with its
- * charge mended. */
+/* Where the range was mapped to was not seen: what it counts moves there. was: as it was, with the new
+ * charge. */
 static __noinline int move_range_to(struct ledger_pages *entry, const struct ledger_pages *was,
                                     const struct ledger_mend *args)
 {
     if (!entry || !was || !args)
         return -EINVAL;
-    leave_place(entry);
+    leave_extent(entry);
     entry->context = args->context;
     entry->tenant = args->tenant;
-    book_bytes(was->context, was->owner, -(__s64)was->bytes);
-    book_bytes(args->context, was->owner, (__s64)was->bytes);
-    tenant_add(was->tenant, -(__s64)was->bytes);
-    tenant_find(args->tenant, (__s64)was->bytes);
-    book_pages(was->context, was->owner, was->tenant, -(__s64)args->is);
-    return book_pages(args->context, was->owner, args->tenant, (__s64)args->is);
+    account_bytes(was->context, was->owner, -(__s64)was->bytes);
+    account_bytes(args->context, was->owner, (__s64)was->bytes);
+    add_mapped(was->tenant, -(__s64)was->bytes);
+    match_mapped(args->tenant, (__s64)was->bytes);
+    account_pages(was->context, was->owner, was->tenant, -(__s64)args->is);
+    return account_pages(args->context, was->owner, args->tenant, (__s64)args->is);
 }
 
-/*
- * Corrects one range's entry, or adds it. Done only if the entry still is what the walk compared
- * with; a charge that comes in between is then not counted twice.
- */
+/* Corrects one range's entry, or adds it, if the entry still has the charge that was compared: a
+ * charge that came in between is not counted twice. */
 SEC("syscall")
 int control_mend(struct ledger_mend *args)
 {
@@ -421,14 +400,14 @@ int control_mend(struct ledger_mend *args)
     if (COMPARE_AND_SWAP(&entry->charge, args->was, LEDGER_CHARGE(args->was, args->is)) !=
         args->was)
         return -ESTALE;
-    book_pages(was.context, was.owner, was.tenant,
+    account_pages(was.context, was.owner, was.tenant,
                (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
     if (was.context == args->context && was.tenant == args->tenant)
         return 0;
     return move_range_to(entry, &was, args);
 }
 
-/* The object was nobody's, and somebody's it is. */
+/* The object's entry had no owner. */
 static __always_inline int name_object(struct ledger_object *entry, struct ledger_seed *args)
 {
     __u32 id = owner_of(args->tgid, args->start);
@@ -440,7 +419,7 @@ static __always_inline int name_object(struct ledger_object *entry, struct ledge
     return 0;
 }
 
-/* An object that the ledger did not see being made. tgid 0: nobody knows whose it is. */
+/* Adds an object that the ledger did not see being made. tgid 0: its owner is not known. */
 SEC("syscall")
 int control_seed(struct ledger_seed *args)
 {
@@ -457,7 +436,7 @@ int control_seed(struct ledger_seed *args)
 
     if (entry && entry->object)
         return entry->object == args->object && !entry->owner ? name_object(entry, args) : -EEXIST;
-    /* Another may have come to the id since it was looked for. */
+    /* Another object may have come to the id since the snapshot. */
     if (object_at(table_of(args->ictx), args->id, &span) != args->object)
         return -ESTALE;
     new.owner = owner_of(args->tgid, args->start);
@@ -471,7 +450,7 @@ int control_seed(struct ledger_seed *args)
     return 0;
 }
 
-/* The end of a range was missed: what it counted is given back. */
+/* Takes a range out of the sums whose end was missed. Its entry stays, as taken. */
 SEC("syscall")
 int control_drop(struct ledger_drop *args)
 {
@@ -485,50 +464,47 @@ int control_drop(struct ledger_drop *args)
     return take_range(entry, args->was) ? 0 : -ESTALE;
 }
 
-/* Makes a sum what the entries say, unless it has moved since they were looked at. */
+/* Sets a sum to what the entries add up to, unless it has moved since they were read. */
 SEC("syscall")
 int control_balance(struct ledger_balance *args)
 {
-    __u32 tenant = args->tenant;
-    struct ledger_tenant *account;
-    struct ledger_book *book;
+    struct ledger_tenant *tenant = get_tenant(args->tenant);
+    struct ledger_book *account;
 
-    if (!tenant) {
-        book = get_book(args->context, args->owner);
-        if (!book || *(volatile __u64 *)&book->moves != args->moves)
+    if (!args->tenant) {
+        account = get_account(args->context, args->owner);
+        if (!account || READ_ONCE(account->moves) != args->moves)
             return -ESTALE;
-        COMPARE_AND_SWAP(&book->mapped, args->mapped_was, args->mapped_is);
-        COMPARE_AND_SWAP(&book->pinned, args->pinned_was, args->pinned_is);
+        COMPARE_AND_SWAP(&account->mapped, args->mapped_was, args->mapped_is);
+        COMPARE_AND_SWAP(&account->pinned, args->pinned_was, args->pinned_is);
         return 0;
     }
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (!account || *(volatile __u64 *)&account->moves != args->moves)
+    if (!tenant || READ_ONCE(tenant->moves) != args->moves)
         return -ESTALE;
-    COMPARE_AND_SWAP(&account->pinned, args->pinned_was, args->pinned_is);
+    COMPARE_AND_SWAP(&tenant->pinned, args->pinned_was, args->pinned_is);
     return 0;
 }
 
+/* Removes an account in which nothing is left, and adds its counters to the tenant's. */
 SEC("syscall")
 int control_retire(struct ledger_retire *args)
 {
     struct ledger_book_key key = args->book;
-    struct ledger_book *book = bpf_map_lookup_elem(&books, &key), was;
-    struct ledger_tenant *account;
-    __u32 tenant = args->tenant;
+    struct ledger_book *account = bpf_map_lookup_elem(&books, &key), was;
+    struct ledger_tenant *tenant = get_tenant(args->tenant);
 
-    if (!book)
+    if (!account)
         return -ENOENT;
-    was = *book;
+    was = *account;
     if (was.pinned || was.mapped)
         return -EBUSY;
     if (bpf_map_delete_elem(&books, &key))
         return -ENOENT;
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (!account)
+    if (!tenant)
         return 0;
-    __sync_fetch_and_add(&account->maps, was.maps);
-    __sync_fetch_and_add(&account->unmaps, was.unmaps);
-    __sync_fetch_and_add(&account->refused, was.refused);
+    __sync_fetch_and_add(&tenant->maps, was.maps);
+    __sync_fetch_and_add(&tenant->unmaps, was.unmaps);
+    __sync_fetch_and_add(&tenant->refused, was.refused);
     return 0;
 }
 
@@ -539,7 +515,7 @@ int control_free(struct ledger_free *args)
     struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
     __u64 span;
 
-    /* Its id and its place may have been taken again since it was looked for. */
+    /* Another object may have got its id, or its address, since the snapshot. */
     if (!entry || entry->object != args->object)
         return -ESTALE;
     if (args->ictx && object_at(table_of(args->ictx), args->id, &span) == args->object)
@@ -577,21 +553,11 @@ int control_recount(struct ledger_recount *args)
     return 0;
 }
 
-/* Unless more was lost since the walk began, for which it can't have found a range. */
+/* Gives back what no range was found for, unless more was leaked since the reconciliation began. */
 SEC("syscall")
 int control_settle(struct ledger_settle *args)
 {
-    struct ledger_tenant *account;
-    __u32 tenant = args->tenant;
-    __s64 bytes;
+    struct ledger_tenant *tenant = get_tenant(args->tenant);
 
-    account = bpf_map_lookup_elem(&tenants, &tenant);
-    if (!account)
-        return -ENOENT;
-    bytes = *(volatile __s64 *)&account->unsettled;
-    if (*(volatile __u64 *)&account->losses != args->losses ||
-        COMPARE_AND_SWAP(&account->unsettled, bytes, 0) != bytes)
-        return -ESTALE;
-    __sync_fetch_and_add(&account->mapped, -bytes);
-    return 0;
+    return tenant ? tenant_drop_unmatched(tenant, args->losses) : -ENOENT;
 }

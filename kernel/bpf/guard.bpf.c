@@ -9,406 +9,376 @@
  */
 #include "guard.bpf.h"
 
-/* What an ioctl names, and how much it maps. */
-struct named {
-    __u32 id[3];
-    __u64 offset; /* of the mapping in its first page */
-    __u64 length;
-    bool maps;
-};
-
-/* How much of the argument is read: up to the last member that matters. 0: nothing. */
-static __always_inline __u32 argument_size(__u32 nr)
-{
-    switch (nr) {
-    case NR_DESTROY:
-    case NR_ALLOW_IOVAS:
-    case NR_IOVA_RANGES:
-    case NR_UNMAP:
-    case NR_GET_DIRTY:
-    case NR_INVALIDATE:
-        return 8;
-    case NR_HW_INFO:
-    case NR_SET_DIRTY:
-    case NR_VDEVICE_ALLOC:
-    case NR_VEVENTQ_ALLOC:
-    case NR_HW_QUEUE_ALLOC:
-    case NR_VFIO_IOAS:
-    case NR_ATTACH:
-        return 12;
-    case NR_COPY:
-    case NR_OPTION:
-    case NR_HWPT_ALLOC:
-        return 16;
-    case NR_VIOMMU_ALLOC:
-        return 20;
-    case NR_MAP:
-    case NR_MAP_FILE:
-    case NR_VFIO_MAP_OR_HOT_RESET:
-        return 32;
+/* Both programs of a check: of the LSM hook, and of the function security_NAME() without the BPF LSM,
+ * with the hook's arguments, of which `ret` is what was answered before. */
+#define GUARD_HOOK(name, lsm, lsm_check, function, function_check, ...)                            \
+    SEC(lsm) int BPF_PROG(guard_##name, __VA_ARGS__)                                               \
+    {                                                                                              \
+        return ret ? ret : lsm_check;                                                              \
+    }                                                                                              \
+    SEC("fmod_ret/security_" function) int BPF_PROG(guard_##name##_no_lsm, __VA_ARGS__)            \
+    {                                                                                              \
+        return ret ? ret : function_check;                                                         \
     }
-    return 0;
-}
 
-static __always_inline long read_argument(union argument *to, __u32 size, unsigned long from,
-                                          bool may_sleep)
+/* Copies `bytes` of the caller's memory; to has room for all that a rule has read. */
+static __always_inline long read_user(void *to, __u32 bytes, unsigned long from, bool may_sleep)
 {
-    if (size > sizeof(*to))
-        return -EFAULT;
     if (may_sleep)
-        return bpf_copy_from_user(to, size, (const void *)from);
-    return bpf_probe_read_user(to, size, (const void *)from);
+        return bpf_copy_from_user(to, bytes, (const void *)from);
+    return bpf_probe_read_user(to, bytes, (const void *)from);
 }
 
-static __always_inline void name_ids(__u32 nr, const union argument *a, struct named *named)
+static __always_inline int read_argument(union argument *argument, const struct ioctl_rule *rule,
+                                         unsigned long from, bool may_sleep)
 {
-    switch (nr) {
-    case NR_DESTROY:
-    case NR_ALLOW_IOVAS:
-    case NR_IOVA_RANGES:
-    case NR_UNMAP:
-    case NR_GET_DIRTY:
-    case NR_INVALIDATE:
-        named->id[0] = a->word[1];
-        break;
-    case NR_HW_INFO:
-    case NR_SET_DIRTY:
-    case NR_VEVENTQ_ALLOC:
-    case NR_HW_QUEUE_ALLOC:
-    case NR_ATTACH:
-        named->id[0] = a->word[2];
-        break;
-    case NR_VDEVICE_ALLOC:
-        named->id[0] = a->word[1];
-        named->id[1] = a->word[2];
-        break;
-    case NR_COPY:
-    case NR_HWPT_ALLOC:
-        named->id[0] = a->word[2];
-        named->id[1] = a->word[3];
-        break;
-    case NR_VIOMMU_ALLOC:
-        named->id[0] = a->word[3];
-        named->id[1] = a->word[4];
-        break;
-    case NR_OPTION:
-        named->id[0] = a->word[3];
-        break;
-    case NR_MAP:
-    case NR_MAP_FILE:
-        named->id[0] = a->word[2];
-        named->offset = a->quad[2];
-        named->length = a->quad[3];
-        named->maps = true;
-        break;
-    case NR_VFIO_MAP_OR_HOT_RESET:
-        named->offset = a->quad[1];
-        named->length = a->quad[3];
-        named->maps = true;
-        break;
-    }
+    __u32 bytes = rule->bytes;
+
+    if (!bytes)
+        return 0;
+    if (bytes > sizeof(*argument))
+        return -EFAULT;
+    return read_user(argument, bytes, from, may_sleep) ? -EFAULT : 0;
 }
 
 /* The thread begins an ioctl, as the one who identify() says it is. */
-static __always_inline void begin_call(struct call *call, __u32 command, enum stage stage)
+static __always_inline void begin_call(struct task_state *self, __u32 command, enum phase phase)
 {
-    lose(call);
-    call->stage = call->owner == LEDGER_OWNER_SERVICE ? STAGE_SERVICE : stage;
-    call->command = command;
-    call->tampered = 0;
-    call->mapping = 0;
-    call->changing = 0;
-}
-
-static __always_inline bool makes_object(__u32 nr)
-{
-    switch (nr) {
-    case NR_BIND:
-    case NR_IOAS_ALLOC:
-    case NR_HWPT_ALLOC:
-    case NR_FAULT_ALLOC:
-    case NR_VIOMMU_ALLOC:
-    case NR_VDEVICE_ALLOC:
-    case NR_VEVENTQ_ALLOC:
-    case NR_HW_QUEUE_ALLOC:
-        return true;
-    }
-    return false;
+    leak_reservation(self);
+    self->phase = self->tenant_owner == LEDGER_OWNER_SERVICE ? PHASE_SERVICE : phase;
+    self->command = command;
+    self->argument_changed = 0;
+    self->mapping = 0;
+    self->changing = 0;
 }
 
 /* Where the object itself can't be refused once there is one, its ioctl is. */
-static __always_inline int expect_object(struct call *call, const struct ledger_config *options)
+static __always_inline int expect_object(struct task_state *self, const struct ioctl_rule *rule,
+                                         const struct ledger_config *options)
 {
-    return options->flags & LEDGER_CONFIG_EXACT ? 0 : reserve_object(call);
+    return rule->flags & IOCTL_MAKES && !(options->flags & LEDGER_CONFIG_EXACT)
+               ? reserve_object(self)
+               : 0;
 }
 
-/*
- * Whether the second look alone checks what the ioctl names and maps: where it can refuse, it does
- * so before anything has come of it. These are the ones that come often.
- */
-static __always_inline bool is_left_to_points(__u32 nr, const struct ledger_config *options)
+/* All that the guard does with an ioctl that is left to the re-check: events name it. */
+static __always_inline int leave_to_recheck(__u32 command)
 {
-    return options->flags & LEDGER_CONFIG_EXACT &&
-           (nr == NR_MAP || nr == NR_MAP_FILE || nr == NR_UNMAP || nr == NR_COPY);
-}
+    struct task_state *self = get_task_state(true);
 
-/* All that is left to do then: an event will want to say which ioctl it was. */
-static __always_inline int leave_to_points(__u32 cmd)
-{
-    struct call *call = get_call(true);
-
-    if (call)
-        call->command = cmd;
+    if (self)
+        self->command = command;
     return 0;
 }
 
-static __always_inline int guard_context(struct call *call, __u64 ictx, __u32 cmd,
-                                         unsigned long arg, struct ledger_config *options,
-                                         bool may_sleep)
+/* Whether what is asked of the whole IOMMUFD may be: 0 or -EPERM. */
+static __always_inline int check_command(__u32 command, const struct ioctl_rule *rule,
+                                         const union argument *argument, __u32 flags, __u32 guard)
 {
-    __u32 nr = cmd & 0xff, size = argument_size(nr), fault = 0;
+    return rule->of_iommufd ? check_whole(command, rule, argument, flags) : check_unknown(guard);
+}
+
+/* Refuses the first of the ids that the argument names and the owner may not have. */
+static __always_inline int check_ids(const struct task_state *self, __u64 ictx, __u32 command,
+                                     const struct ioctl_rule *rule, const union argument *argument,
+                                     __u32 fault_id)
+{
+    for (int i = 0; i < 3; i++) {
+        __u32 position = i < 2 ? rule->ids[i] : 0;
+        __u32 id = i < 2 ? (position ? argument_u32(argument, position) : 0) : fault_id;
+
+        if (id && check_id(ictx, self->context_id, id, self->tenant_owner))
+            return refuse(self->tenant_owner, ictx, command, id, -EACCES);
+    }
+    return 0;
+}
+
+/* The fault queue that HWPT_ALLOC names if it says so, in a member that older callers don't have. */
+static __always_inline int read_fault_id(const struct ioctl_rule *rule,
+                                         const union argument *argument, unsigned long arg,
+                                         bool may_sleep, __u32 *ret_id)
+{
+    *ret_id = 0;
+    if (!(rule->flags & IOCTL_NAMES_FAULT) ||
+        argument->size < IOCTL_END(iommu_hwpt_alloc, fault_id) ||
+        !(argument->hwpt_alloc.flags & IOMMU_HWPT_FAULT_ID_VALID))
+        return 0;
+    return read_user(ret_id, sizeof(*ret_id), arg + IOCTL_AT(iommu_hwpt_alloc, fault_id), may_sleep)
+               ? -EFAULT
+               : 0;
+}
+
+/* Reserves what the ioctl maps, where the range itself can't be refused (recheck-fmodret.bpf.c). */
+static __always_inline int reserve_mapping(struct task_state *self, const struct ioctl_rule *rule,
+                                           const union argument *argument)
+{
+    __u64 source = 0;
+
+    if (self->phase == PHASE_CHECKED)
+        source = rule->flags & IOCTL_MAPS_FILE ? source_of_file(argument->map_file.fd)
+                                               : source_of_memory();
+    return reserve_argument(self, argument_u64(argument, rule->start),
+                            argument_u64(argument, rule->length), source);
+}
+
+/* An ioctl on a guarded IOMMUFD: who it is, what it does to the whole, what it names, what it maps. */
+static __always_inline int guard_context(struct task_state *self, __u64 ictx, __u32 command,
+                                         unsigned long arg, const struct ioctl_rule *rule,
+                                         struct ledger_config *options, bool may_sleep)
+{
     union argument argument = {};
-    struct named named = {};
+    __u32 fault_id;
     int error;
 
-    if (!call->owner)
-        return refuse(call->owner, ictx, cmd, 0, -EACCES);
-    if (size && read_argument(&argument, size, arg, may_sleep))
+    if (!self->tenant_owner)
+        return refuse(0, ictx, command, 0, -EACCES);
+    if (rule->of_iommufd && read_argument(&argument, rule, arg, may_sleep))
         return -EFAULT;
-    name_ids(nr, &argument, &named);
-    if (nr == NR_HWPT_ALLOC && argument.word[0] >= 44 && argument.word[1] & (1 << 2)) {
-        if (may_sleep ? bpf_copy_from_user(&fault, sizeof(fault), (void *)(arg + 40))
-                      : bpf_probe_read_user(&fault, sizeof(fault), (void *)(arg + 40)))
-            return -EFAULT;
-        named.id[2] = fault;
-    }
-    begin_call(call, cmd, STAGE_CHECKED);
-    if (call->stage == STAGE_CHECKED) {
-        error = check_global(nr, &argument, call->flags, options->guard);
+    if (read_fault_id(rule, &argument, arg, may_sleep, &fault_id))
+        return -EFAULT;
+    begin_call(self, command, PHASE_CHECKED);
+    if (self->phase == PHASE_CHECKED) {
+        error = check_command(command, rule, &argument, self->flags, options->guard);
         if (error)
-            return refuse(call->owner, ictx, cmd, 0, error);
-        for (int i = 0; i < 3; i++)
-            if (named.id[i] && may_name(ictx, call->serial, named.id[i], call->owner))
-                return refuse(call->owner, ictx, cmd, named.id[i], -EACCES);
+            return refuse(self->tenant_owner, ictx, command, 0, error);
+        error = check_ids(self, ictx, command, rule, &argument, fault_id);
+        if (error)
+            return error;
     }
-    if (named.maps && !(options->flags & LEDGER_CONFIG_EXACT))
-        return reserve_argument(
-            call, named.offset, named.length,
-            call->stage != STAGE_CHECKED
-                ? 0
-                : source_of(nr == NR_MAP_FILE ? (__s64)argument.word[3] : OWN_MEMORY));
-    return makes_object(nr) ? expect_object(call, options) : 0;
+    if (rule->length && !(options->flags & LEDGER_CONFIG_EXACT))
+        return reserve_mapping(self, rule, &argument);
+    return rule->of_iommufd ? expect_object(self, rule, options) : 0;
 }
 
-/* The context behind one of the caller's file descriptors. 0: not one that the ledger knows. */
-__noinline __u64 context_of_fd(__u32 fd)
+/* A device's file, and the caller of an ioctl on it. */
+struct device_call {
+    struct ledger_device_key key;
+    __u64 ictx; /* the IOMMUFD that it is bound to, or is to be bound to */
+    __u32 command;
+    __u32 attach_to; /* id of an object */
+};
+
+/*
+ * A device that is not, and would not be, bound to a guarded IOMMUFD. One that was admitted for a
+ * machine goes nowhere but into its tenant's IOMMUFD, and nobody resets it, and its neighbours, while
+ * another thread binds it.
+ */
+static __always_inline int guard_device_outside(const struct device_call *call, __u32 class)
 {
-    struct file *file = (struct file *)file_of(fd);
-    __u64 ictx = file ? (__u64)BPF_CORE_READ(file, private_data) : 0;
-
-    return bpf_map_lookup_elem(&contexts, &ictx) ? ictx : 0;
-}
-
-static __always_inline int guard_device(struct file *file, __u32 cmd, unsigned long arg,
-                                        bool may_sleep)
-{
-    __u32 nr = cmd & 0xff, owner, size;
-    struct vfio_device_file *opened = file->private_data;
-    struct ledger_config *options = get_config();
-    struct ledger_device_key key = {};
-    struct ledger_device *device;
-    union argument argument = {};
-    struct call *call;
-    __u64 ictx;
-
-    if (!options)
+    if (!bpf_map_lookup_elem(&devices, &call->key) ||
+        (class != IOCTL_DEVICE_BIND && class != IOCTL_DEVICE_RESET) ||
+        current_role() == LEDGER_ROLE_SERVICE)
         return 0;
-    size = nr == NR_BIND ? 12 : argument_size(nr);
-    if ((nr == NR_BIND || nr == NR_ATTACH) && read_argument(&argument, size, arg, may_sleep))
+    return refuse(current_owner(true), 0, call->command, 0, -EACCES);
+}
+
+static __always_inline int guard_bind(const struct task_state *self, const struct device_call *call)
+{
+    return check_bind(&call->key, self->tenant_id, self->tenant_owner)
+               ? refuse(self->tenant_owner, call->ictx, call->command, 0, -EACCES)
+               : 0;
+}
+
+/* Attach and detach. */
+static __always_inline int guard_attach(const struct task_state *self,
+                                        const struct device_call *call)
+{
+    if (check_use(&call->key, self->tenant_id, self->tenant_owner))
+        return refuse(self->tenant_owner, call->ictx, call->command, 0, -EACCES);
+    return call->attach_to &&
+                   check_id(call->ictx, self->context_id, call->attach_to, self->tenant_owner)
+               ? refuse(self->tenant_owner, call->ictx, call->command, call->attach_to, -EACCES)
+               : 0;
+}
+
+static __always_inline int guard_reset(const struct task_state *self,
+                                       const struct device_call *call)
+{
+    struct ledger_device *device = bpf_map_lookup_elem(&devices, &call->key);
+
+    return check_use(&call->key, self->tenant_id, self->tenant_owner) ||
+                   (device && device->flags & LEDGER_DEVICE_RESET_SHARED)
+               ? refuse(self->tenant_owner, call->ictx, call->command, 0, -EACCES)
+               : 0;
+}
+
+/* An ioctl on a VFIO device's file. */
+static __always_inline int guard_device(struct file *file, __u32 command, unsigned long arg,
+                                        const struct ioctl_rule *rule,
+                                        const struct ledger_config *options, bool may_sleep)
+{
+    struct vfio_device_file *opened = file->private_data;
+    struct device_call call = {.command = command};
+    union argument argument = {};
+    struct task_state *self;
+    int error = 0;
+
+    if ((rule->device == IOCTL_DEVICE_BIND || rule->device == IOCTL_DEVICE_ATTACH) &&
+        read_argument(&argument, rule, arg, may_sleep))
         return -EFAULT;
-    name_device(BPF_CORE_READ(opened, device, dev), &key);
-    device = bpf_map_lookup_elem(&devices, &key);
-    if (nr == NR_BIND)
-        ictx = context_of_fd(argument.word[2]);
+    name_device(BPF_CORE_READ(opened, device, dev), &call.key);
+    if (rule->device == IOCTL_DEVICE_BIND)
+        call.ictx = context_of_fd(argument.bind.iommufd);
     else
-        ictx = (__u64)BPF_CORE_READ(opened, iommufd);
-    if (!is_guarded(ictx))
-        /* A device that was admitted for a machine goes nowhere but into its tenant's IOMMUFD, and
-         * nobody resets it, and its neighbours, while another thread binds it. */
-        return device && (nr == NR_BIND || nr == NR_VFIO_MAP_OR_HOT_RESET) &&
-                       current_role() != LEDGER_ROLE_SERVICE
-                   ? refuse(current_owner(true), 0, cmd, 0, -EACCES)
-                   : 0;
-    call = identify(ictx);
-    if (!call)
+        call.ictx = (__u64)BPF_CORE_READ(opened, iommufd);
+    if (rule->device == IOCTL_DEVICE_ATTACH)
+        call.attach_to = argument.attach.pt_id;
+    if (!is_guarded(call.ictx))
+        return guard_device_outside(&call, rule->device);
+    self = identify(call.ictx);
+    if (!self)
         return -ENOMEM;
-    owner = call->owner;
-    if (owner != LEDGER_OWNER_SERVICE) {
-        if (!owner || claim_device(&key, call->tenant, owner, nr == NR_BIND))
-            return refuse(owner, ictx, cmd, 0, -EACCES);
-        if (nr == NR_VFIO_MAP_OR_HOT_RESET)
-            return device && device->flags & LEDGER_DEVICE_RESET_SHARED
-                       ? refuse(owner, ictx, cmd, 0, -EACCES)
-                       : 0;
-        if (nr == NR_ATTACH && may_name(ictx, call->serial, argument.word[2], owner))
-            return refuse(owner, ictx, cmd, argument.word[2], -EACCES);
+    if (!self->tenant_owner)
+        return refuse(0, call.ictx, command, 0, -EACCES);
+    if (self->tenant_owner != LEDGER_OWNER_SERVICE) {
+        if (rule->device == IOCTL_DEVICE_RESET)
+            return guard_reset(self, &call);
+        error =
+            rule->device == IOCTL_DEVICE_BIND ? guard_bind(self, &call) : guard_attach(self, &call);
+        if (error)
+            return error;
     }
-    begin_call(call, cmd, STAGE_DEVICE);
-    return call->stage == STAGE_DEVICE && makes_object(nr) ? expect_object(call, options) : 0;
+    begin_call(self, command, PHASE_DEVICE);
+    return self->phase == PHASE_DEVICE ? expect_object(self, rule, options) : 0;
 }
 
 /*
  * VFIO's groups lead into an IOMMUFD as well, into one address space for all of them. Which devices
- * then follow only the second look sees, so it must be able to refuse them.
+ * then follow only the re-check sees, so it must be able to refuse them.
  */
-static __noinline int guard_group(__u32 cmd, __u32 fd)
+static __noinline int guard_group(__u32 command, __u32 fd)
 {
     struct ledger_config *options = get_config();
     __u64 ictx = context_of_fd(fd);
-    struct call *call;
+    struct task_state *self;
 
     if (!options || !is_guarded(ictx))
         return 0;
-    call = identify(ictx);
-    if (!call)
+    self = identify(ictx);
+    if (!self)
         return -ENOMEM;
-    if (call->owner == LEDGER_OWNER_SERVICE)
+    if (self->tenant_owner == LEDGER_OWNER_SERVICE)
         return 0;
-    if (!call->owner)
-        return refuse(call->owner, ictx, cmd, 0, -EACCES);
-    if (call->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_EXACT))
-        return refuse(call->owner, ictx, cmd, 0, -EPERM);
-    begin_call(call, cmd, STAGE_DEVICE);
+    if (!self->tenant_owner)
+        return refuse(0, ictx, command, 0, -EACCES);
+    if (self->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_EXACT))
+        return refuse(self->tenant_owner, ictx, command, 0, -EPERM);
+    begin_call(self, command, PHASE_DEVICE);
     return 0;
 }
 
-static __always_inline int guard_ioctl(struct file *file, unsigned int cmd, unsigned long arg,
+/* An ioctl on another file than an IOMMUFD's that the ledger knows. */
+static __always_inline int guard_vfio(struct file *file, __u32 command, unsigned long arg,
+                                      const struct ioctl_rule *rule,
+                                      const struct ledger_config *options, bool may_sleep)
+{
+    __u32 fd = 0;
+
+    switch (rule->device) {
+    case IOCTL_DEVICE_NONE:
+        return 0;
+    case IOCTL_GROUP_CONTAINER:
+        return read_user(&fd, sizeof(fd), arg, may_sleep) ? -EFAULT : guard_group(command, fd);
+    case IOCTL_GROUP_DEVICE:
+        return leave_to_recheck(command);
+    }
+    if (!options->vfio_major || file->f_inode->i_rdev >> 20 != options->vfio_major)
+        return 0;
+    return guard_device(file, command, arg, rule, options, may_sleep);
+}
+
+static __always_inline int guard_ioctl(struct file *file, unsigned int command, unsigned long arg,
                                        bool may_sleep)
 {
-    __u32 nr = cmd & 0xff, rdev;
     struct ledger_config *options = get_config();
     __u64 ictx = (__u64)file->private_data;
-    union argument argument = {};
-    struct call *call;
+    struct ioctl_rule rule = rule_of(command);
+    struct task_state *self;
 
     if (!options || !options->guard)
         return 0;
-    if (is_left_to_points(nr, options))
-        return leave_to_points(cmd);
-    call = identify(ictx);
-    if (call) {
-        call->stage = STAGE_NONE;
-        return call->flags & LEDGER_CONTEXT_GUARDED
-                   ? guard_context(call, ictx, cmd, arg, options, may_sleep)
+    /* Where the re-check can refuse, it checks all that these name and map before anything has come
+     * of it. */
+    if (rule.flags & IOCTL_RECHECKED && options->flags & LEDGER_CONFIG_EXACT)
+        return leave_to_recheck(command);
+    self = identify(ictx);
+    if (self) {
+        self->phase = PHASE_NONE;
+        return self->flags & LEDGER_CONTEXT_GUARDED
+                   ? guard_context(self, ictx, command, arg, &rule, options, may_sleep)
                    : 0;
     }
     if (is_guarded(ictx))
         return -ENOMEM;
-    if (nr == NR_GROUP_SET_CONTAINER)
-        return read_argument(&argument, 4, arg, may_sleep) ? -EFAULT
-                                                           : guard_group(cmd, argument.word[0]);
-    if (nr == NR_GROUP_GET_DEVICE)
-        return leave_to_points(cmd);
-    if (nr != NR_BIND && nr != NR_ATTACH && nr != NR_DETACH && nr != NR_VFIO_MAP_OR_HOT_RESET)
-        return 0;
-    rdev = file->f_inode->i_rdev;
-    if (!options->vfio_major || rdev >> 20 != options->vfio_major)
-        return 0;
-    return guard_device(file, cmd, arg, may_sleep);
+    return guard_vfio(file, command, arg, &rule, options, may_sleep);
 }
 
-/* Every ioctl of the host passes here: the first thing is to let the others go. */
-#define NOT_OURS(cmd) (((cmd) & ~0xffu) != IOCTL_TYPE)
-
-SEC("lsm.s/file_ioctl")
-int BPF_PROG(guard_file_ioctl, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+/* Every ioctl of the host passes here: the first thing is to let the others go. The type is ';' for
+ * iommufd and VFIO alike. */
+static __always_inline bool is_ours(unsigned int command)
 {
-    if (NOT_OURS(cmd) || ret)
-        return ret;
-    return guard_ioctl(file, cmd, arg, true);
+    return (command & ~0xffu) == _IO(IOMMUFD_TYPE, 0);
 }
 
 /* An IOMMUFD has no ioctls for 32-bit programs: nothing is to be reserved for one. VFIO's files
  * have. */
-static __always_inline int guard_compat(struct file *file, unsigned int cmd, unsigned long arg)
+static __always_inline int guard_compat(struct file *file, unsigned int command, unsigned long arg)
 {
     return is_guarded((__u64)file->private_data) ? -ENOTTY
-                                                 : guard_ioctl(file, cmd, (__u32)arg, false);
+                                                 : guard_ioctl(file, command, (__u32)arg, false);
 }
+
+GUARD_HOOK(file_ioctl, "lsm.s/file_ioctl", is_ours(cmd) ? guard_ioctl(file, cmd, arg, true) : 0,
+           "file_ioctl", is_ours(cmd) ? guard_ioctl(file, cmd, arg, false) : 0, struct file *file,
+           unsigned int cmd, unsigned long arg, int ret)
 
 /* 32-bit programs; this hook can't sleep, so that memory that is not there is -EFAULT. */
-SEC("lsm/file_ioctl_compat")
-int BPF_PROG(guard_file_ioctl_compat, struct file *file, unsigned int cmd, unsigned long arg,
-             int ret)
-{
-    if (NOT_OURS(cmd) || ret)
-        return ret;
-    return guard_compat(file, cmd, arg);
-}
+GUARD_HOOK(file_ioctl_compat, "lsm/file_ioctl_compat",
+           is_ours(cmd) ? guard_compat(file, cmd, arg) : 0, "file_ioctl_compat",
+           is_ours(cmd) ? guard_compat(file, cmd, arg) : 0, struct file *file, unsigned int cmd,
+           unsigned long arg, int ret)
 
-SEC("fmod_ret/security_file_ioctl")
-int BPF_PROG(guard_ioctl_no_lsm, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+/* Whether the current process is of the tenant, or passes guarded files on. */
+static __always_inline bool may_receive(__u32 tenant_id)
 {
-    if (NOT_OURS(cmd) || ret)
-        return ret;
-    return guard_ioctl(file, cmd, arg, false);
-}
+    struct ledger_process *process = current_process();
+    struct ledger_machine *machine;
+    struct ledger_owner *owner;
+    __u32 assigned;
 
-SEC("fmod_ret/security_file_ioctl_compat")
-int BPF_PROG(guard_ioctl_compat_no_lsm, struct file *file, unsigned int cmd, unsigned long arg,
-             int ret)
-{
-    if (NOT_OURS(cmd) || ret)
-        return ret;
-    return guard_compat(file, cmd, arg);
+    if (process && process->role != LEDGER_ROLE_USER)
+        return true;
+    owner = process ? get_owner(process->owner) : NULL;
+    if (owner && owner->tenant == tenant_id)
+        return true;
+    assigned = assigned_to_cgroup();
+    if (assigned == LEDGER_CARRIER)
+        return true;
+    machine = process ? NULL : bpf_map_lookup_elem(&machines, &assigned);
+    return machine && machine->tenant == tenant_id;
 }
 
 /* Who may be handed a tenant's IOMMUFD: those who pass it on, and the tenant's own. */
 static __always_inline int guard_receive(struct file *file)
 {
     struct ledger_config *options = get_config();
-    struct ledger_process *process;
     struct ledger_context *context;
-    struct ledger_machine *machine;
-    struct ledger_owner *owner;
-    __u32 holder;
     __u64 ictx;
 
     if (!options || !options->guard || !is_iommufd(options, file->f_inode->i_rdev))
         return 0;
     ictx = (__u64)file->private_data;
     context = bpf_map_lookup_elem(&contexts, &ictx);
-    if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE))
-        return 0;
-    process = current_process();
-    if (process && process->role != LEDGER_ROLE_USER)
-        return 0;
-    owner = process ? get_owner(process->owner) : NULL;
-    if (owner && owner->tenant == context->tenant)
-        return 0;
-    holder = holder_of_cgroup();
-    if (holder == LEDGER_CARRIER)
-        return 0;
-    machine = process ? NULL : bpf_map_lookup_elem(&machines, &holder);
-    if (machine && machine->tenant == context->tenant)
+    if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE) ||
+        may_receive(context->tenant))
         return 0;
     return refuse(current_owner(true), ictx, 0, 0, -EACCES);
 }
 
-SEC("lsm/file_receive")
-int BPF_PROG(guard_file_receive, struct file *file, int ret)
-{
-    return ret ? ret : guard_receive(file);
-}
+GUARD_HOOK(file_receive, "lsm/file_receive", guard_receive(file), "file_receive",
+           guard_receive(file), struct file *file, int ret)
 
-SEC("fmod_ret/security_file_receive")
-int BPF_PROG(guard_receive_no_lsm, struct file *file, int ret)
-{
-    return ret ? ret : guard_receive(file);
-}
-
-/* What an IOMMUFD shows by mmap(2), registers of queues, is found by an offset that tells no owner.
- */
+/* What an IOMMUFD shows by mmap(2), registers of queues, is found by an offset that names no owner. */
 static __always_inline int guard_mmap(struct file *file)
 {
     struct ledger_config *options = get_config();
@@ -425,6 +395,7 @@ static __always_inline int guard_mmap(struct file *file)
     return refuse(current_owner(true), ictx, 0, 0, -EACCES);
 }
 
+/* The function has one argument less than the LSM hook. */
 SEC("lsm/mmap_file")
 int BPF_PROG(guard_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot,
              unsigned long flags, int ret)
@@ -433,7 +404,8 @@ int BPF_PROG(guard_mmap_file, struct file *file, unsigned long reqprot, unsigned
 }
 
 SEC("fmod_ret/security_mmap_file")
-int BPF_PROG(guard_mmap_no_lsm, struct file *file, unsigned long prot, unsigned long flags, int ret)
+int BPF_PROG(guard_mmap_file_no_lsm, struct file *file, unsigned long prot, unsigned long flags,
+             int ret)
 {
     return ret ? ret : guard_mmap(file);
 }
@@ -457,42 +429,23 @@ static __always_inline int guard_open(struct file *file)
     return refuse(process ? process->owner : 0, 0, 0, 0, -EACCES);
 }
 
-SEC("lsm/file_open")
-int BPF_PROG(guard_file_open, struct file *file, int ret)
-{
-    return ret ? ret : guard_open(file);
-}
-
-SEC("fmod_ret/security_file_open")
-int BPF_PROG(guard_open_no_lsm, struct file *file, int ret)
-{
-    return ret ? ret : guard_open(file);
-}
+GUARD_HOOK(file_open, "lsm/file_open", guard_open(file), "file_open", guard_open(file),
+           struct file *file, int ret)
 
 /*
- * The one question the kernel asks a security module between copying a mapping's argument and
+ * The one question that the kernel asks a security module between copying a mapping's argument and
  * pinning. A process that was caught loses the privilege that exempts it from RLIMIT_MEMLOCK.
  */
 static __always_inline int guard_capability(int capability)
 {
-    struct call *call;
+    struct task_state *self;
 
     if (capability != CAP_IPC_LOCK)
         return 0;
-    call = get_call(false);
-    return call && call->tampered ? -EPERM : 0;
+    self = get_task_state(false);
+    return self && self->argument_changed ? -EPERM : 0;
 }
 
-SEC("lsm/capable")
-int BPF_PROG(guard_capable, const struct cred *cred, struct user_namespace *ns, int capability,
-             unsigned int opts, int ret)
-{
-    return ret ? ret : guard_capability(capability);
-}
-
-SEC("fmod_ret/security_capable")
-int BPF_PROG(guard_capable_no_lsm, const struct cred *cred, struct user_namespace *ns,
-             int capability, unsigned int opts, int ret)
-{
-    return ret ? ret : guard_capability(capability);
-}
+GUARD_HOOK(capable, "lsm/capable", guard_capability(capability), "capable",
+           guard_capability(capability), const struct cred *cred, struct user_namespace *ns,
+           int capability, unsigned int opts, int ret)

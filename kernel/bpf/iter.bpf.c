@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The truth, read from the kernel's own structures: contexts -> objects -> areas -> ranges.
+ * Reads the kernel's own structures: contexts -> objects -> areas -> ranges.
  *
- * No lock is held. Whatever is followed is read through probes, which fail on a bad address and
- * don't fault; every search is bounded, whatever it meets. A walk that raced with changes gives
- * rows that don't fit together: it is for audit and repair, never for a decision, and who repairs
- * compares two walks (control_mend()). One call does a bounded piece of work and says where the
- * next has to go on.
+ * No lock is held. Whatever is followed is read through probes, which fail on a bad address and don't
+ * fault; every search is bounded, whatever it meets. A walk that raced with changes gives records that
+ * don't fit together: it is for audit and repair, never for a decision, and a repair is made only of
+ * what two walks say (kernel/ledger/repair.h). One call does a bounded piece of work and says where
+ * the next one has to go on.
  */
 #include "maps.bpf.h"
 #include "xarray.bpf.h"
@@ -106,7 +106,7 @@ static __noinline int describe_range(struct ledger_row *row, struct iopt_pages *
 
         if (bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
             type == bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE)) {
-            /* The same memory may be opened more than once: its inode is what it is. */
+            /* By its inode: the same memory may be opened more than once. */
             row->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
             row->offset = BPF_CORE_READ(file_range, start);
         }
@@ -239,7 +239,7 @@ int walk_context(struct ledger_walk *args)
     return 0;
 }
 
-/* Whether the container maps by type1: others keep other books. */
+/* Whether the container maps by type1: others have other structures. */
 static __always_inline bool is_type1(struct vfio_container *container)
 {
     static const char type1[] = "vfio-iommu-type1";
@@ -319,7 +319,7 @@ int walk_container(struct ledger_walk *args)
 {
     struct vfio_container *container = (struct vfio_container *)args->context;
     struct vfio_iommu *iommu;
-    /* The number of rows is 0, which the verifier may not know: it would try every one. */
+    /* ret_rows is 0 at the begin. Were it a constant, the verifier would try every number of rows. */
     struct walker w = {.iova = args->iova, .rows = args->ret_rows};
 
     if (!have_containers() || !bpf_core_type_exists(struct vfio_iommu))

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who does it. An owner is a process from its first ioctl on; what it forks belongs to it, and so
- * does what runs in the cgroup that was given to its machine.
+ * Owners and their processes. A process is an owner from its first ioctl on; what it forks belongs to
+ * it, and so does what runs in the cgroup that was assigned to its machine.
  */
 #pragma once
 
 #include "maps.bpf.h"
 
 #define EVENTS_PER_SECOND 32
-/* Of more it is not known that they are its own, lest it take all room. */
+/* What an owner forks beyond these gets no entry, so that one owner can't fill the map. */
 #define PROCESSES_PER_OWNER 1024
 #define CGROUP_LEVELS 16
 
@@ -17,7 +17,7 @@ static __always_inline __u64 start_ticks(struct task_struct *task)
     return BPF_CORE_READ(task, group_leader, start_boottime) / LEDGER_NS_PER_TICK;
 }
 
-/* The current process's, by direct loads: this is on every path. */
+/* The current process's, by direct loads, which are faster than probes. */
 static __always_inline __u64 current_start(void)
 {
     struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
@@ -43,29 +43,30 @@ static __always_inline struct ledger_process *current_process(void)
     return get_process(bpf_get_current_pid_tgid() >> 32, current_start());
 }
 
-/* Whom the current cgroup, or the nearest above it that anybody has, was given to. 0: nobody. */
-__noinline __u32 holder_of_cgroup(void)
+/* The machine, or LEDGER_CARRIER, that the current cgroup is assigned to, or the nearest one above it
+ * that is assigned to any. 0: none. */
+__noinline __u32 assigned_to_cgroup(void)
 {
     __u64 id = bpf_get_current_cgroup_id();
-    __u32 *holder = bpf_map_lookup_elem(&cgroups, &id);
+    __u32 *assigned = bpf_map_lookup_elem(&cgroups, &id);
 
-    for (int level = CGROUP_LEVELS; !holder && level > 0; level--) {
+    for (int level = CGROUP_LEVELS; !assigned && level > 0; level--) {
         id = bpf_get_current_ancestor_cgroup_id(level);
         if (id)
-            holder = bpf_map_lookup_elem(&cgroups, &id);
+            assigned = bpf_map_lookup_elem(&cgroups, &id);
     }
-    return holder ? *holder : 0;
+    return assigned ? *assigned : 0;
 }
 
-/* The machine among these. 0: none. */
+/* The machine that the current process is in the cgroup of. 0: none. */
 static __always_inline __u32 machine_of_cgroup(void)
 {
-    __u32 holder = holder_of_cgroup();
+    __u32 assigned = assigned_to_cgroup();
 
-    return holder == LEDGER_CARRIER ? 0 : holder;
+    return assigned == LEDGER_CARRIER ? 0 : assigned;
 }
 
-/* An owner of whom nothing is left and whom no machine names is forgotten. */
+/* Removes the entry of an owner that has nothing left, and that is no machine. */
 static __always_inline void drop_owner_if_idle(__u32 id)
 {
     struct ledger_owner *owner = get_owner(id);
@@ -75,7 +76,7 @@ static __always_inline void drop_owner_if_idle(__u32 id)
         bpf_map_delete_elem(&owners, &id);
 }
 
-/* The process has ended, or had when another got its pid. */
+/* The process has ended, or must have, since another has its pid. */
 __noinline int end_process(__u32 tgid);
 
 /*
@@ -204,9 +205,9 @@ struct report {
     __u32 owner;
 };
 
-/* An owner that causes many events is counted but not heard, lest it drown the others. So are all
+/* An owner that causes many events is counted but not is_sent, lest it drown the others. So are all
  * together of whom no owner is known. */
-static __always_inline bool may_speak(__u64 window[2], __u32 events[2], __u32 kind)
+static __always_inline bool ratelimit_ok(__u64 window[2], __u32 events[2], __u32 kind)
 {
     __u64 now = bpf_ktime_get_boot_ns();
     __u32 which = kind != LEDGER_EVENT_REFUSED;
@@ -226,18 +227,18 @@ static __noinline int send_event(const struct report *report)
     struct ledger_owner *owner;
     struct ledger_event *event;
     __u32 machine = 0;
-    bool heard;
+    bool is_sent;
 
     if (!report || !counters)
         return 0;
     owner = get_owner(report->owner);
     if (owner) {
         machine = owner->machine;
-        heard = may_speak(owner->window, owner->events, report->kind);
+        is_sent = ratelimit_ok(owner->window, owner->events, report->kind);
     } else {
-        heard = may_speak(counters->window, counters->events, report->kind);
+        is_sent = ratelimit_ok(counters->window, counters->events, report->kind);
     }
-    if (!heard) {
+    if (!is_sent) {
         COUNT(lost_events);
         return 0;
     }

@@ -1,72 +1,84 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Memory ranges (struct iopt_pages) in the books of their owners and tenants. */
+/* Memory ranges (struct iopt_pages), and the sums of their owners and tenants. */
 #pragma once
 
+#include "extents.bpf.h"
+#include "owner.bpf.h"
+#include "report.bpf.h"
 #include "task-state.bpf.h"
 
-/* That it moves is said first: who balances the book must not take the old sum for the new. */
-__noinline int book_pages(__u32 context, __u32 owner, __u32 tenant, __s64 npages)
+/* Pages are pinned or unpinned: in the owner's account and the tenant's. */
+__noinline int account_pages(__u32 context_id, __u32 owner_id, __u32 tenant_id, __s64 npages)
 {
-    struct ledger_book *book = get_book(context, owner);
-    struct ledger_tenant *account = bpf_map_lookup_elem(&tenants, &tenant);
+    struct ledger_book *account = get_account(context_id, owner_id);
+    struct ledger_tenant *tenant = get_tenant(tenant_id);
 
-    if (book) {
-        __sync_fetch_and_add(&book->moves, 1);
-        raise_to(&book->peak, __sync_fetch_and_add(&book->pinned, npages) + npages);
-    }
-    if (account) {
-        __sync_fetch_and_add(&account->moves, 1);
-        raise_to(&account->peak, __sync_fetch_and_add(&account->pinned, npages) + npages);
-    }
+    if (account)
+        sum_add_pages(&account->moves, &account->pinned, &account->peak, npages);
+    if (tenant)
+        sum_add_pages(&tenant->moves, &tenant->pinned, &tenant->peak, npages);
     return 0;
 }
 
-static __always_inline struct ledger_book *book_bytes(__u32 context, __u32 owner, __s64 bytes)
+/* Bytes are mapped or unmapped: in the owner's account alone. */
+static __always_inline struct ledger_book *account_bytes(__u32 context_id, __u32 owner_id,
+                                                         __s64 bytes)
 {
-    struct ledger_book *book = get_book(context, owner);
+    struct ledger_book *account = get_account(context_id, owner_id);
 
-    if (book) {
-        __sync_fetch_and_add(&book->moves, 1);
-        __sync_fetch_and_add(&book->mapped, bytes);
+    if (account) {
+        __sync_fetch_and_add(&account->moves, 1);
+        __sync_fetch_and_add(&account->mapped, bytes);
     }
-    return book;
+    return account;
 }
 
+static __always_inline void owner_add_pages(__u32 owner_id, __s32 entries)
+{
+    struct ledger_owner *owner = get_owner(owner_id);
+
+    if (owner)
+        __sync_fetch_and_add(&owner->pages, entries);
+}
+
+/* A charge with a number that no range had before. */
 static __always_inline __u64 new_charge(struct ledger_state *counters, __u64 npages)
 {
     return (__u64)__sync_fetch_and_add(&counters->ranges, 1) << LEDGER_CHARGE_BITS | npages;
 }
 
-/* Another owner maps this range from now on, as far as the kernel is concerned. */
-static __noinline int move_pages(struct ledger_pages *entry, __u32 to)
+/* The range is another owner's from now on: the kernel charges another process for it. */
+static __noinline int change_owner(struct ledger_pages *entry, __u32 to)
 {
-    struct ledger_owner *owner;
-
     if (!entry || entry->owner == to)
         return 0;
-    book_bytes(entry->context, entry->owner, -(__s64)entry->bytes);
-    owner = get_owner(entry->owner);
-    if (owner)
-        __sync_fetch_and_add(&owner->pages, -1);
-    book_bytes(entry->context, to, (__s64)entry->bytes);
-    owner = get_owner(to);
-    if (owner)
-        __sync_fetch_and_add(&owner->pages, 1);
+    account_bytes(entry->context, entry->owner, -(__s64)entry->bytes);
+    owner_add_pages(entry->owner, -1);
+    account_bytes(entry->context, to, (__s64)entry->bytes);
+    owner_add_pages(to, 1);
     entry->owner = to;
     return 0;
 }
 
-/* The memory that a range is of, by the kernel's own structure. */
+/* Whether the range is of a file's memory. */
+static __always_inline bool is_of_file(struct iopt_pages *range)
+{
+    struct iopt_pages___files *file_range = (void *)range;
+
+    return bpf_core_field_exists(file_range->type) &&
+           bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
+           BPF_CORE_READ(file_range, type) ==
+               bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE);
+}
+
+/* The memory that a range is of, by the kernel's own structure; not its tenant. */
 static __always_inline void describe_memory(struct iopt_pages *range, struct memory *memory)
 {
     struct iopt_pages___files *file_range = (void *)range;
 
     memory->bytes = BPF_CORE_READ(range, npages) << LEDGER_PAGE_SHIFT;
-    if (bpf_core_field_exists(file_range->type) &&
-        bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
-        BPF_CORE_READ(file_range, type) ==
-            bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE)) {
-        /* The same memory may be opened more than once: its inode is what it is. */
+    if (is_of_file(range)) {
+        /* By its inode: the same memory may be opened more than once. */
         memory->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
         memory->start = BPF_CORE_READ(file_range, start);
     } else {
@@ -75,75 +87,202 @@ static __always_inline void describe_memory(struct iopt_pages *range, struct mem
     }
 }
 
-/* What a range counts, to be given back: its place's bytes by the last holder, or its own. Once,
- * whoever comes first. */
+/* The bytes that are to be given back for a range at its end: its own, or its extent's with the last
+ * reference. The exchange gives them to one caller only. */
 static __always_inline __u64 take_bytes(struct ledger_pages *range)
 {
-    __u32 place = __sync_lock_test_and_set(&range->place, LEDGER_PLACE_TAKEN);
+    __u32 extent = __sync_lock_test_and_set(&range->place, LEDGER_PLACE_TAKEN);
 
-    if (place == LEDGER_PLACE_TAKEN)
+    if (extent == LEDGER_PLACE_TAKEN)
         return 0;
-    return place ? drop_place(place) : range->bytes;
+    return extent ? extent_put(extent) : range->bytes;
 }
 
 /* From now on the range counts for itself. */
-static __always_inline void leave_place(struct ledger_pages *range)
+static __always_inline void leave_extent(struct ledger_pages *range)
 {
     struct ledger_pages was = *range;
 
     if (!was.place || was.place == LEDGER_PLACE_TAKEN ||
         COMPARE_AND_SWAP(&range->place, was.place, 0) != was.place)
         return;
-    tenant_add(was.tenant, (__s64)was.bytes);
-    tenant_release(was.tenant, drop_place(was.place));
+    add_mapped(was.tenant, (__s64)was.bytes);
+    release_mapped(was.tenant, extent_put(was.place));
 }
 
 /*
- * Takes a range out of the books, with what it was still charged: that is nothing when its end was
- * seen, and what was left over when it was missed. The charge goes first, in one step, so that
- * nobody mends it any more. false: it was another's by now, or taken already.
+ * Takes a range out of the sums, with what it is still charged: nothing if its end was seen, and what
+ * was left over if it was missed. The charge is taken first, in one exchange, after which nobody else
+ * changes the entry. false: it had another charge by then, or was taken already.
  */
 static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 {
     struct ledger_state *counters = get_state();
-    struct ledger_owner *owner;
-    struct ledger_book *book;
+    struct ledger_book *account;
     struct ledger_pages was;
 
-    if (!range || !counters || LEDGER_IS_TAKEN(charge))
+    if (!range || !counters)
         return false;
     was = *range;
-    if (COMPARE_AND_SWAP(&range->charge, charge, charge | LEDGER_CHARGE_TAKEN) != charge)
+    if (!charge_take(&range->charge, charge))
         return false;
-    tenant_release(was.tenant, take_bytes(range));
+    release_mapped(was.tenant, take_bytes(range));
     __sync_fetch_and_add(&counters->pages, -1);
     if (LEDGER_CHARGED(charge))
-        book_pages(was.context, was.owner, was.tenant, -(__s64)LEDGER_CHARGED(charge));
-    book = book_bytes(was.context, was.owner, -(__s64)was.bytes);
-    if (book)
-        __sync_fetch_and_add(&book->unmaps, 1);
-    owner = get_owner(was.owner);
-    if (owner) {
-        __sync_fetch_and_add(&owner->pages, -1);
+        account_pages(was.context, was.owner, was.tenant, -(__s64)LEDGER_CHARGED(charge));
+    account = account_bytes(was.context, was.owner, -(__s64)was.bytes);
+    if (account)
+        __sync_fetch_and_add(&account->unmaps, 1);
+    if (get_owner(was.owner)) {
+        owner_add_pages(was.owner, -1);
         drop_owner_if_idle(was.owner);
     }
     return true;
 }
 
-/* The range is at its end, or was, for another one begins at its address: nobody else but a look is
- * about it. What a look has taken, the look removes. */
+/* The range at this address has ended, or must have, since another begins there. What a repair has
+ * taken, the repair removes. */
 static __noinline int forget_pages(__u64 key)
 {
     struct ledger_pages *range = bpf_map_lookup_elem(&pages, &key);
 
     for (int i = 0; range && i < TRIES; i++) {
-        __u64 charge = *(volatile __u64 *)&range->charge;
+        __u64 charge = READ_ONCE(range->charge);
 
         if (LEDGER_IS_TAKEN(charge))
             return 0;
         if (take_range(range, charge))
-            /* If it can't be removed, a look finds it taken, and does. */
+            /* If it can't be removed now, the next reconciliation finds it taken, and removes it. */
             return bpf_map_delete_elem(&pages, &key);
     }
     return 0;
+}
+
+/* The new range takes over what was reserved for it: the reference to the extent of this very memory,
+ * or bytes of its own. */
+static __always_inline void take_reserved(struct task_state *self, struct iopt_pages *range,
+                                          struct ledger_pages *new)
+{
+    struct ledger_place *extent = extent_at(self->extent);
+    struct memory memory = {.tenant = new->tenant};
+    __u64 reserved = self->reserved;
+    __u32 number = self->extent;
+
+    self->extent = 0;
+    self->reserved = self->may_map = 0;
+    if (extent) {
+        describe_memory(range, &memory);
+        if (extent_is_of(extent, &memory)) {
+            new->place = number;
+            return;
+        }
+        /* The file descriptor is another file's by now, and nothing could refuse it. */
+        release_mapped(new->tenant, extent_put(number));
+        argument_changed(self->mapping, 0, self->tenant_owner, new->bytes, 0);
+    }
+    if (new->bytes != reserved)
+        add_mapped(new->tenant, (__s64)(new->bytes - reserved));
+}
+
+/* The entry of a new range. false: the map is full, or an entry at its address is taken and not yet
+ * removed; then the range's bytes count as leaked until a reconciliation adds it. */
+static __always_inline bool add_entry(__u64 key, const struct ledger_pages *new)
+{
+    if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
+        return true;
+    /* An older range at this address, whose end was missed? */
+    forget_pages(key);
+    if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
+        return true;
+    if (new->place && !extent_put(new->place))
+        add_mapped(new->tenant, (__s64) new->bytes);
+    leak_mapped(new->tenant, new->bytes);
+    COUNT(lost_pages);
+    return false;
+}
+
+/* The kernel has made a range, for the mapping that the thread is in the middle of. -ENOMEM: there is
+ * no room for it. */
+static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
+{
+    struct ledger_state *counters = get_state();
+    struct task_state *self = get_task_state(false);
+    struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
+    struct ledger_book *account;
+    __u64 key = (__u64)range;
+
+    if (!counters)
+        return 0;
+    new.charge = new_charge(counters, 0);
+    self = self ? identify_inside(self->mapping) : NULL;
+    if (self) {
+        new.context = self->context_id;
+        new.tenant = self->tenant_id;
+        new.owner = self->actual_owner;
+        take_reserved(self, range, &new);
+    } else {
+        new.owner = current_owner(true);
+    }
+    if (!add_entry(key, &new))
+        return bpf_map_lookup_elem(&pages, &key) ? 0 : -ENOMEM;
+    __sync_fetch_and_add(&counters->pages, 1);
+    owner_add_pages(new.owner, 1);
+    account = account_bytes(new.context, new.owner, (__s64) new.bytes);
+    if (account)
+        __sync_fetch_and_add(&account->maps, 1);
+    return 0;
+}
+
+/*
+ * A charge or uncharge of what is not in the map. CHANGE_PROCESS charges the new process through a
+ * structure on its stack. Anything else is a range that found the map full, whose hook was skipped,
+ * or that is older than the ledger: a reconciliation adds it as a whole.
+ */
+static __noinline int update_unknown(struct iopt_pages *range, __s64 delta)
+{
+    struct task_state *self = get_task_state(false);
+    struct ledger_context *context;
+    struct ledger_process *process;
+    struct task_struct *task;
+
+    if (!self || !self->changing)
+        return 0;
+    task = BPF_CORE_READ(range, source_task);
+    process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
+    context = get_context((void *)self->context);
+    return account_pages(context ? context->serial : 0, process ? process->owner : LEDGER_OWNER_NONE,
+                         context ? context->tenant : 0, delta);
+}
+
+/*
+ * The one function in which the kernel accounts has returned. A charge counts if it succeeded. What
+ * is uncharged is unpinned whatever is returned: a dead process's pages give -EINVAL.
+ */
+static __always_inline int update_pinned(struct iopt_pages *range, unsigned long npages, bool inc,
+                                         int ret)
+{
+    struct task_state *self;
+    struct ledger_pages *entry;
+    __u64 key = (__u64)range, is, was;
+    __u32 owner_id;
+
+    if (inc && ret)
+        return 0;
+    entry = bpf_map_lookup_elem(&pages, &key);
+    if (!entry)
+        return update_unknown(range, inc ? (__s64)npages : -(__s64)npages);
+    /* The kernel's own sum and not the difference: a reconciliation may have seen that sum already,
+     * and repaired the entry, between the kernel's addition and this. */
+    is = range->npinned;
+    if (charge_set(&entry->charge, is, &was))
+        return 0;
+    if (is != was)
+        return account_pages(entry->context, entry->owner, entry->tenant, (__s64)(is - was));
+    self = get_task_state(false);
+    if (inc || !self || !self->changing)
+        return 0;
+    /* CHANGE_PROCESS: the old process is uncharged, the pages stay pinned and are the caller's now. */
+    owner_id = entry->owner;
+    change_owner(entry, current_owner(true));
+    return account_pages(entry->context, owner_id, entry->tenant, -(__s64)npages);
 }

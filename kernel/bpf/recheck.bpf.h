@@ -1,161 +1,134 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The guard's second look, with what the kernel itself has copied, and which nobody can change any
- * more. Whatever led here is checked as if nobody had looked before: the first look may have seen
- * another argument, or may have been skipped, or the way may be one that it does not know.
+ * The guard's re-check, of what the kernel itself has copied and nobody can change any more. It
+ * relies on nothing that the first check found: that may have seen another argument, may have been
+ * skipped, or does not know the way that led here.
+ *
+ * can_refuse: the caller is a program whose return value the kernel obeys (recheck-fmodret.bpf.c).
+ * Otherwise (recheck-kprobe.bpf.c) it can only kill.
  */
 #pragma once
 
 #include "guard.bpf.h"
 
-/*
- * The kernel has copied something else than the guard has seen, and nobody can refuse it any more
- * (recheck-kprobe.bpf.c). The process dies before it returns to its own code, and the event tells iommud to
- * clean up what the call has done.
- */
-static __noinline int tampered(__u64 ictx, __u32 id, __u32 owner, __u64 asked, __u64 checked)
+/* What must not be is refused, or its caller killed where it can't be refused any more. */
+static __noinline int stop(__u64 ictx, __u32 id, __u32 owner_id, bool can_refuse)
 {
-    struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
-    struct call *call = get_call(true);
-    struct report report = {
-        .kind = LEDGER_EVENT_TAMPERED,
-        .asked = asked,
-        .left = checked,
-        .id = id,
-        .owner = owner,
-    };
+    struct task_state *self = get_task_state(true);
 
-    if (!call || call->tampered)
-        return -EACCES;
-    call->tampered = 1;
-    report.command = call->command;
-    if (context) {
-        report.context = context->serial;
-        report.tenant = context->tenant;
-        report.object_machine = machine_of_object(context->serial, id);
-    }
-    COUNT(tampered);
-    bpf_send_signal(SIGKILL);
-    send_event(&report);
-    return -EACCES;
-}
-
-/* What is not to be: it is refused, or its caller killed where the kernel does not let it be
- * refused any more. */
-static __noinline int stop(__u64 ictx, __u32 id, __u32 owner, bool exact)
-{
-    struct call *call = get_call(true);
-
-    if (!call)
+    if (!self)
         return -ENOMEM;
-    return exact ? refuse(owner, ictx, call->command, id, -EACCES)
-                 : tampered(ictx, id, owner, 0, 0);
+    return can_refuse ? refuse(owner_id, ictx, self->command, id, -EACCES)
+                      : argument_changed(ictx, id, owner_id, 0, 0);
 }
 
-/* Who it is now where it can be refused; else who the first look has let through. */
-static __always_inline struct call *identify_again(__u64 ictx, bool exact)
+/* Who it is now, where it can be refused; else who the first check has let through. */
+static __always_inline struct task_state *identify_again(__u64 ictx, bool can_refuse)
 {
-    return exact ? identify(ictx) : identify_inside(ictx);
+    return can_refuse ? identify(ictx) : identify_inside(ictx);
 }
 
 /* object 0: whatever there is under the id. */
-static __noinline int check_object(__u64 ictx, __u32 id, __u64 object, bool exact)
+static __noinline int recheck_object(__u64 ictx, __u32 id, __u64 object, bool can_refuse)
 {
-    struct call *call = identify_again(ictx, exact);
+    struct task_state *self = identify_again(ictx, can_refuse);
 
-    if (!call)
+    if (!self)
         return is_guarded(ictx) ? -ENOMEM : 0;
-    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || call->owner == LEDGER_OWNER_SERVICE)
+    if (!(self->flags & LEDGER_CONTEXT_GUARDED) || self->tenant_owner == LEDGER_OWNER_SERVICE)
         return 0;
-    if (!(object ? may_have(call->serial, id, object, call->owner)
-                 : may_name(ictx, call->serial, id, call->owner)))
+    if (!(object ? check_object(self->context_id, id, object, self->tenant_owner)
+                 : check_id(ictx, self->context_id, id, self->tenant_owner)))
         return 0;
-    return stop(ictx, id, call->owner, exact);
+    return stop(ictx, id, self->tenant_owner, can_refuse);
 }
 
-/* Of memory that counts once: the very same that is held. */
-static __always_inline bool is_held(const struct call *call, __u64 start, __u64 length)
+/* Of memory that counts once: whether it is that of the extent that was reserved. */
+static __always_inline bool is_of_extent(const struct task_state *self, __u64 start, __u64 length)
 {
-    struct ledger_place *place = get_place(call->place);
+    struct ledger_place *extent = extent_at(self->extent);
 
-    return !place || (place->start == (start & ~(LEDGER_PAGE_SIZE - 1)) &&
-                      place->bytes == whole_pages(start, length));
+    return !extent || (extent->start == (start & ~(LEDGER_PAGE_SIZE - 1)) &&
+                       extent->bytes == whole_pages(start, length));
 }
 
-/* Where it can't be refused, what is mapped has to have been reserved, and is now if the first look
- * was skipped. Where to is noted, which the range itself does not say when it comes. */
-static __noinline int check_length(__u64 ictx, __u64 start, __u64 length)
+/* Where it can't be refused, what is mapped has to have been reserved, and is reserved now if the
+ * first check was skipped. Notes which IOMMUFD is mapped into: the range that comes does not say. */
+static __noinline int recheck_length(__u64 ictx, __u64 start, __u64 length)
 {
     __u64 bytes = (start & (LEDGER_PAGE_SIZE - 1)) + length;
-    struct call *call = identify_inside(ictx);
+    struct task_state *self = identify_inside(ictx);
 
-    if (!call)
+    if (!self)
         return is_guarded(ictx) ? -ENOMEM : 0;
-    call->mapping = ictx;
-    if (!(call->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
-        (bytes <= call->may_map && is_held(call, start, length)))
+    self->mapping = ictx;
+    if (!(self->flags & LEDGER_CONTEXT_GUARDED) || !length || length > LONGEST ||
+        (bytes <= self->may_map && is_of_extent(self, start, length)))
         return 0;
-    /* Nothing at all was let through when the first look was skipped, even if an earlier call's
-     * mark is still there: then it is no difference to be killed for. */
-    if (call->stage == STAGE_CHECKED && call->may_map)
-        return tampered(ictx, 0, call->owner, bytes, call->may_map);
-    if (call->owner != LEDGER_OWNER_SERVICE && reserve_argument(call, start, length, 0))
-        tampered(ictx, 0, call->owner, bytes, 0);
+    /* With nothing let through the first check was skipped, even if the phase is still that of an
+     * earlier call: then the argument has not changed, and nobody is killed for it. */
+    if (self->phase == PHASE_CHECKED && self->may_map)
+        return argument_changed(ictx, 0, self->tenant_owner, bytes, self->may_map);
+    if (self->tenant_owner != LEDGER_OWNER_SERVICE && reserve_argument(self, start, length, 0))
+        argument_changed(ictx, 0, self->tenant_owner, bytes, 0);
     return 0;
 }
 
-/* Which device is bound to which context, whichever number its file had. A device that was admitted
- * for a machine goes nowhere but into its tenant's IOMMUFD. */
-static __noinline int check_bind(__u64 ictx, __u64 device, bool exact)
+/* Which device is bound to which context, whatever the file descriptors were. A device that was
+ * admitted for a machine goes nowhere but into its tenant's IOMMUFD. */
+static __noinline int recheck_bind(__u64 ictx, __u64 device, bool can_refuse)
 {
     struct ledger_device_key key = {};
-    struct call *call;
-    __u32 owner;
+    struct task_state *self;
+    __u32 owner_id;
 
     name_device((struct device *)device, &key);
     if (!is_guarded(ictx)) {
         if (!bpf_map_lookup_elem(&devices, &key) || current_role() == LEDGER_ROLE_SERVICE)
             return 0;
-        owner = current_owner(true);
+        owner_id = current_owner(true);
     } else {
-        call = identify_again(ictx, exact);
-        if (!call)
+        self = identify_again(ictx, can_refuse);
+        if (!self)
             return -ENOMEM;
-        owner = call->owner;
-        if (owner == LEDGER_OWNER_SERVICE || !claim_device(&key, call->tenant, owner, true))
+        owner_id = self->tenant_owner;
+        if (owner_id == LEDGER_OWNER_SERVICE || !check_bind(&key, self->tenant_id, owner_id))
             return 0;
     }
-    return stop(ictx, 0, owner, exact);
+    return stop(ictx, 0, owner_id, can_refuse);
 }
 
-/* An ioctl as a whole: those that name nothing, but do it to the whole IOMMUFD. */
-static __noinline int check_call(__u64 ictx, __u32 command, const void *argument, bool exact)
+/* An ioctl as a whole: those that name nothing, but are done to the whole IOMMUFD. */
+static __noinline int recheck_call(__u64 ictx, __u32 command, const void *from, bool can_refuse)
 {
-    union argument copy = {};
-    struct call *call;
+    struct ioctl_rule rule = rule_of(command);
+    union argument argument = {};
+    struct task_state *self;
     int error;
 
-    switch (command & 0xff) {
-    case NR_OPTION:
-    case NR_VFIO_IOAS:
-        bpf_probe_read_kernel(&copy, 12, argument);
+    switch (_IOC_NR(command)) {
+    case _IOC_NR(IOMMU_OPTION):
+        bpf_probe_read_kernel(&argument, IOCTL_END(iommu_option, op), from);
         break;
-    case NR_CHANGE_PROCESS:
+    case _IOC_NR(IOMMU_VFIO_IOAS):
+        bpf_probe_read_kernel(&argument, IOCTL_END(iommu_vfio_ioas, op), from);
+        break;
+    case _IOC_NR(IOMMU_IOAS_CHANGE_PROCESS):
         break;
     default:
         return 0;
     }
-    call = identify_again(ictx, exact);
-    if (!call)
+    self = identify_again(ictx, can_refuse);
+    if (!self)
         return is_guarded(ictx) ? -ENOMEM : 0;
-    if (!(call->flags & LEDGER_CONTEXT_GUARDED))
+    if (!(self->flags & LEDGER_CONTEXT_GUARDED))
         return 0;
-    if (!call->owner)
-        return stop(ictx, 0, 0, exact);
-    error = check_global(command & 0xff, &copy, call->flags, LEDGER_GUARD_KNOWN);
-    if (!error || call->owner == LEDGER_OWNER_SERVICE)
+    if (!self->tenant_owner)
+        return stop(ictx, 0, 0, can_refuse);
+    error = check_whole(command, &rule, &argument, self->flags);
+    if (!error || self->tenant_owner == LEDGER_OWNER_SERVICE)
         return 0;
-    call->command = command;
-    stop(ictx, 0, call->owner, exact);
+    self->command = command;
+    stop(ictx, 0, self->tenant_owner, can_refuse);
     return error;
 }

@@ -1,35 +1,95 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Who a thread is to an IOMMUFD, found out once and remembered until something changes. */
+/* Who a thread is to an IOMMUFD, looked up once and remembered until something changes; and what it
+ * is in the middle of. */
 #pragma once
 
-#include "owner.bpf.h"
 #include "extents.bpf.h"
+#include "maps.bpf.h"
+#include "owner.bpf.h"
 
-/* The end of what a mapping was reserved for was not seen: it counts in full until a walk comes. */
-static __always_inline void lose(struct call *call)
+/* What a thread is in the middle of, once the guard has let it through. */
+enum phase {
+    PHASE_NONE = 0,
+    PHASE_SERVICE, /* an ioctl of iommud's own, which is not checked */
+    PHASE_CHECKED, /* an ioctl on an IOMMUFD whose argument was checked */
+    PHASE_DEVICE,  /* an ioctl on a device's file: no hook sees its end */
+};
+
+/*
+ * One per thread. Looking up who a thread is makes up much of a check, and gives the same the next
+ * time unless ledger_state.changes has moved since.
+ *
+ *   members                    are valid
+ *   context ... actual_owner   while context is not 0 and `changes` is that of ledger_state
+ *   command                    in every phase but NONE, and after a re-check of whole ioctls
+ *   mapping                    CHECKED and SERVICE, from the mapping's begin to the ioctl's end
+ *   may_map, and               CHECKED and SERVICE, from the check until the range takes them over
+ *     reserved or extent         (take_reserved()), or release_reservation(), or leak_reservation()
+ *   changing                   from entry to exit of iommufd_ioas_change_process()
+ *   removing                   from entry to exit of iommufd_object_remove(), in any phase
+ *   argument_changed           from argument_changed() to the thread's next ioctl
+ *
+ * Of `reserved` and `extent` at most one is not 0: bytes count in full, or are those of an extent.
+ */
+struct task_state {
+    __u64 context; /* address of the IOMMUFD that it used last; 0: of none */
+    __u32 changes;
+    __u32 context_id;
+    __u32 tenant_id;
+    __u32 flags;        /* enum ledger_context_flags */
+    __u32 tenant_owner; /* its owner, if that is one of the tenant's or the service; 0: a stranger */
+    __u32 actual_owner; /* its owner, whoever that is */
+
+    __u32 phase; /* enum phase */
+    __u32 command;
+    __u32 argument_changed;
+    __u64 mapping;  /* address of the IOMMUFD that is being mapped into */
+    __u64 may_map;  /* bytes that were let through */
+    __u64 reserved; /* of these, what was taken from the tenant and no range has yet */
+    __u64 removing; /* address of the object that is being destroyed */
+    __u32 changing; /* it moves what is charged from another process to itself */
+    __u32 extent;   /* to which it has a reference for the range to come */
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct task_state);
+} task_states SEC(".maps");
+
+static __always_inline struct task_state *get_task_state(bool create)
 {
-    __u64 bytes = call->reserved;
+    return bpf_task_storage_get(&task_states, bpf_get_current_task_btf(), NULL,
+                                create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
 
-    if (call->place) {
-        bytes = call->may_map;
-        if (!drop_place(call->place))
-            tenant_add(call->tenant, (__s64)bytes);
+/* The end of what was reserved for a mapping was not seen: it stays counted in full, as leaked, until
+ * a reconciliation comes. */
+static __always_inline void leak_reservation(struct task_state *self)
+{
+    __u64 bytes = self->reserved;
+
+    if (self->extent) {
+        bytes = self->may_map;
+        if (!extent_put(self->extent))
+            add_mapped(self->tenant_id, (__s64)bytes);
     }
     if (bytes)
-        tenant_lose(call->tenant, bytes);
-    call->place = 0;
-    call->reserved = call->may_map = 0;
+        leak_mapped(self->tenant_id, bytes);
+    self->extent = 0;
+    self->reserved = self->may_map = 0;
 }
 
 /* Gives back what a mapping reserved and did not take. */
-static __always_inline void refund(struct call *call)
+static __always_inline void release_reservation(struct task_state *self)
 {
-    if (call->place)
-        tenant_release(call->tenant, drop_place(call->place));
-    if (call->reserved)
-        tenant_add(call->tenant, -(__s64)call->reserved);
-    call->place = 0;
-    call->reserved = call->may_map = 0;
+    if (self->extent)
+        release_mapped(self->tenant_id, extent_put(self->extent));
+    if (self->reserved)
+        add_mapped(self->tenant_id, -(__s64)self->reserved);
+    self->extent = 0;
+    self->reserved = self->may_map = 0;
 }
 
 static __noinline bool is_guarded(__u64 ictx)
@@ -39,8 +99,8 @@ static __noinline bool is_guarded(__u64 ictx)
     return context && context->flags & LEDGER_CONTEXT_GUARDED;
 }
 
-/* Whether the owner may use the tenant's IOMMUFD: it becomes the tenant's if it is nobody's. */
-static __always_inline bool may_use(__u32 owner_id, __u32 tenant)
+/* Whether the owner may use the tenant's IOMMUFD: it becomes the tenant's if it is no tenant's yet. */
+static __always_inline bool owner_may_use(__u32 owner_id, __u32 tenant_id)
 {
     struct ledger_owner *owner;
 
@@ -50,64 +110,66 @@ static __always_inline bool may_use(__u32 owner_id, __u32 tenant)
     if (!owner)
         return false;
     if (!owner->tenant)
-        COMPARE_AND_SWAP(&owner->tenant, 0, tenant);
-    return owner->tenant == tenant;
+        COMPARE_AND_SWAP(&owner->tenant, 0, tenant_id);
+    return owner->tenant == tenant_id;
 }
 
-static __noinline struct call *identify_anew(__u64 ictx)
+static __noinline struct task_state *identify_anew(__u64 ictx)
 {
     struct ledger_state *counters = get_state();
     struct ledger_context *context;
-    struct call *call;
+    struct task_state *self;
     __u32 changes;
 
     if (!counters || !bpf_map_lookup_elem(&contexts, &ictx))
         return NULL;
-    call = get_call(true);
-    if (!call)
+    self = get_task_state(true);
+    if (!self)
         return NULL;
-    lose(call);
-    /* The number first: what changes while it is looked up is looked up again. An addition, since
-     * that can't be put off. */
+    leak_reservation(self);
+    /* The addition of 0 is a read with a full barrier: what is looked up below is looked up after it.
+     * Pairs with the addition in note_change(), which comes after the change: either the change is
+     * seen below, or the number read here is old and identify() looks everything up again. */
     changes = __sync_fetch_and_add(&counters->changes, 0);
     context = bpf_map_lookup_elem(&contexts, &ictx);
     if (!context)
         return NULL;
-    call->stage = STAGE_NONE;
-    call->changes = changes;
-    call->serial = context->serial;
-    call->tenant = context->tenant;
-    call->flags = context->flags;
-    call->maker = current_owner(true);
-    call->owner = call->flags & LEDGER_CONTEXT_GUARDED && may_use(call->maker, call->tenant)
-                      ? call->maker
-                      : LEDGER_OWNER_NONE;
-    /* Who is not known, since a map is full, may be so the next time. */
-    call->context = call->maker ? ictx : 0;
-    return call;
+    self->phase = PHASE_NONE;
+    self->changes = changes;
+    self->context_id = context->serial;
+    self->tenant_id = context->tenant;
+    self->flags = context->flags;
+    self->actual_owner = current_owner(true);
+    self->tenant_owner =
+        self->flags & LEDGER_CONTEXT_GUARDED && owner_may_use(self->actual_owner, self->tenant_id)
+            ? self->actual_owner
+            : LEDGER_OWNER_NONE;
+    /* Without an owner, since a map is full, the next call looks it up again. */
+    self->context = self->actual_owner ? ictx : 0;
+    return self;
 }
 
-/* The thread's entry, which then says who it is to this IOMMUFD. NULL: the ledger has not got the
- * IOMMUFD, or no memory. */
-static __always_inline struct call *identify(__u64 ictx)
+/* The thread's state, which then says who it is to this IOMMUFD. NULL: the ledger does not know the
+ * IOMMUFD, or there is no memory. */
+static __always_inline struct task_state *identify(__u64 ictx)
 {
     struct ledger_state *counters = get_state();
-    struct call *call = get_call(false);
+    struct task_state *self = get_task_state(false);
 
-    if (counters && call && call->context == ictx && ictx &&
-        call->changes == *(volatile __u32 *)&counters->changes)
-        return call;
+    if (counters && self && self->context == ictx && ictx &&
+        self->changes == READ_ONCE(counters->changes))
+        return self;
     return identify_anew(ictx);
 }
 
-/* The same inside iommufd: in the middle of an ioctl the thread is who it was at the beginning, and
- * what was reserved for it is its. */
-static __always_inline struct call *identify_inside(__u64 ictx)
+/* The same inside iommufd: in the middle of an ioctl the thread is who it was at its begin, and owns
+ * what was reserved then. */
+static __always_inline struct task_state *identify_inside(__u64 ictx)
 {
-    struct call *call = get_call(false);
+    struct task_state *self = get_task_state(false);
 
-    if (call && call->context == ictx && ictx &&
-        (call->stage == STAGE_CHECKED || call->stage == STAGE_SERVICE))
-        return call;
+    if (self && self->context == ictx && ictx &&
+        (self->phase == PHASE_CHECKED || self->phase == PHASE_SERVICE))
+        return self;
     return identify(ictx);
 }

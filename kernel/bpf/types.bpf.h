@@ -23,6 +23,7 @@
 #define ENOENT 2
 #define ESRCH 3
 #define EBADF 9
+#define EAGAIN 11
 #define ENOMEM 12
 #define EACCES 13
 #define EFAULT 14

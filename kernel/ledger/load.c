@@ -60,7 +60,7 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
         return report->guarding && lsm;
     if (is_kprobe(section))
         return report->guarding && !report->exact && types_have(types, target + 1);
-    if (g_str_has_prefix(name, "point_"))
+    if (g_str_has_prefix(name, "hook_"))
         return report->exact;
     if (g_str_has_prefix(section, "fmod_ret/"))
         return report->guarding && !lsm && types_have(types, target + 1);
@@ -87,7 +87,7 @@ static bool have_points(struct iommud_bpf *skeleton, const Types *types)
     {
         const char *target = strchr(bpf_program__section_name(program), '/');
 
-        if (g_str_has_prefix(bpf_program__name(program), "point_") &&
+        if (g_str_has_prefix(bpf_program__name(program), "hook_") &&
             !types_may_refuse(types, target + 1))
             return false;
     }
@@ -262,7 +262,7 @@ static int attach_one(const struct bpf_program *program)
 /* The guard's programs follow the ledger's, without which they would check nothing but ids. */
 static int attach(BpfLedger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
 {
-    static const char *const stages[] = {"ledger_", "point_", "probe_", "guard_"};
+    static const char *const stages[] = {"ledger_", "hook_", "probe_", "guard_"};
     struct bpf_program *program;
 
     for (size_t stage = 0; stage < G_N_ELEMENTS(stages); stage++) {

@@ -23,12 +23,19 @@
 #define IOMMU_IOAS_MAP _IO(IOMMUFD_TYPE, 0x85)
 #define IOMMU_IOAS_UNMAP _IO(IOMMUFD_TYPE, 0x86)
 #define IOMMU_OPTION _IO(IOMMUFD_TYPE, 0x87)
+#define IOMMU_VFIO_IOAS _IO(IOMMUFD_TYPE, 0x88)
 #define IOMMU_HWPT_ALLOC _IO(IOMMUFD_TYPE, 0x89)
 #define IOMMU_GET_HW_INFO _IO(IOMMUFD_TYPE, 0x8a)
+#define IOMMU_HWPT_SET_DIRTY_TRACKING _IO(IOMMUFD_TYPE, 0x8b)
 #define IOMMU_HWPT_GET_DIRTY_BITMAP _IO(IOMMUFD_TYPE, 0x8c)
 #define IOMMU_HWPT_INVALIDATE _IO(IOMMUFD_TYPE, 0x8d)
+#define IOMMU_FAULT_QUEUE_ALLOC _IO(IOMMUFD_TYPE, 0x8e)   /* Linux 6.11 */
 #define IOMMU_IOAS_MAP_FILE _IO(IOMMUFD_TYPE, 0x8f)       /* Linux 6.13 */
+#define IOMMU_VIOMMU_ALLOC _IO(IOMMUFD_TYPE, 0x90)        /* Linux 6.13 */
+#define IOMMU_VDEVICE_ALLOC _IO(IOMMUFD_TYPE, 0x91)       /* Linux 6.13 */
 #define IOMMU_IOAS_CHANGE_PROCESS _IO(IOMMUFD_TYPE, 0x92) /* Linux 6.14 */
+#define IOMMU_VEVENTQ_ALLOC _IO(IOMMUFD_TYPE, 0x93)       /* Linux 6.15 */
+#define IOMMU_HW_QUEUE_ALLOC _IO(IOMMUFD_TYPE, 0x94)      /* Linux 6.17 */
 
 struct iommu_destroy {
     __u32 size;
@@ -130,6 +137,25 @@ struct iommu_option {
     __aligned_u64 val64;
 };
 
+enum iommufd_vfio_ioas_op {
+    IOMMU_VFIO_IOAS_GET = 0,
+    IOMMU_VFIO_IOAS_SET = 1,
+    IOMMU_VFIO_IOAS_CLEAR = 2,
+};
+
+struct iommu_vfio_ioas {
+    __u32 size;
+    __u32 ioas_id;
+    __u16 op;
+    __u16 __reserved;
+};
+
+enum iommufd_hwpt_alloc_flags {
+    IOMMU_HWPT_ALLOC_NEST_PARENT = 1 << 0,
+    IOMMU_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1,
+    IOMMU_HWPT_FAULT_ID_VALID = 1 << 2,
+};
+
 struct iommu_hwpt_alloc {
     __u32 size;
     __u32 flags;
@@ -154,6 +180,13 @@ struct iommu_hw_info {
     __u8 out_max_pasid_log2;
     __u8 __reserved[3];
     __aligned_u64 out_capabilities;
+};
+
+struct iommu_hwpt_set_dirty_tracking {
+    __u32 size;
+    __u32 flags;
+    __u32 hwpt_id;
+    __u32 __reserved;
 };
 
 enum iommufd_hwpt_get_dirty_bitmap_flags {
@@ -184,4 +217,43 @@ struct iommu_hwpt_invalidate {
 struct iommu_ioas_change_process {
     __u32 size;
     __u32 __reserved;
+};
+
+struct iommu_viommu_alloc {
+    __u32 size;
+    __u32 flags;
+    __u32 type;
+    __u32 dev_id;
+    __u32 hwpt_id;
+    __u32 out_viommu_id;
+};
+
+struct iommu_vdevice_alloc {
+    __u32 size;
+    __u32 viommu_id;
+    __u32 dev_id;
+    __u32 out_vdevice_id;
+    __aligned_u64 virt_id;
+};
+
+struct iommu_veventq_alloc {
+    __u32 size;
+    __u32 flags;
+    __u32 viommu_id;
+    __u32 type;
+    __u32 veventq_depth;
+    __u32 out_veventq_id;
+    __u32 out_veventq_fd;
+    __u32 __reserved;
+};
+
+struct iommu_hw_queue_alloc {
+    __u32 size;
+    __u32 flags;
+    __u32 viommu_id;
+    __u32 type;
+    __u32 index;
+    __u32 out_hw_queue_id;
+    __aligned_u64 nesting_parent_iova;
+    __aligned_u64 length;
 };

@@ -14,7 +14,7 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ROOMS = {
     "kernel/uapi": [],
     "kernel/base": ["kernel/uapi"],
-    "kernel/bpf": [],
+    "kernel/bpf": ["kernel/uapi"],
     "kernel/ledger": ["kernel/base", "kernel/uapi", "kernel/bpf"],
     "kernel/host": ["kernel/base", "kernel/uapi", "kernel/ledger"],
     "kernel/simulated": ["kernel/base", "kernel/uapi", "kernel/ledger", "kernel/host"],

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
+/*
+ * What reserve.h and extents.h need of either side: they are compiled into the BPF programs, and as
+ * they are into tests/unit/test-bpf-arithmetic.c.
+ */
+#pragma once
+
+#ifdef __bpf__
+#include "types.bpf.h"
+#else
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define __noinline __attribute__((noinline, unused))
+#endif
+
+#include "shared.h"
+
+/* Full barriers on both sides. BPF has no weaker exchange. */
+#define COMPARE_AND_SWAP __sync_val_compare_and_swap
+#define READ_ONCE(variable) (*(const volatile __typeof__(variable) *)&(variable))
+#define WRITE_ONCE(variable, value) (*(volatile __typeof__(variable) *)&(variable) = (value))
+
+/* How often an exchange that another processor may spoil is tried. */
+#define TRIES 16
