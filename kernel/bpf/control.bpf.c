@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What iommud tells the kernel: programs that it runs with BPF_PROG_RUN, in its own context. Figures
- * that the hooks change all the time are changed in place here, by atomic exchanges, and never
- * written from user space.
+ * What iommud tells the kernel: programs that it runs with BPF_PROG_RUN, in its own context.
+ * Figures that the hooks change all the time are changed in place here, by atomic exchanges, and
+ * never written from user space.
  */
 #include "files.bpf.h"
 #include "objects.bpf.h"
@@ -40,7 +40,7 @@ static long move_range(void *map, const __u64 *key, struct ledger_pages *range, 
 
 /* Registers the IOMMUFD behind one of the caller's file descriptors. */
 SEC("syscall")
-int control_register(struct ledger_register *args)
+int control_register(struct control_register *args)
 {
     struct file *file = args->fd < 0 ? NULL : (struct file *)file_of(args->fd);
     struct ledger_config *options = get_config();
@@ -59,18 +59,17 @@ int control_register(struct ledger_register *args)
     context->tenant = args->tenant;
     /* Before the ranges are moved: from now on nobody maps for the earlier tenant any more. */
     note_change();
-    move.context = context->serial;
+    move.context = context->id;
     move.tenant = args->tenant;
     bpf_for_each_map_elem(&pages, move_range, &move, 0);
     context->flags = args->flags;
     note_change();
-    args->ret_serial = context->serial;
-    args->ret_context = ictx;
+    args->ret_context_id = context->id;
     return 0;
 }
 
-/* What a process forks belongs to it. One that is named as a machine gets an owner of its own; what it
- * made before stays its parent's. */
+/* What a process forks belongs to it. One that is named as a machine gets an owner of its own; what
+ * it made before stays its parent's. */
 static __noinline __u32 leave_parent(struct ledger_process *process, __u32 tgid, __u32 machine_id)
 {
     struct ledger_owner *owner;
@@ -104,7 +103,8 @@ static __always_inline int join_tenant(struct ledger_owner *owner, __u32 tenant)
     return 0;
 }
 
-static __always_inline int name_role(struct ledger_name *args, struct ledger_process *process)
+static __always_inline int name_role(struct control_name_process *args,
+                                     struct ledger_process *process)
 {
     __u32 id = args->role == LEDGER_ROLE_SERVICE ? LEDGER_OWNER_SERVICE : LEDGER_OWNER_NONE, was;
     struct ledger_owner *owner;
@@ -141,7 +141,8 @@ static __always_inline __u32 make_process(__u32 tgid, __u64 start)
 }
 
 /* A process of the tenant that is no machine, or is not known to be one yet. */
-static __always_inline int name_client(struct ledger_name *args, struct ledger_process *process)
+static __always_inline int name_client(struct control_name_process *args,
+                                       struct ledger_process *process)
 {
     __u32 id = process ? process->owner : LEDGER_OWNER_NONE;
     struct ledger_owner *owner;
@@ -151,12 +152,12 @@ static __always_inline int name_client(struct ledger_name *args, struct ledger_p
     owner = get_owner(id);
     if (!owner)
         return process ? -ESRCH : -ENOMEM;
-    args->ret_owner = id;
     return join_tenant(owner, args->tenant);
 }
 
 /* The owner that the process is to have as this machine. */
-static __always_inline __u32 owner_as(struct ledger_name *args, struct ledger_process *process)
+static __always_inline __u32 owner_as(struct control_name_process *args,
+                                      struct ledger_process *process)
 {
     __u32 id = process ? process->owner : LEDGER_OWNER_NONE, machine_id = args->machine;
     struct ledger_owner *owner;
@@ -173,7 +174,8 @@ static __always_inline __u32 owner_as(struct ledger_name *args, struct ledger_pr
     return id;
 }
 
-static __always_inline int name_machine(struct ledger_name *args, struct ledger_process *process)
+static __always_inline int name_machine(struct control_name_process *args,
+                                        struct ledger_process *process)
 {
     __u32 machine_id = args->machine, id = process ? process->owner : LEDGER_OWNER_NONE, was;
     struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &machine_id);
@@ -185,7 +187,7 @@ static __always_inline int name_machine(struct ledger_name *args, struct ledger_
     was = machine->owner;
     other = get_owner(was);
     /* Another process has become the machine by binding its device before its leader was known. */
-    if (machine->claimed && was != id && other && other->processes > 0)
+    if (machine->claimed_by_bind && was != id && other && other->processes > 0)
         return -EEXIST;
     id = owner_as(args, process);
     owner = get_owner(id);
@@ -203,12 +205,11 @@ static __always_inline int name_machine(struct ledger_name *args, struct ledger_
     if (COMPARE_AND_SWAP(&machine->owner, was, id) != was)
         return -EEXIST;
     owner->machine = machine_id;
-    machine->claimed = 0;
-    args->ret_owner = id;
+    machine->claimed_by_bind = 0;
     return 0;
 }
 
-static __always_inline int name_process(struct ledger_name *args)
+static __always_inline int name_process(struct control_name_process *args)
 {
     struct ledger_process *process = get_process(args->tgid, args->start);
 
@@ -219,7 +220,7 @@ static __always_inline int name_process(struct ledger_name *args)
 
 /* Makes a process known: its role, or the machine and the tenant that it belongs to. */
 SEC("syscall")
-int control_name(struct ledger_name *args)
+int control_name_process(struct control_name_process *args)
 {
     int r = name_process(args);
 
@@ -229,7 +230,7 @@ int control_name(struct ledger_name *args)
 
 /* The device may be bound. The same again: only the flags are new, and who has bound it is kept. */
 SEC("syscall")
-int control_admit(struct ledger_admit *args)
+int control_admit_device(struct control_admit_device *args)
 {
     struct ledger_device new = {
         .tenant = args->tenant,
@@ -254,7 +255,7 @@ static long count_range(void *map, const __u64 *key, struct ledger_pages *range,
 }
 
 SEC("syscall")
-int control_limit(struct ledger_limit *args)
+int control_set_limit(struct control_set_limit *args)
 {
     struct ledger_tenant new = {.limit = args->limit, .count = args->count};
     struct ledger_tenant *tenant = get_tenant(args->tenant);
@@ -271,10 +272,10 @@ int control_limit(struct ledger_limit *args)
     return 0;
 }
 
-/* What a reconciliation has found to be mapped more than once, unless something was given back since
- * it began. */
+/* What a reconciliation has found to be mapped more than once, unless something was given back
+ * since it began. */
 SEC("syscall")
-int control_credit(struct ledger_credit *args)
+int control_set_dedup_credit(struct control_set_dedup_credit *args)
 {
     struct ledger_tenant *tenant = get_tenant(args->tenant);
 
@@ -282,12 +283,12 @@ int control_credit(struct ledger_credit *args)
         return -ENOENT;
     if (tenant->count == LEDGER_COUNT_CHARGED)
         return -EINVAL;
-    return tenant_set_credit(tenant, args->credit, args->releases);
+    return tenant_set_credit(tenant, args->credit, args->expected_releases);
 }
 
 /* The machine is gone; its owner's entry follows when nothing is left of it. */
 SEC("syscall")
-int control_forget(struct ledger_forget *args)
+int control_remove_machine(struct control_remove_machine *args)
 {
     __u32 machine_id = args->machine, id;
     struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &machine_id);
@@ -327,8 +328,8 @@ __noinline int match_mapped(__u32 tenant_id, __s64 bytes)
 
 /*
  * Whether there is a range of that length at the address. One that was freed has no reference left
- * until its memory is used for something else. Ranges come and go at the same addresses: one that two
- * snapshots have missed may be another one by now.
+ * until its memory is used for something else. Ranges come and go at the same addresses: one that
+ * two snapshots have missed may be another one by now.
  */
 static __always_inline bool is_alive(__u64 address, __u64 bytes)
 {
@@ -339,7 +340,7 @@ static __always_inline bool is_alive(__u64 address, __u64 bytes)
 }
 
 /* A range that the ledger has missed. */
-static __always_inline int add_range(struct ledger_mend *args, struct ledger_state *counters)
+static __always_inline int add_range(struct control_set_range *args, struct ledger_state *counters)
 {
     struct ledger_pages new = {
         .bytes = args->bytes,
@@ -350,7 +351,7 @@ static __always_inline int add_range(struct ledger_mend *args, struct ledger_sta
 
     if (!is_alive(key, new.bytes))
         return -ESTALE;
-    new.charge = new_charge(counters, args->is);
+    new.charge = new_charge(counters, args->charged);
     new.owner = owner_of(args->tgid, args->start);
     if (bpf_map_update_elem(&pages, &key, &new, BPF_NOEXIST))
         return -ENOMEM;
@@ -358,13 +359,13 @@ static __always_inline int add_range(struct ledger_mend *args, struct ledger_sta
     owner_add_pages(new.owner, 1);
     match_mapped(new.tenant, (__s64) new.bytes);
     account_bytes(new.context, new.owner, (__s64) new.bytes);
-    return account_pages(new.context, new.owner, new.tenant, (__s64)args->is);
+    return account_pages(new.context, new.owner, new.tenant, (__s64)args->charged);
 }
 
-/* Where the range was mapped to was not seen: what it counts moves there. was: as it was, with the new
- * charge. */
+/* Where the range was mapped to was not seen: what it counts moves there. was: as it was, with the
+ * new charge. */
 static __noinline int move_range_to(struct ledger_pages *entry, const struct ledger_pages *was,
-                                    const struct ledger_mend *args)
+                                    const struct control_set_range *args)
 {
     if (!entry || !was || !args)
         return -EINVAL;
@@ -375,40 +376,42 @@ static __noinline int move_range_to(struct ledger_pages *entry, const struct led
     account_bytes(args->context, was->owner, (__s64)was->bytes);
     add_mapped(was->tenant, -(__s64)was->bytes);
     match_mapped(args->tenant, (__s64)was->bytes);
-    account_pages(was->context, was->owner, was->tenant, -(__s64)args->is);
-    return account_pages(args->context, was->owner, args->tenant, (__s64)args->is);
+    account_pages(was->context, was->owner, was->tenant, -(__s64)args->charged);
+    return account_pages(args->context, was->owner, args->tenant, (__s64)args->charged);
 }
 
 /* Corrects one range's entry, or adds it, if the entry still has the charge that was compared: a
  * charge that came in between is not counted twice. */
 SEC("syscall")
-int control_mend(struct ledger_mend *args)
+int control_set_range(struct control_set_range *args)
 {
     struct ledger_state *counters = get_state();
     struct ledger_pages *entry, was;
     __u64 key = args->pages;
 
-    if (!counters || args->is >= LEDGER_CHARGE_TAKEN)
+    if (!counters || args->charged >= LEDGER_CHARGE_TAKEN)
         return -EINVAL;
     if (!args->known)
         return add_range(args, counters);
     entry = bpf_map_lookup_elem(&pages, &key);
-    if (!entry || LEDGER_IS_TAKEN(args->was))
+    if (!entry || LEDGER_IS_TAKEN(args->expected_charge))
         return -ESTALE;
     /* Read before: once it has been exchanged, the entry may end at any time. */
     was = *entry;
-    if (COMPARE_AND_SWAP(&entry->charge, args->was, LEDGER_CHARGE(args->was, args->is)) !=
-        args->was)
+    if (COMPARE_AND_SWAP(&entry->charge, args->expected_charge,
+                         LEDGER_CHARGE(args->expected_charge, args->charged)) !=
+        args->expected_charge)
         return -ESTALE;
     account_pages(was.context, was.owner, was.tenant,
-               (__s64)args->is - (__s64)LEDGER_CHARGED(args->was));
+                  (__s64)args->charged - (__s64)LEDGER_CHARGED(args->expected_charge));
     if (was.context == args->context && was.tenant == args->tenant)
         return 0;
     return move_range_to(entry, &was, args);
 }
 
 /* The object's entry had no owner. */
-static __always_inline int name_object(struct ledger_object *entry, struct ledger_seed *args)
+static __always_inline int name_object(struct ledger_object *entry,
+                                       struct control_adopt_object *args)
 {
     __u32 id = owner_of(args->tgid, args->start);
     struct ledger_owner *owner = get_owner(id);
@@ -421,7 +424,7 @@ static __always_inline int name_object(struct ledger_object *entry, struct ledge
 
 /* Adds an object that the ledger did not see being made. tgid 0: its owner is not known. */
 SEC("syscall")
-int control_seed(struct ledger_seed *args)
+int control_adopt_object(struct control_adopt_object *args)
 {
     struct ledger_object_key key = {.context = args->context, .id = args->id};
     struct ledger_object new = {
@@ -452,7 +455,7 @@ int control_seed(struct ledger_seed *args)
 
 /* Takes a range out of the sums whose end was missed. Its entry stays, as taken. */
 SEC("syscall")
-int control_drop(struct ledger_drop *args)
+int control_remove_range(struct control_remove_range *args)
 {
     __u64 key = args->pages;
     struct ledger_pages *entry = bpf_map_lookup_elem(&pages, &key);
@@ -461,36 +464,36 @@ int control_drop(struct ledger_drop *args)
         return -ENOENT;
     if (is_alive(key, entry->bytes))
         return -EBUSY;
-    return take_range(entry, args->was) ? 0 : -ESTALE;
+    return take_range(entry, args->expected_charge) ? 0 : -ESTALE;
 }
 
 /* Sets a sum to what the entries add up to, unless it has moved since they were read. */
 SEC("syscall")
-int control_balance(struct ledger_balance *args)
+int control_set_totals(struct control_set_totals *args)
 {
     struct ledger_tenant *tenant = get_tenant(args->tenant);
-    struct ledger_book *account;
+    struct ledger_account *account;
 
     if (!args->tenant) {
         account = get_account(args->context, args->owner);
-        if (!account || READ_ONCE(account->moves) != args->moves)
+        if (!account || READ_ONCE(account->moves) != args->expected_moves)
             return -ESTALE;
-        COMPARE_AND_SWAP(&account->mapped, args->mapped_was, args->mapped_is);
-        COMPARE_AND_SWAP(&account->pinned, args->pinned_was, args->pinned_is);
+        COMPARE_AND_SWAP(&account->mapped, args->expected_mapped, args->mapped);
+        COMPARE_AND_SWAP(&account->pinned, args->expected_pinned, args->pinned);
         return 0;
     }
-    if (!tenant || READ_ONCE(tenant->moves) != args->moves)
+    if (!tenant || READ_ONCE(tenant->moves) != args->expected_moves)
         return -ESTALE;
-    COMPARE_AND_SWAP(&tenant->pinned, args->pinned_was, args->pinned_is);
+    COMPARE_AND_SWAP(&tenant->pinned, args->expected_pinned, args->pinned);
     return 0;
 }
 
 /* Removes an account in which nothing is left, and adds its counters to the tenant's. */
 SEC("syscall")
-int control_retire(struct ledger_retire *args)
+int control_close_account(struct control_close_account *args)
 {
-    struct ledger_book_key key = args->book;
-    struct ledger_book *account = bpf_map_lookup_elem(&books, &key), was;
+    struct ledger_account_key key = args->account;
+    struct ledger_account *account = bpf_map_lookup_elem(&accounts, &key), was;
     struct ledger_tenant *tenant = get_tenant(args->tenant);
 
     if (!account)
@@ -498,7 +501,7 @@ int control_retire(struct ledger_retire *args)
     was = *account;
     if (was.pinned || was.mapped)
         return -EBUSY;
-    if (bpf_map_delete_elem(&books, &key))
+    if (bpf_map_delete_elem(&accounts, &key))
         return -ENOENT;
     if (!tenant)
         return 0;
@@ -509,7 +512,7 @@ int control_retire(struct ledger_retire *args)
 }
 
 SEC("syscall")
-int control_free(struct ledger_free *args)
+int control_remove_object(struct control_remove_object *args)
 {
     struct ledger_object_key key = {.context = args->context, .id = args->id};
     struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
@@ -524,40 +527,40 @@ int control_free(struct ledger_free *args)
 }
 
 SEC("syscall")
-int control_close(struct ledger_close *args)
+int control_remove_context(struct control_remove_context *args)
 {
     __u64 key = args->context;
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &key);
 
-    if (!context || context->serial != args->serial)
+    if (!context || context->id != args->id)
         return -ESTALE;
     return close_context(key);
 }
 
 SEC("syscall")
-int control_bury(struct ledger_bury *args)
+int control_remove_process(struct control_remove_process *args)
 {
     return get_process(args->tgid, args->start) ? end_process(args->tgid) : -ESTALE;
 }
 
 SEC("syscall")
-int control_recount(struct ledger_recount *args)
+int control_set_counts(struct control_set_counts *args)
 {
     struct ledger_owner *owner = get_owner(args->owner);
 
     if (!owner)
         return -ENOENT;
-    COMPARE_AND_SWAP(&owner->objects, args->objects_was, args->objects_is);
-    COMPARE_AND_SWAP(&owner->pages, args->pages_was, args->pages_is);
+    COMPARE_AND_SWAP(&owner->objects, args->expected_objects, args->objects);
+    COMPARE_AND_SWAP(&owner->pages, args->expected_pages, args->pages);
     drop_owner_if_idle(args->owner);
     return 0;
 }
 
 /* Gives back what no range was found for, unless more was leaked since the reconciliation began. */
 SEC("syscall")
-int control_settle(struct ledger_settle *args)
+int control_drop_unmatched(struct control_drop_unmatched *args)
 {
     struct ledger_tenant *tenant = get_tenant(args->tenant);
 
-    return tenant ? tenant_drop_unmatched(tenant, args->losses) : -ENOENT;
+    return tenant ? tenant_drop_unmatched(tenant, args->expected_leaks) : -ENOENT;
 }

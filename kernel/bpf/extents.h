@@ -3,24 +3,24 @@
  * Extents: memory that several ranges of one tenant map from end to end, and that counts once for
  * tenants that count unique bytes. They are counted by reference.
  *
- * With a vIOMMU, QEMU maps the same RAM once for each device's address space, within milliseconds: a
- * reconciliation comes too late to tell that it is the same. So a range that is mapped again from end
- * to end, out of the same address space or file, takes one more reference to the extent; its bytes
- * are the extent's, and whoever drops the last reference gives them back. Ranges that merely overlap
- * count in full until a reconciliation finds it out (set_dedup_credit() in control.bpf.c). An extent
- * that two threads make at the same time is made twice, and one for which the window is full is not
- * made: both count too much, never too little.
+ * With a vIOMMU, QEMU maps the same RAM once for each device's address space, within milliseconds:
+ * a reconciliation comes too late to tell that it is the same. So a range that is mapped again from
+ * end to end, out of the same address space or file, takes one more reference to the extent; its
+ * bytes are the extent's, and whoever drops the last reference gives them back. Ranges that merely
+ * overlap count in full until a reconciliation finds it out (set_dedup_credit() in control.bpf.c).
+ * An extent that two threads make at the same time is made twice, and one for which the window is
+ * full is not made: both count too much, never too little.
  *
  * Extents are elements of an array, which are never freed; an element of a hash map may be given to
  * another key while it is looked at. `state` begins with a number that each new use of an element
- * raises: who compares an extent with the memory, and then exchanges `state` for one reference more,
- * knows that the extent was about that memory all the time.
+ * raises: who compares an extent with the memory, and then exchanges `state` for one reference
+ * more, knows that the extent was about that memory all the time.
  *
  * This trusts that memory stays the same under its address while it is mapped. A process can put
  * other memory there (munmap(), madvise(), a hole in a file) and have that pinned beside the old,
- * which stays pinned, too. Such a process can pin up to LEDGER_COPIES times its limit. What really
- * bounds its memory is the memory controller of its cgroup, to which each page is charged exactly
- * once.
+ * which stays pinned, too. Such a process can pin up to LEDGER_EXTENT_MAX_REFS times its limit.
+ * What really bounds its memory is the memory controller of its cgroup, to which each page is
+ * charged exactly once.
  */
 #pragma once
 
@@ -40,9 +40,9 @@ struct memory {
 };
 
 /* Defined by who includes this: the extent of that number, from 1 on. NULL: there is none. */
-static __always_inline struct ledger_place *extent_at(__u32 number);
+static __always_inline struct ledger_extent *extent_at(__u32 number);
 
-static __always_inline bool extent_is_of(const struct ledger_place *extent,
+static __always_inline bool extent_is_of(const struct ledger_extent *extent,
                                          const struct memory *memory)
 {
     return READ_ONCE(extent->start) == memory->start &&
@@ -59,14 +59,15 @@ static __always_inline __u32 memory_hash(const struct memory *memory)
 }
 
 /* One more reference, unless the extent is another memory's by now, or has as many as may be. */
-static __always_inline bool extent_ref(struct ledger_place *extent, const struct memory *memory)
+static __always_inline bool extent_ref(struct ledger_extent *extent, const struct memory *memory)
 {
     for (int i = 0; i < TRIES; i++) {
         /* The addition of 0 is a read with a full barrier: the members below are read after it.
-         * Pairs with the exchange at the end of extent_make(), which comes after they are written. */
+         * Pairs with the exchange at the end of extent_make(), which comes after they are written.
+         */
         __u64 state = __sync_fetch_and_add(&extent->state, 0), refs = state & EXTENT_REFS;
 
-        if (!refs || refs >= LEDGER_COPIES || state & EXTENT_WRITING ||
+        if (!refs || refs >= LEDGER_EXTENT_MAX_REFS || state & EXTENT_WRITING ||
             !extent_is_of(extent, memory))
             return false;
         if (COMPARE_AND_SWAP(&extent->state, state, state + 1) == state)
@@ -76,7 +77,7 @@ static __always_inline bool extent_ref(struct ledger_place *extent, const struct
 }
 
 /* Makes an element that nobody refers to the extent of this memory, with one reference. */
-static __always_inline bool extent_make(struct ledger_place *extent, const struct memory *memory)
+static __always_inline bool extent_make(struct ledger_extent *extent, const struct memory *memory)
 {
     __u64 state = READ_ONCE(extent->state), next = ((state >> 32) + 1) << 32;
 
@@ -91,15 +92,15 @@ static __always_inline bool extent_make(struct ledger_place *extent, const struc
     return true;
 }
 
-/* The number of the memory's extent with one reference more; make: of a new one. 0: there is none, or
- * no room for one. entries: a power of two. */
+/* The number of the memory's extent with one reference more; make: of a new one. 0: there is none,
+ * or no room for one. entries: a power of two. */
 static __noinline __u32 extent_search(const struct memory *memory, __u32 entries, bool make)
 {
     if (!memory)
         return 0;
     for (__u32 i = 0; i < EXTENT_WINDOW; i++) {
         __u32 number = ((memory_hash(memory) + i) & (entries - 1)) + 1;
-        struct ledger_place *extent = extent_at(number);
+        struct ledger_extent *extent = extent_at(number);
 
         if (extent && (make ? extent_make(extent, memory)
                             : extent_is_of(extent, memory) && extent_ref(extent, memory)))
@@ -111,7 +112,7 @@ static __noinline __u32 extent_search(const struct memory *memory, __u32 entries
 /* One reference less: the bytes to be given back, which are none before the last one goes. */
 static __always_inline __u64 extent_put(__u32 number)
 {
-    struct ledger_place *extent = extent_at(number);
+    struct ledger_extent *extent = extent_at(number);
     __u64 bytes;
 
     if (!extent)

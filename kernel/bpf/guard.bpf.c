@@ -9,8 +9,8 @@
  */
 #include "guard.bpf.h"
 
-/* Both programs of a check: of the LSM hook, and of the function security_NAME() without the BPF LSM,
- * with the hook's arguments, of which `ret` is what was answered before. */
+/* Both programs of a check: of the LSM hook, and of the function security_NAME() without the BPF
+ * LSM, with the hook's arguments, of which `ret` is what was answered before. */
 #define GUARD_HOOK(name, lsm, lsm_check, function, function_check, ...)                            \
     SEC(lsm) int BPF_PROG(guard_##name, __VA_ARGS__)                                               \
     {                                                                                              \
@@ -56,7 +56,7 @@ static __always_inline void begin_call(struct task_state *self, __u32 command, e
 static __always_inline int expect_object(struct task_state *self, const struct ioctl_rule *rule,
                                          const struct ledger_config *options)
 {
-    return rule->flags & IOCTL_MAKES && !(options->flags & LEDGER_CONFIG_EXACT)
+    return rule->flags & IOCTL_MAKES && !(options->flags & LEDGER_CONFIG_CAN_REFUSE_LATE)
                ? reserve_object(self)
                : 0;
 }
@@ -93,7 +93,8 @@ static __always_inline int check_ids(const struct task_state *self, __u64 ictx, 
     return 0;
 }
 
-/* The fault queue that HWPT_ALLOC names if it says so, in a member that older callers don't have. */
+/* The fault queue that HWPT_ALLOC names if it says so, in a member that older callers don't have.
+ */
 static __always_inline int read_fault_id(const struct ioctl_rule *rule,
                                          const union argument *argument, unsigned long arg,
                                          bool may_sleep, __u32 *ret_id)
@@ -121,7 +122,8 @@ static __always_inline int reserve_mapping(struct task_state *self, const struct
                             argument_u64(argument, rule->length), source);
 }
 
-/* An ioctl on a guarded IOMMUFD: who it is, what it does to the whole, what it names, what it maps. */
+/* An ioctl on a guarded IOMMUFD: who it is, what it does to the whole, what it names, what it maps.
+ */
 static __always_inline int guard_context(struct task_state *self, __u64 ictx, __u32 command,
                                          unsigned long arg, const struct ioctl_rule *rule,
                                          struct ledger_config *options, bool may_sleep)
@@ -145,7 +147,7 @@ static __always_inline int guard_context(struct task_state *self, __u64 ictx, __
         if (error)
             return error;
     }
-    if (rule->length && !(options->flags & LEDGER_CONFIG_EXACT))
+    if (rule->length && !(options->flags & LEDGER_CONFIG_CAN_REFUSE_LATE))
         return reserve_mapping(self, rule, &argument);
     return rule->of_iommufd ? expect_object(self, rule, options) : 0;
 }
@@ -160,8 +162,8 @@ struct device_call {
 
 /*
  * A device that is not, and would not be, bound to a guarded IOMMUFD. One that was admitted for a
- * machine goes nowhere but into its tenant's IOMMUFD, and nobody resets it, and its neighbours, while
- * another thread binds it.
+ * machine goes nowhere but into its tenant's IOMMUFD, and nobody resets it, and its neighbours,
+ * while another thread binds it.
  */
 static __always_inline int guard_device_outside(const struct device_call *call, __u32 class)
 {
@@ -261,7 +263,7 @@ static __noinline int guard_group(__u32 command, __u32 fd)
         return 0;
     if (!self->tenant_owner)
         return refuse(0, ictx, command, 0, -EACCES);
-    if (self->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_EXACT))
+    if (self->flags & LEDGER_CONTEXT_SHARED || !(options->flags & LEDGER_CONFIG_CAN_REFUSE_LATE))
         return refuse(self->tenant_owner, ictx, command, 0, -EPERM);
     begin_call(self, command, PHASE_DEVICE);
     return 0;
@@ -299,7 +301,7 @@ static __always_inline int guard_ioctl(struct file *file, unsigned int command, 
         return 0;
     /* Where the re-check can refuse, it checks all that these name and map before anything has come
      * of it. */
-    if (rule.flags & IOCTL_RECHECKED && options->flags & LEDGER_CONFIG_EXACT)
+    if (rule.flags & IOCTL_RECHECKED && options->flags & LEDGER_CONFIG_CAN_REFUSE_LATE)
         return leave_to_recheck(command);
     self = identify(ictx);
     if (self) {
@@ -352,7 +354,7 @@ static __always_inline bool may_receive(__u32 tenant_id)
     if (owner && owner->tenant == tenant_id)
         return true;
     assigned = assigned_to_cgroup();
-    if (assigned == LEDGER_CARRIER)
+    if (assigned == LEDGER_RELAY)
         return true;
     machine = process ? NULL : bpf_map_lookup_elem(&machines, &assigned);
     return machine && machine->tenant == tenant_id;
@@ -369,8 +371,7 @@ static __always_inline int guard_receive(struct file *file)
         return 0;
     ictx = (__u64)file->private_data;
     context = bpf_map_lookup_elem(&contexts, &ictx);
-    if (!context || !(context->flags & LEDGER_CONTEXT_CLOSED_CIRCLE) ||
-        may_receive(context->tenant))
+    if (!context || !(context->flags & LEDGER_CONTEXT_RESTRICTED) || may_receive(context->tenant))
         return 0;
     return refuse(current_owner(true), ictx, 0, 0, -EACCES);
 }
@@ -378,7 +379,8 @@ static __always_inline int guard_receive(struct file *file)
 GUARD_HOOK(file_receive, "lsm/file_receive", guard_receive(file), "file_receive",
            guard_receive(file), struct file *file, int ret)
 
-/* What an IOMMUFD shows by mmap(2), registers of queues, is found by an offset that names no owner. */
+/* What an IOMMUFD shows by mmap(2), registers of queues, is found by an offset that names no owner.
+ */
 static __always_inline int guard_mmap(struct file *file)
 {
     struct ledger_config *options = get_config();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The guard's rules: who may name what, what no single machine may do to a shared IOMMUFD, and what a
- * mapping reserves. */
+/* The guard's rules: who may name what, what no single machine may do to a shared IOMMUFD, and what
+ * a mapping reserves. */
 #pragma once
 
 #include "files.bpf.h"
@@ -13,12 +13,12 @@
 /* The bytes of a mapping that may be; the kernel itself refuses nothing, and anything longer. */
 #define LONGEST (1ull << 56)
 
-/* The rules, by the low byte of the ioctl's number. volatile: the compiler may conclude nothing from
- * the values, so that the checks that the verifier wants to see stay. */
+/* The rules, by the low byte of the ioctl's number. volatile: the compiler may conclude nothing
+ * from the values, so that the checks that the verifier wants to see stay. */
 #define IOMMUFD_RULE(name, ...) [_IOC_NR(name)] = {.of_iommufd = 1, __VA_ARGS__},
 #define VFIO_RULE(name, ...) [_IOC_NR(name)] = {__VA_ARGS__},
-static const volatile struct ioctl_rule ioctl_rules[256] = {
-    IOMMUFD_IOCTLS(IOMMUFD_RULE) VFIO_FILE_IOCTLS(VFIO_RULE)};
+static const volatile struct ioctl_rule ioctl_rules[256] = {IOMMUFD_IOCTLS(IOMMUFD_RULE)
+                                                                VFIO_FILE_IOCTLS(VFIO_RULE)};
 #undef IOMMUFD_RULE
 #undef VFIO_RULE
 
@@ -119,7 +119,7 @@ static __always_inline int become_machine(struct ledger_owner *owner, __u32 owne
     if (was && was != owner_id)
         return -EACCES;
     if (!was)
-        machine->claimed = 1;
+        machine->claimed_by_bind = 1;
     COMPARE_AND_SWAP(&owner->machine, 0, machine_id);
     return 0;
 }
@@ -232,9 +232,8 @@ static __noinline int reserve_object(struct task_state *self)
  * -EDQUOT. Which memory it is says the range, if the kernel has made one, or else `asked`, whose
  * source is 0 for what is to count in full.
  */
-static __noinline int reserve_memory(struct task_state *self, __u64 bytes,
-                                     struct iopt_pages *range, const struct memory *asked,
-                                     __u64 *ret_left)
+static __noinline int reserve_memory(struct task_state *self, __u64 bytes, struct iopt_pages *range,
+                                     const struct memory *asked, __u64 *ret_left)
 {
     struct memory memory = {};
     struct ledger_tenant *tenant;
@@ -271,8 +270,8 @@ static __noinline int reserve_memory(struct task_state *self, __u64 bytes,
     return 0;
 }
 
-/* Takes the mapping's bytes from the tenant before anything is pinned; see reserve_memory(). -ENOMEM:
- * the map of ranges has no room for one more of this owner. */
+/* Takes the mapping's bytes from the tenant before anything is pinned; see reserve_memory().
+ * -ENOMEM: the map of ranges has no room for one more of this owner. */
 static __noinline int reserve(struct task_state *self, __u64 bytes, struct iopt_pages *range,
                               const struct memory *asked)
 {
@@ -285,7 +284,8 @@ static __noinline int reserve(struct task_state *self, __u64 bytes, struct iopt_
     if (!self || !counters || !options)
         return -ENOMEM;
     entries = READ_ONCE(counters->pages);
-    /* Mostly there is room even if all entries were its own, and the owner need not be looked up. */
+    /* Mostly there is room even if all entries were its own, and the owner need not be looked up.
+     */
     if (!has_capacity(entries, options->max_pages, entries)) {
         owner = get_owner(self->tenant_owner);
         if (!has_capacity(entries, options->max_pages, owner ? owner->pages : 0))

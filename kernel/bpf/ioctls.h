@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
 /*
  * The ioctls that the guard knows: one line each, out of which the BPF programs make the guard's
- * rules (guard.bpf.h) and user space the names (kernel/ledger/strings.c). Numbers and structures are
- * those of kernel/uapi/.
+ * rules (guard.bpf.h), and user space the names (kernel/ledger/strings.c). Numbers and structures
+ * are those of kernel/uapi/.
  *
  *   IOCTL(name, .member = value ...)   members of struct ioctl_rule
  *
@@ -57,7 +57,7 @@ struct ioctl_rule {
 
 /* clang-format off */
 #define IOMMUFD_IOCTLS(IOCTL)                                                                      \
-    /* VFIO's old interface, of which an IOMMUFD serves a part: one address space for the whole. */ \
+    /* VFIO's old interface, of which an IOMMUFD serves a part, with one address space. */         \
     IOCTL(VFIO_GET_API_VERSION)                                                                    \
     IOCTL(VFIO_CHECK_EXTENSION)                                                                    \
     IOCTL(VFIO_SET_IOMMU, .flags = IOCTL_NOT_SHARED)                                               \

@@ -2,11 +2,11 @@
 /*
  * Reads the kernel's own structures: contexts -> objects -> areas -> ranges.
  *
- * No lock is held. Whatever is followed is read through probes, which fail on a bad address and don't
- * fault; every search is bounded, whatever it meets. A walk that raced with changes gives records that
- * don't fit together: it is for audit and repair, never for a decision, and a repair is made only of
- * what two walks say (kernel/ledger/repair.h). One call does a bounded piece of work and says where
- * the next one has to go on.
+ * No lock is held. Whatever is followed is read through probes, which fail on a bad address and
+ * don't fault; every search is bounded, whatever it meets. A walk that raced with changes gives
+ * records that don't fit together: it is for audit and repair, never for a decision, and a repair
+ * is made only of what two walks say (kernel/ledger/repair.h). One call does a bounded piece of
+ * work and says where the next one has to go on.
  */
 #include "maps.bpf.h"
 #include "xarray.bpf.h"
@@ -18,10 +18,10 @@
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, LEDGER_WALK_ROWS);
+    __uint(max_entries, LEDGER_WALK_RECORDS);
     __type(key, __u32);
-    __type(value, struct ledger_row);
-} rows SEC(".maps");
+    __type(value, struct ledger_record);
+} records SEC(".maps");
 
 struct walker {
     struct ledger_walk *walk;
@@ -29,7 +29,7 @@ struct walker {
     __u64 ioas;    /* whose areas are being followed */
     __u64 iova;
     __u64 id;
-    __u32 rows;
+    __u32 records;
     __u32 in_areas;
     __u32 done;
 };
@@ -51,14 +51,14 @@ static __noinline __u64 walk_object(struct walker *w)
     return 0;
 }
 
-static __always_inline struct ledger_row *next_row(struct walker *w)
+static __always_inline struct ledger_record *next_record(struct walker *w)
 {
-    __u32 index = w->rows;
-    struct ledger_row *row = bpf_map_lookup_elem(&rows, &index);
+    __u32 index = w->records;
+    struct ledger_record *record = bpf_map_lookup_elem(&records, &index);
 
-    if (row)
-        w->rows++;
-    return row;
+    if (record)
+        w->records++;
+    return record;
 }
 
 struct search {
@@ -84,39 +84,38 @@ static long search_step(__u32 index, void *data)
     return 0;
 }
 
-static __noinline int describe_range(struct ledger_row *row, struct iopt_pages *range)
+static __noinline int describe_range(struct ledger_record *record, struct iopt_pages *range)
 {
     struct iopt_pages___files *file_range = (void *)range;
     struct task_struct *task;
 
-    if (!row)
+    if (!record)
         return 0;
-    row->address = (__u64)range;
-    row->npages = BPF_CORE_READ(range, npages);
-    row->pinned = BPF_CORE_READ(range, npinned);
-    row->charged = BPF_CORE_READ(range, last_npinned);
+    record->address = (__u64)range;
+    record->npages = BPF_CORE_READ(range, npages);
+    record->pinned = BPF_CORE_READ(range, npinned);
+    record->charged = BPF_CORE_READ(range, last_npinned);
     /* What a dead process had charged stays there when it is unpinned. */
-    if (row->charged > row->pinned)
-        row->charged = row->pinned;
-    row->mode = BPF_CORE_READ(range, account_mode);
-    row->source = (__u64)BPF_CORE_READ(range, source_mm);
-    row->offset = (__u64)BPF_CORE_READ(range, uptr);
+    if (record->charged > record->pinned)
+        record->charged = record->pinned;
+    record->source = (__u64)BPF_CORE_READ(range, source_mm);
+    record->offset = (__u64)BPF_CORE_READ(range, uptr);
     if (bpf_core_field_exists(file_range->type)) {
         __u32 type = BPF_CORE_READ(file_range, type);
 
         if (bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_FILE) &&
             type == bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_FILE)) {
             /* By its inode: the same memory may be opened more than once. */
-            row->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
-            row->offset = BPF_CORE_READ(file_range, start);
+            record->source = (__u64)BPF_CORE_READ(file_range, file, f_inode);
+            record->offset = BPF_CORE_READ(file_range, start);
         }
         if (bpf_core_enum_value_exists(enum iopt_address_type, IOPT_ADDRESS_DMABUF) &&
             type == bpf_core_enum_value(enum iopt_address_type, IOPT_ADDRESS_DMABUF))
-            row->kind = LEDGER_ROW_DMABUF;
+            record->kind = LEDGER_RECORD_DMABUF;
     }
     task = BPF_CORE_READ(range, source_task);
-    row->tgid = BPF_CORE_READ(task, tgid);
-    row->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
+    record->tgid = BPF_CORE_READ(task, tgid);
+    record->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
     return 0;
 }
 
@@ -126,7 +125,7 @@ static __noinline int next_area(struct walker *w)
     struct search search = {};
     struct iopt_area *area;
     struct iopt_pages *range;
-    struct ledger_row *row;
+    struct ledger_record *record;
 
     if (!w)
         return 0;
@@ -142,52 +141,49 @@ static __noinline int next_area(struct walker *w)
     area = (struct iopt_area *)search.found;
     range = BPF_CORE_READ(area, pages);
     w->iova = BPF_CORE_READ(area, node.start) + 1;
-    row = next_row(w);
-    if (!row)
+    record = next_record(w);
+    if (!record)
         return 0;
-    row->id = w->id;
+    record->id = w->id;
     if (!range) {
-        row->kind = LEDGER_ROW_PENDING;
+        record->kind = LEDGER_RECORD_PENDING;
         return 0;
     }
-    row->kind = LEDGER_ROW_AREA;
-    row->type = LEDGER_OBJECT_IOAS;
-    row->under = 0;
-    row->iova = BPF_CORE_READ(area, node.start);
-    row->last = BPF_CORE_READ(area, node.last);
-    row->first = BPF_CORE_READ(area, pages_node.start);
-    return describe_range(row, range);
+    record->kind = LEDGER_RECORD_AREA;
+    record->type = LEDGER_OBJECT_IOAS;
+    record->under = 0;
+    return describe_range(record, range);
 }
 
 static __noinline int next_object(struct walker *w)
 {
     struct iommufd_hwpt_paging *hwpt;
     struct iommufd_object *object;
-    struct ledger_row *row;
+    struct ledger_record *record;
 
     if (!w)
         return 0;
     object = (struct iommufd_object *)walk_object(w);
     if (!object)
         return 0;
-    row = next_row(w);
-    if (!row)
+    record = next_record(w);
+    if (!record)
         return 0;
-    row->kind = LEDGER_ROW_OBJECT;
-    row->address = (__u64)object;
-    row->id = w->id;
+    record->kind = LEDGER_RECORD_OBJECT;
+    record->address = (__u64)object;
+    record->id = w->id;
     if ((__u64)object == XARRAY_RESERVED) {
-        row->kind = LEDGER_ROW_RESERVED;
+        record->kind = LEDGER_RECORD_RESERVED;
         w->id++;
         return 0;
     }
-    row->type = own_type(BPF_CORE_READ(object, type));
-    row->under = 0;
-    if (row->type == LEDGER_OBJECT_HWPT_PAGING) {
+    record->type = own_type(BPF_CORE_READ(object, type));
+    record->under = 0;
+    if (record->type == LEDGER_OBJECT_HWPT_PAGING) {
         hwpt = (struct iommufd_hwpt_paging *)object;
-        row->under = BPF_CORE_READ(hwpt, ioas, obj.id);
+        record->under = BPF_CORE_READ(hwpt, ioas, obj.id);
     }
-    if (row->type == LEDGER_OBJECT_IOAS) {
+    if (record->type == LEDGER_OBJECT_IOAS) {
         w->ioas = (__u64)object;
         w->iova = 0;
         w->in_areas = 1;
@@ -201,7 +197,7 @@ static long walk_step(__u32 index, void *data)
 {
     struct walker *w = data;
 
-    if (w->done || w->rows + 1 >= LEDGER_WALK_ROWS)
+    if (w->done || w->records + 1 >= LEDGER_WALK_RECORDS)
         return 1;
     if (w->in_areas)
         next_area(w);
@@ -234,7 +230,7 @@ int walk_context(struct ledger_walk *args)
     args->id = w.id;
     args->iova = w.iova;
     args->in_areas = w.in_areas;
-    args->ret_rows = w.rows;
+    args->ret_records = w.records;
     args->ret_done = w.done;
     return 0;
 }
@@ -272,7 +268,7 @@ static __noinline int next_dma(struct walker *w)
 {
     struct search search = {};
     struct task_struct *task;
-    struct ledger_row *row;
+    struct ledger_record *record;
     struct vfio_dma *dma;
 
     if (!w)
@@ -285,21 +281,19 @@ static __noinline int next_dma(struct walker *w)
         w->done = 1;
         return 0;
     }
-    row = next_row(w);
-    if (!row)
+    record = next_record(w);
+    if (!record)
         return 0;
-    row->kind = LEDGER_ROW_TYPE1;
-    row->address = (__u64)dma;
-    row->iova = BPF_CORE_READ(dma, iova);
-    row->npages = BPF_CORE_READ(dma, size) >> LEDGER_PAGE_SHIFT;
-    row->last = row->iova + BPF_CORE_READ(dma, size) - 1;
-    row->charged = row->pinned = BPF_CORE_READ(dma, locked_vm);
-    row->source = (__u64)BPF_CORE_READ(dma, mm);
-    row->offset = BPF_CORE_READ(dma, vaddr);
+    record->kind = LEDGER_RECORD_TYPE1;
+    record->address = (__u64)dma;
+    record->npages = BPF_CORE_READ(dma, size) >> LEDGER_PAGE_SHIFT;
+    record->charged = record->pinned = BPF_CORE_READ(dma, locked_vm);
+    record->source = (__u64)BPF_CORE_READ(dma, mm);
+    record->offset = BPF_CORE_READ(dma, vaddr);
     task = BPF_CORE_READ(dma, task);
-    row->tgid = BPF_CORE_READ(task, tgid);
-    row->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
-    w->iova = row->iova + 1;
+    record->tgid = BPF_CORE_READ(task, tgid);
+    record->start = BPF_CORE_READ(task, start_boottime) / LEDGER_NS_PER_TICK;
+    w->iova = BPF_CORE_READ(dma, iova) + 1;
     return 0;
 }
 
@@ -307,7 +301,7 @@ static long walk_dma_step(__u32 index, void *data)
 {
     struct walker *w = data;
 
-    if (w->done || w->rows + 1 >= LEDGER_WALK_ROWS)
+    if (w->done || w->records + 1 >= LEDGER_WALK_RECORDS)
         return 1;
     next_dma(w);
     return 0;
@@ -319,8 +313,9 @@ int walk_container(struct ledger_walk *args)
 {
     struct vfio_container *container = (struct vfio_container *)args->context;
     struct vfio_iommu *iommu;
-    /* ret_rows is 0 at the begin. Were it a constant, the verifier would try every number of rows. */
-    struct walker w = {.iova = args->iova, .rows = args->ret_rows};
+    /* ret_records is 0 at the begin. Were it a constant, the verifier would try every number of
+     * records. */
+    struct walker w = {.iova = args->iova, .records = args->ret_records};
 
     if (!have_containers() || !bpf_core_type_exists(struct vfio_iommu))
         return -EOPNOTSUPP;
@@ -331,7 +326,7 @@ int walk_container(struct ledger_walk *args)
     w.objects = (__u64)BPF_CORE_READ(iommu, dma_list.rb_node);
     bpf_loop(WALK_STEPS, walk_dma_step, &w, 0);
     args->iova = w.iova;
-    args->ret_rows = w.rows;
+    args->ret_records = w.records;
     args->ret_done = w.done;
     return 0;
 }

@@ -4,9 +4,9 @@
  * whom.
  *
  * All of it is taken from what the kernel has copied and decided already; nothing is refused. A
- * program on a trampoline is skipped while another task on the same processor is in the middle of it.
- * What is missed that way stays counted where a limit depends on it (leak_reservation()), is refused
- * to everybody where it is an object (check_id()), and is found by the next reconciliation.
+ * program on a trampoline is skipped while another task on the same processor is in the middle of
+ * it. What is missed that way stays counted where a limit depends on it (leak_reservation()), is
+ * refused to everybody where it is an object (check_id()), and is found by the next reconciliation.
  */
 #include "objects.bpf.h"
 #include "pages.bpf.h"
@@ -115,7 +115,7 @@ static __always_inline int abort_object(const struct iommufd_ctx *ictx,
 {
     struct ledger_context *context = get_context(ictx);
 
-    return context ? free_object(context->serial, BPF_CORE_READ(object, id), (__u64)object) : 0;
+    return context ? free_object(context->id, BPF_CORE_READ(object, id), (__u64)object) : 0;
 }
 
 SEC("fentry/iommufd_object_abort")
@@ -145,7 +145,7 @@ int BPF_PROG(ledger_object_remove, struct iommufd_ctx *ictx, struct iommufd_obje
     self = get_task_state(true);
     if (!self)
         return 0;
-    key.context = context->serial;
+    key.context = context->id;
     entry = bpf_map_lookup_elem(&objects, &key);
     self->removing = entry ? entry->object : 0;
     return 0;
@@ -160,7 +160,7 @@ int BPF_PROG(ledger_object_removed, struct iommufd_ctx *ictx, struct iommufd_obj
 
     if (ret || !context || !self)
         return 0;
-    free_object(context->serial, id, self->removing);
+    free_object(context->id, id, self->removing);
     self->removing = 0;
     return 0;
 }

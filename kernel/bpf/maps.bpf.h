@@ -22,8 +22,8 @@ struct config_map {
     __type(value, struct ledger_config);
 } config SEC(".maps");
 
-/* No program reads it. The kernel lets a change of a map of maps return only when every program that
- * was running has ended (synchronize_rcu()). */
+/* No program reads it. The kernel lets a change of a map of maps return only when every program
+ * that was running has ended (synchronize_rcu()). */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
     __uint(max_entries, 1);
@@ -70,8 +70,8 @@ struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 65536);
     __type(key, __u32);
-    __type(value, struct ledger_place);
-} places SEC(".maps");
+    __type(value, struct ledger_extent);
+} extents SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -90,9 +90,9 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
-    __type(key, struct ledger_book_key);
-    __type(value, struct ledger_book);
-} books SEC(".maps");
+    __type(key, struct ledger_account_key);
+    __type(value, struct ledger_account);
+} accounts SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -108,7 +108,7 @@ struct {
     __type(value, struct ledger_machine);
 } machines SEC(".maps");
 
-/* cgroup id -> machine, or LEDGER_CARRIER */
+/* cgroup id -> machine, or LEDGER_RELAY */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
@@ -201,7 +201,7 @@ static __noinline struct ledger_context *make_context(__u64 ictx)
 
     if (context || !counters)
         return context;
-    new.serial = __sync_fetch_and_add(&counters->contexts, 1) + 1;
+    new.id = __sync_fetch_and_add(&counters->contexts, 1) + 1;
     bpf_map_update_elem(&contexts, &ictx, &new, BPF_NOEXIST);
     context = bpf_map_lookup_elem(&contexts, &ictx);
     if (!context)
@@ -210,21 +210,21 @@ static __noinline struct ledger_context *make_context(__u64 ictx)
 }
 
 /* What an owner has in a context; made if there is none. NULL: the map is full. */
-static __noinline struct ledger_book *get_account(__u32 context, __u32 owner_id)
+static __noinline struct ledger_account *get_account(__u32 context, __u32 owner_id)
 {
-    struct ledger_book_key key = {.context = context, .owner = owner_id};
-    struct ledger_book *account = bpf_map_lookup_elem(&books, &key);
-    struct ledger_book new = {};
+    struct ledger_account_key key = {.context = context, .owner = owner_id};
+    struct ledger_account *account = bpf_map_lookup_elem(&accounts, &key);
+    struct ledger_account new = {};
     struct ledger_owner *owner;
 
     if (account)
         return account;
     owner = bpf_map_lookup_elem(&owners, &owner_id);
     new.tenant = owner ? owner->tenant : 0;
-    bpf_map_update_elem(&books, &key, &new, BPF_NOEXIST);
-    account = bpf_map_lookup_elem(&books, &key);
+    bpf_map_update_elem(&accounts, &key, &new, BPF_NOEXIST);
+    account = bpf_map_lookup_elem(&accounts, &key);
     if (!account)
-        COUNT(lost_books);
+        COUNT(lost_accounts);
     return account;
 }
 

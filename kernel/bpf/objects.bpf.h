@@ -69,7 +69,7 @@ static __noinline int add_object(__u64 ictx, __u32 id, __u32 type, __u64 object)
 
     if (!context)
         return -ENOMEM;
-    key.context = context->serial;
+    key.context = context->id;
     new.owner = current_owner(true);
     new.type = own_type(type);
     new.tgid = bpf_get_current_pid_tgid() >> 32;
@@ -83,8 +83,8 @@ static __noinline int add_object(__u64 ictx, __u32 id, __u32 type, __u64 object)
         COUNT(lost_objects);
         return -ENOMEM;
     }
-    /* In place, and the address last: free_object() of an object that had the id before compares the
-     * address, and leaves the new one alone. */
+    /* In place, and the address last: free_object() of an object that had the id before compares
+     * the address, and leaves the new one alone. */
     was = entry->owner;
     entry->owner = new.owner;
     entry->type = new.type;
@@ -120,7 +120,7 @@ __noinline int close_context(__u64 ictx)
 
     if (!context)
         return 0;
-    context_id = context->serial;
+    context_id = context->id;
     bpf_loop(context->max_id, remove_object, &context_id, 0);
     bpf_map_delete_elem(&contexts, &ictx);
     note_change();

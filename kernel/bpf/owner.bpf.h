@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Owners and their processes. A process is an owner from its first ioctl on; what it forks belongs to
- * it, and so does what runs in the cgroup that was assigned to its machine.
+ * Owners and their processes. A process is an owner from its first ioctl on; what it forks belongs
+ * to it, and so does what runs in the cgroup that was assigned to its machine.
  */
 #pragma once
 
@@ -43,7 +43,7 @@ static __always_inline struct ledger_process *current_process(void)
     return get_process(bpf_get_current_pid_tgid() >> 32, current_start());
 }
 
-/* The machine, or LEDGER_CARRIER, that the current cgroup is assigned to, or the nearest one above it
+/* The machine, or LEDGER_RELAY, that the current cgroup is assigned to, or the nearest one above it
  * that is assigned to any. 0: none. */
 __noinline __u32 assigned_to_cgroup(void)
 {
@@ -63,7 +63,7 @@ static __always_inline __u32 machine_of_cgroup(void)
 {
     __u32 assigned = assigned_to_cgroup();
 
-    return assigned == LEDGER_CARRIER ? 0 : assigned;
+    return assigned == LEDGER_RELAY ? 0 : assigned;
 }
 
 /* Removes the entry of an owner that has nothing left, and that is no machine. */
@@ -193,7 +193,7 @@ static __always_inline __u32 current_role(void)
 
 /* What an event says beside its kind and who; kept small for the stack's sake. */
 struct report {
-    __u64 asked;
+    __u64 requested;
     __u64 left;
     __u32 kind;
     __s32 error;
@@ -207,18 +207,18 @@ struct report {
 
 /* An owner that causes many events is counted but not is_sent, lest it drown the others. So are all
  * together of whom no owner is known. */
-static __always_inline bool ratelimit_ok(__u64 window[2], __u32 events[2], __u32 kind)
+static __always_inline bool ratelimit_ok(struct ledger_ratelimit ratelimits[2], __u32 kind)
 {
+    struct ledger_ratelimit *ratelimit = &ratelimits[kind != LEDGER_EVENT_REFUSED];
     __u64 now = bpf_ktime_get_boot_ns();
-    __u32 which = kind != LEDGER_EVENT_REFUSED;
 
-    if (kind == LEDGER_EVENT_TAMPERED || kind == LEDGER_EVENT_EXIT)
+    if (kind == LEDGER_EVENT_ARGUMENT_CHANGED || kind == LEDGER_EVENT_EXIT)
         return true;
-    if (now - window[which] > 1000000000ull) {
-        window[which] = now;
-        events[which] = 0;
+    if (now - ratelimit->since > 1000000000ull) {
+        ratelimit->since = now;
+        ratelimit->events = 0;
     }
-    return __sync_fetch_and_add(&events[which], 1) < EVENTS_PER_SECOND;
+    return __sync_fetch_and_add(&ratelimit->events, 1) < EVENTS_PER_SECOND;
 }
 
 static __noinline int send_event(const struct report *report)
@@ -234,9 +234,9 @@ static __noinline int send_event(const struct report *report)
     owner = get_owner(report->owner);
     if (owner) {
         machine = owner->machine;
-        is_sent = ratelimit_ok(owner->window, owner->events, report->kind);
+        is_sent = ratelimit_ok(owner->ratelimit, report->kind);
     } else {
-        is_sent = ratelimit_ok(counters->window, counters->events, report->kind);
+        is_sent = ratelimit_ok(counters->ratelimit, report->kind);
     }
     if (!is_sent) {
         COUNT(lost_events);
@@ -247,7 +247,7 @@ static __noinline int send_event(const struct report *report)
         COUNT(lost_events);
         return 0;
     }
-    event->asked = report->asked;
+    event->requested = report->requested;
     event->left = report->left;
     event->kind = report->kind;
     event->error = report->error;

@@ -10,7 +10,7 @@
 /* Pages are pinned or unpinned: in the owner's account and the tenant's. */
 __noinline int account_pages(__u32 context_id, __u32 owner_id, __u32 tenant_id, __s64 npages)
 {
-    struct ledger_book *account = get_account(context_id, owner_id);
+    struct ledger_account *account = get_account(context_id, owner_id);
     struct ledger_tenant *tenant = get_tenant(tenant_id);
 
     if (account)
@@ -21,10 +21,10 @@ __noinline int account_pages(__u32 context_id, __u32 owner_id, __u32 tenant_id, 
 }
 
 /* Bytes are mapped or unmapped: in the owner's account alone. */
-static __always_inline struct ledger_book *account_bytes(__u32 context_id, __u32 owner_id,
-                                                         __s64 bytes)
+static __always_inline struct ledger_account *account_bytes(__u32 context_id, __u32 owner_id,
+                                                            __s64 bytes)
 {
-    struct ledger_book *account = get_account(context_id, owner_id);
+    struct ledger_account *account = get_account(context_id, owner_id);
 
     if (account) {
         __sync_fetch_and_add(&account->moves, 1);
@@ -87,13 +87,13 @@ static __always_inline void describe_memory(struct iopt_pages *range, struct mem
     }
 }
 
-/* The bytes that are to be given back for a range at its end: its own, or its extent's with the last
- * reference. The exchange gives them to one caller only. */
+/* The bytes that are to be given back for a range at its end: its own, or its extent's with the
+ * last reference. The exchange gives them to one caller only. */
 static __always_inline __u64 take_bytes(struct ledger_pages *range)
 {
-    __u32 extent = __sync_lock_test_and_set(&range->place, LEDGER_PLACE_TAKEN);
+    __u32 extent = __sync_lock_test_and_set(&range->extent, LEDGER_EXTENT_TAKEN);
 
-    if (extent == LEDGER_PLACE_TAKEN)
+    if (extent == LEDGER_EXTENT_TAKEN)
         return 0;
     return extent ? extent_put(extent) : range->bytes;
 }
@@ -103,22 +103,22 @@ static __always_inline void leave_extent(struct ledger_pages *range)
 {
     struct ledger_pages was = *range;
 
-    if (!was.place || was.place == LEDGER_PLACE_TAKEN ||
-        COMPARE_AND_SWAP(&range->place, was.place, 0) != was.place)
+    if (!was.extent || was.extent == LEDGER_EXTENT_TAKEN ||
+        COMPARE_AND_SWAP(&range->extent, was.extent, 0) != was.extent)
         return;
     add_mapped(was.tenant, (__s64)was.bytes);
-    release_mapped(was.tenant, extent_put(was.place));
+    release_mapped(was.tenant, extent_put(was.extent));
 }
 
 /*
- * Takes a range out of the sums, with what it is still charged: nothing if its end was seen, and what
- * was left over if it was missed. The charge is taken first, in one exchange, after which nobody else
- * changes the entry. false: it had another charge by then, or was taken already.
+ * Takes a range out of the sums, with what it is still charged: nothing if its end was seen, and
+ * what was left over if it was missed. The charge is taken first, in one exchange, after which
+ * nobody else changes the entry. false: it had another charge by then, or was taken already.
  */
 static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 {
     struct ledger_state *counters = get_state();
-    struct ledger_book *account;
+    struct ledger_account *account;
     struct ledger_pages was;
 
     if (!range || !counters)
@@ -152,18 +152,19 @@ static __noinline int forget_pages(__u64 key)
         if (LEDGER_IS_TAKEN(charge))
             return 0;
         if (take_range(range, charge))
-            /* If it can't be removed now, the next reconciliation finds it taken, and removes it. */
+            /* If it can't be removed now, the next reconciliation finds it taken, and removes it.
+             */
             return bpf_map_delete_elem(&pages, &key);
     }
     return 0;
 }
 
-/* The new range takes over what was reserved for it: the reference to the extent of this very memory,
- * or bytes of its own. */
+/* The new range takes over what was reserved for it: the reference to the extent of this very
+ * memory, or bytes of its own. */
 static __always_inline void take_reserved(struct task_state *self, struct iopt_pages *range,
                                           struct ledger_pages *new)
 {
-    struct ledger_place *extent = extent_at(self->extent);
+    struct ledger_extent *extent = extent_at(self->extent);
     struct memory memory = {.tenant = new->tenant};
     __u64 reserved = self->reserved;
     __u32 number = self->extent;
@@ -173,7 +174,7 @@ static __always_inline void take_reserved(struct task_state *self, struct iopt_p
     if (extent) {
         describe_memory(range, &memory);
         if (extent_is_of(extent, &memory)) {
-            new->place = number;
+            new->extent = number;
             return;
         }
         /* The file descriptor is another file's by now, and nothing could refuse it. */
@@ -194,21 +195,21 @@ static __always_inline bool add_entry(__u64 key, const struct ledger_pages *new)
     forget_pages(key);
     if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
         return true;
-    if (new->place && !extent_put(new->place))
+    if (new->extent && !extent_put(new->extent))
         add_mapped(new->tenant, (__s64) new->bytes);
     leak_mapped(new->tenant, new->bytes);
     COUNT(lost_pages);
     return false;
 }
 
-/* The kernel has made a range, for the mapping that the thread is in the middle of. -ENOMEM: there is
- * no room for it. */
+/* The kernel has made a range, for the mapping that the thread is in the middle of. -ENOMEM: there
+ * is no room for it. */
 static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
 {
     struct ledger_state *counters = get_state();
     struct task_state *self = get_task_state(false);
     struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
-    struct ledger_book *account;
+    struct ledger_account *account;
     __u64 key = (__u64)range;
 
     if (!counters)
@@ -250,7 +251,7 @@ static __noinline int update_unknown(struct iopt_pages *range, __s64 delta)
     task = BPF_CORE_READ(range, source_task);
     process = get_process(BPF_CORE_READ(task, tgid), start_ticks(task));
     context = get_context((void *)self->context);
-    return account_pages(context ? context->serial : 0, process ? process->owner : LEDGER_OWNER_NONE,
+    return account_pages(context ? context->id : 0, process ? process->owner : LEDGER_OWNER_NONE,
                          context ? context->tenant : 0, delta);
 }
 
@@ -281,7 +282,8 @@ static __always_inline int update_pinned(struct iopt_pages *range, unsigned long
     self = get_task_state(false);
     if (inc || !self || !self->changing)
         return 0;
-    /* CHANGE_PROCESS: the old process is uncharged, the pages stay pinned and are the caller's now. */
+    /* CHANGE_PROCESS: the old process is uncharged, the pages stay pinned and are the caller's now.
+     */
     owner_id = entry->owner;
     change_owner(entry, current_owner(true));
     return account_pages(entry->context, owner_id, entry->tenant, -(__s64)npages);

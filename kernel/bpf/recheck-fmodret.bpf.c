@@ -38,8 +38,8 @@ static __always_inline int begin_hook(__u64 ictx, struct task_state **ret_self, 
     return self->tenant_owner ? 0 : stop(ictx, 0, 0, true);
 }
 
-/* Nobody can name the object yet: its owner is noted before anybody can, or it is refused for want of
- * room. */
+/* Nobody can name the object yet: its owner is noted before anybody can, or it is refused for want
+ * of room. */
 SEC("fmod_ret/iommud_guard_made")
 int BPF_PROG(hook_made, struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
@@ -61,7 +61,7 @@ int BPF_PROG(hook_gone, struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
     struct ledger_context *context = get_context(ictx);
 
-    return context ? free_object(context->serial, object->id, (__u64)object) : 0;
+    return context ? free_object(context->id, object->id, (__u64)object) : 0;
 }
 
 SEC("fmod_ret/iommud_guard_bind")
@@ -70,8 +70,8 @@ int BPF_PROG(hook_bind, struct iommufd_ctx *ictx, struct device *dev)
     return recheck_bind((__u64)ictx, (__u64)dev, true);
 }
 
-/* A range that the kernel has just made, of memory that it will pin: it is counted, and has its entry,
- * before anything else happens to it, or is refused. */
+/* A range that the kernel has just made, of memory that it will pin: it is counted, and has its
+ * entry, before anything else happens to it, or is refused. */
 SEC("fmod_ret/iommud_guard_pages")
 int BPF_PROG(hook_pages, struct iommufd_ctx *ictx, struct iopt_pages *range)
 {

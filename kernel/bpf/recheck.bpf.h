@@ -46,14 +46,15 @@ static __noinline int recheck_object(__u64 ictx, __u32 id, __u64 object, bool ca
 /* Of memory that counts once: whether it is that of the extent that was reserved. */
 static __always_inline bool is_of_extent(const struct task_state *self, __u64 start, __u64 length)
 {
-    struct ledger_place *extent = extent_at(self->extent);
+    struct ledger_extent *extent = extent_at(self->extent);
 
     return !extent || (extent->start == (start & ~(LEDGER_PAGE_SIZE - 1)) &&
                        extent->bytes == whole_pages(start, length));
 }
 
 /* Where it can't be refused, what is mapped has to have been reserved, and is reserved now if the
- * first check was skipped. Notes which IOMMUFD is mapped into: the range that comes does not say. */
+ * first check was skipped. Notes which IOMMUFD is mapped into: the range that comes does not say.
+ */
 static __noinline int recheck_length(__u64 ictx, __u64 start, __u64 length)
 {
     __u64 bytes = (start & (LEDGER_PAGE_SIZE - 1)) + length;

@@ -6,8 +6,8 @@
 #include "owner.bpf.h"
 #include "task-state.bpf.h"
 
-/* The machine that has the object of that id right now: ids are reused, so it is asked when the call
- * is refused and travels with the event. 0: the id is free, or no machine's. */
+/* The machine that has the object of that id right now: ids are reused, so it is asked when the
+ * call is refused and travels with the event. 0: the id is free, or no machine's. */
 static __noinline __u32 machine_of_object(__u32 context_id, __u32 id)
 {
     struct ledger_object_key key = {.context = context_id, .id = id};
@@ -28,15 +28,15 @@ static __noinline int refuse(__u32 owner_id, __u64 ictx, __u32 command, __u32 id
         .id = id,
         .owner = owner_id,
     };
-    struct ledger_book *account = NULL;
+    struct ledger_account *account = NULL;
 
     if (context) {
-        report.context = context->serial;
+        report.context = context->id;
         report.tenant = context->tenant;
-        report.object_machine = machine_of_object(context->serial, id);
+        report.object_machine = machine_of_object(context->id, id);
         /* QEMU asks for CHANGE_PROCESS at each of its starts, and goes on without. */
         if (_IOC_NR(command) != _IOC_NR(IOMMU_IOAS_CHANGE_PROCESS))
-            account = get_account(context->serial, owner_id);
+            account = get_account(context->id, owner_id);
         if (account)
             __sync_fetch_and_add(&account->refused, 1);
     }
@@ -54,7 +54,7 @@ static __noinline int report_full(const struct task_state *self, __u64 bytes)
 
     if (!self)
         return -ENOMEM;
-    report.asked = bytes;
+    report.requested = bytes;
     report.context = self->context_id;
     report.command = self->command;
     report.tenant = self->tenant_id;
@@ -67,14 +67,14 @@ static __noinline int report_full(const struct task_state *self, __u64 bytes)
 static __noinline int report_limit(const struct task_state *self, __u64 bytes, __u64 left)
 {
     struct report report = {.kind = LEDGER_EVENT_LIMIT, .error = -EDQUOT};
-    struct ledger_book *account;
+    struct ledger_account *account;
 
     if (!self)
         return -EDQUOT;
     account = get_account(self->context_id, self->tenant_owner);
     if (account)
         __sync_fetch_and_add(&account->refused, 1);
-    report.asked = bytes;
+    report.requested = bytes;
     report.left = left;
     report.context = self->context_id;
     report.command = self->command;
@@ -89,14 +89,14 @@ static __noinline int report_limit(const struct task_state *self, __u64 bytes, _
  * more (recheck-kprobe.bpf.c). The process dies before it returns to its own code, and the event
  * tells iommud to clean up what the call has done.
  */
-static __noinline int argument_changed(__u64 ictx, __u32 id, __u32 owner_id, __u64 asked,
+static __noinline int argument_changed(__u64 ictx, __u32 id, __u32 owner_id, __u64 requested,
                                        __u64 checked)
 {
     struct ledger_context *context = bpf_map_lookup_elem(&contexts, &ictx);
     struct task_state *self = get_task_state(true);
     struct report report = {
-        .kind = LEDGER_EVENT_TAMPERED,
-        .asked = asked,
+        .kind = LEDGER_EVENT_ARGUMENT_CHANGED,
+        .requested = requested,
         .left = checked,
         .id = id,
         .owner = owner_id,
@@ -107,11 +107,11 @@ static __noinline int argument_changed(__u64 ictx, __u32 id, __u32 owner_id, __u
     self->argument_changed = 1;
     report.command = self->command;
     if (context) {
-        report.context = context->serial;
+        report.context = context->id;
         report.tenant = context->tenant;
-        report.object_machine = machine_of_object(context->serial, id);
+        report.object_machine = machine_of_object(context->id, id);
     }
-    COUNT(tampered);
+    COUNT(changed_arguments);
     bpf_send_signal(SIGKILL);
     send_event(&report);
     return -EACCES;

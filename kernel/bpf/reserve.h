@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
 /*
- * The arithmetic of limits, charges and sums, over plain pointers. Any number of processors may be in
- * any of these functions at the same time; none of them waits.
+ * The arithmetic of limits, charges and sums, over plain pointers. Any number of processors may be
+ * in any of these functions at the same time; none of them waits.
  *
  * What a tenant may still map follows from `limit`, `mapped` and `credit`. `mapped` is changed by
  * atomic additions and exchanges only, so that at rest it is the sum of what was taken and given
@@ -61,10 +61,10 @@ static __always_inline bool tenant_is_over(const struct ledger_tenant *tenant)
 }
 
 /*
- * Takes bytes from what the tenant has left: 0, or -EDQUOT with nothing taken. The exchange succeeds
- * only on the sum that was compared with the limit, so that of two that race for the last bytes
- * exactly one gets them. If TRIES exchanges fail, since so many others map at this moment, the bytes
- * are added first and taken back if they were too many: then both of two may be refused.
+ * Takes bytes from what the tenant has left: 0, or -EDQUOT with nothing taken. The exchange
+ * succeeds only on the sum that was compared with the limit, so that of two that race for the last
+ * bytes exactly one gets them. If TRIES exchanges fail, since so many others map at this moment,
+ * the bytes are added first and taken back if they were too many: then both of two may be refused.
  */
 static __always_inline int tenant_reserve(struct ledger_tenant *tenant, __u64 bytes,
                                           __u64 *ret_left)
@@ -113,22 +113,21 @@ static __always_inline void tenant_release(struct ledger_tenant *tenant, __u64 b
     __sync_fetch_and_add(&tenant->mapped, -(__s64)bytes);
 }
 
-/* These bytes stay in `mapped` although no range is known for them, until a reconciliation finds the
- * range (tenant_match()), or finds none (tenant_drop_unmatched()). */
+/* These bytes stay in `mapped` although no range is known for them, until a reconciliation finds
+ * the range (tenant_match()), or finds none (tenant_drop_unmatched()). */
 static __always_inline void tenant_leak(struct ledger_tenant *tenant, __u64 bytes)
 {
-    __sync_fetch_and_add(&tenant->losses, 1);
-    __sync_fetch_and_add(&tenant->unsettled, (__s64)bytes);
+    __sync_fetch_and_add(&tenant->leaks, 1);
+    __sync_fetch_and_add(&tenant->unmatched, (__s64)bytes);
 }
 
 /* A range was found that had been missed: its bytes may be in `mapped` already, as leaked. */
 static __always_inline void tenant_match(struct ledger_tenant *tenant, __s64 bytes)
 {
-    __s64 unmatched = READ_ONCE(tenant->unsettled);
+    __s64 unmatched = READ_ONCE(tenant->unmatched);
     __s64 take = unmatched < bytes ? unmatched : bytes;
 
-    if (take > 0 &&
-        COMPARE_AND_SWAP(&tenant->unsettled, unmatched, unmatched - take) == unmatched)
+    if (take > 0 && COMPARE_AND_SWAP(&tenant->unmatched, unmatched, unmatched - take) == unmatched)
         bytes -= take;
     __sync_fetch_and_add(&tenant->mapped, bytes);
 }
@@ -148,22 +147,23 @@ static __always_inline int exchange_unless_moved(__s64 *figure, __s64 value, con
 static __always_inline int tenant_drop_unmatched(struct ledger_tenant *tenant, __u64 leaks)
 {
     __s64 bytes;
-    int r = exchange_unless_moved(&tenant->unsettled, 0, &tenant->losses, leaks, &bytes);
+    int r = exchange_unless_moved(&tenant->unmatched, 0, &tenant->leaks, leaks, &bytes);
 
     if (!r)
         __sync_fetch_and_add(&tenant->mapped, -bytes);
     return r;
 }
 
-/* What a reconciliation that began after `releases` releases has found to be mapped more than once. */
+/* What a reconciliation that began after `releases` releases has found to be mapped more than once.
+ */
 static __always_inline int tenant_set_credit(struct ledger_tenant *tenant, __s64 credit,
                                              __u64 releases)
 {
     __s64 was;
     int r = exchange_unless_moved(&tenant->credit, credit, &tenant->releases, releases, &was);
 
-    /* A release between comparison and exchange has lowered the old credit, not this one. Pairs with
-     * the addition in tenant_release(), which comes before it reads the credit. */
+    /* A release between comparison and exchange has lowered the old credit, not this one. Pairs
+     * with the addition in tenant_release(), which comes before it reads the credit. */
     if (!r && READ_ONCE(tenant->releases) != releases) {
         WRITE_ONCE(tenant->credit, 0);
         r = -ESTALE;

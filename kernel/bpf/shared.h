@@ -3,8 +3,8 @@
  * What the BPF programs and user space both know: keys, values and messages. Plain data only.
  *
  * Pointers of the kernel appear as 64-bit numbers and serve as names, never to be followed by user
- * space. Everything that can be reused by the kernel (a context's address, a pid) is paired with
- * something that can't (a serial number, a start time).
+ * space. The kernel reuses addresses and pids: an address is paired with a number that is given out
+ * once (a context's id, a range's in its charge), a pid with the start time of its process.
  */
 #pragma once
 
@@ -29,7 +29,7 @@ enum ledger_owner_id {
 enum ledger_role {
     LEDGER_ROLE_USER = 0,    /* owns what it makes, and names only that */
     LEDGER_ROLE_SERVICE = 1, /* iommud: names everything */
-    LEDGER_ROLE_CARRIER = 2, /* passes guarded files on: libvirtd, a D-Bus broker */
+    LEDGER_ROLE_RELAY = 2,   /* passes guarded files on: libvirtd, a D-Bus broker */
 };
 
 /* Types of objects, in numbers of our own: the kernel's differ by version and configuration. */
@@ -48,13 +48,13 @@ enum ledger_object_type {
 };
 
 enum ledger_context_flags {
-    LEDGER_CONTEXT_GUARDED = 1 << 0,       /* iommud registered it: its ioctls are checked */
-    LEDGER_CONTEXT_SHARED = 1 << 1,        /* for more than one machine */
-    LEDGER_CONTEXT_CLOSED_CIRCLE = 1 << 2, /* only known processes may receive its file */
+    LEDGER_CONTEXT_GUARDED = 1 << 0,    /* iommud registered it: its ioctls are checked */
+    LEDGER_CONTEXT_SHARED = 1 << 1,     /* for more than one machine */
+    LEDGER_CONTEXT_RESTRICTED = 1 << 2, /* only known processes may receive its file */
 };
 
-/* In place of a machine's number: a cgroup whose processes pass guarded files on. */
-#define LEDGER_CARRIER 0xffffffffu
+/* In place of a machine's id: a cgroup whose processes pass guarded files on. */
+#define LEDGER_RELAY 0xffffffffu
 
 enum ledger_guard_mode {
     LEDGER_GUARD_OFF = 0,
@@ -63,8 +63,8 @@ enum ledger_guard_mode {
 };
 
 enum ledger_config_flags {
-    LEDGER_CONFIG_NO_OPEN = 1 << 0, /* a machine may not open /dev/iommu itself */
-    LEDGER_CONFIG_EXACT = 1 << 1,   /* what iommufd has copied is checked where it can be refused */
+    LEDGER_CONFIG_NO_OPEN = 1 << 0,         /* a machine may not open /dev/iommu itself */
+    LEDGER_CONFIG_CAN_REFUSE_LATE = 1 << 1, /* the re-check can refuse (recheck-fmodret.bpf.c) */
 };
 
 enum ledger_device_flags {
@@ -79,16 +79,16 @@ enum ledger_count {
 
 /* Map "loaded", one element. Written by user space only: what came of loading. */
 struct ledger_report {
-    __u32 active;
-    __u32 guarding;
-    __u32 exact;
-    __u32 used;       /* a service has worked with it */
-    char reason[256]; /* one sentence, "" if active */
+    __u32 active;          /* the ledger counts */
+    __u32 guard_active;    /* the guard checks */
+    __u32 can_refuse_late; /* the re-check can refuse, and not only kill */
+    __u32 tables_used;     /* a service has worked with the maps */
+    char reason[256];      /* one sentence, "" if active */
     char guard_reason[256];
 };
 
-/* Map "config", one element. Written by user space only. It is also what is put into the map
- * "fence": the kernel then waits until no program is in the middle of anything. */
+/* Map "config", one element. Written by user space only. The map itself is also what is put into
+ * the map of maps "fence" (maps.bpf.h). */
 struct ledger_config {
     __u32 guard;      /* enum ledger_guard_mode */
     __u32 flags;      /* enum ledger_config_flags */
@@ -96,33 +96,39 @@ struct ledger_config {
     __u32 vfio_major; /* of /dev/vfio/devices; 0: unknown */
     __u32 max_pages;  /* entries of the map "pages" */
     __u32 max_objects;
-    __u32 places; /* entries of the map "places": a power of two */
+    __u32 extents; /* entries of the map "extents": a power of two */
+    __u32 pad;
+};
+
+/* How many events were sent in the second that began at `since`. */
+struct ledger_ratelimit {
+    __u64 since; /* ns since boot */
+    __u32 events;
     __u32 pad;
 };
 
 /* Map "state", one element. Written by programs only. "lost": what found its map full. */
 struct ledger_state {
-    __u32 contexts; /* serial numbers given out */
-    __u32 owners;   /* owners given out, less LEDGER_OWNER_FIRST */
-    __u32 changes;  /* in who is who: what threads know about themselves is old then */
-    __u32 ranges;   /* entries of "pages" that there have ever been */
+    __u32 contexts; /* ids of contexts given out */
+    __u32 owners;   /* ids of owners given out, less LEDGER_OWNER_FIRST */
+    __u32 changes;  /* of who is who, each of which makes struct task_state out of date */
+    __u32 ranges;   /* numbers of charges given out */
     __s64 pages;    /* entries in "pages" */
     __s64 objects;  /* entries in "objects" */
     __u64 lost_contexts;
     __u64 lost_objects;
     __u64 lost_pages;
-    __u64 lost_books;
+    __u64 lost_accounts;
     __u64 lost_owners;
     __u64 lost_events;
     __u64 unknown_ioctls;
-    __u64 tampered;
-    __u64 window[2]; /* of events of nobody known: refusals, and limit hits */
-    __u32 events[2];
+    __u64 changed_arguments;
+    struct ledger_ratelimit ratelimit[2]; /* of events without an owner; as struct ledger_owner's */
 };
 
 /* Map "contexts": address of the struct iommufd_ctx -> the IOMMUFD. */
 struct ledger_context {
-    __u32 serial;
+    __u32 id; /* from 1 on; never reused */
     __u32 tenant;
     __u32 flags;  /* enum ledger_context_flags */
     __u32 max_id; /* the highest object id ever seen */
@@ -130,7 +136,7 @@ struct ledger_context {
 
 /* Map "objects". An entry stays until its context is closed: ids are reused. */
 struct ledger_object_key {
-    __u32 context; /* serial */
+    __u32 context; /* id */
     __u32 id;
 };
 struct ledger_object {
@@ -143,13 +149,14 @@ struct ledger_object {
 };
 
 /*
- * A range's charge: the pages that the kernel has charged for it, and above them the number of this
- * entry. Ranges come and go at the same addresses, and entries at the same places in memory: who
- * exchanges a charge for another knows by its number that it was the same range's all the time.
+ * A range's charge: the pages that the kernel has charged for it, and above them a number that is
+ * this range's alone. Ranges come and go at the same addresses, and entries in the same memory: who
+ * compares a charge and exchanges it knows by the number that it is still the same range's.
  *
- * In place of the pages, "taken" is the mark of a range that is out of the books already, by
- * whoever has set it. Nobody then touches the entry but to remove it. A range's own end removes it
- * at once; what was taken by a look stays until no program can be in the middle of it.
+ * In place of the pages, LEDGER_CHARGE_TAKEN is the mark of a range that is out of all sums
+ * already. From then on nobody changes its entry but who has set the mark, and he only removes it:
+ * the end of the range at once, a repair when no program that has found the entry before can still
+ * run.
  */
 #define LEDGER_CHARGE_BITS 36
 #define LEDGER_CHARGE_TAKEN ((1ull << LEDGER_CHARGE_BITS) - 1)
@@ -164,18 +171,16 @@ struct ledger_pages {
     __u32 context;
     __u32 owner;
     __u32 tenant;
-    __u32 place; /* its number from 1 on, to which the bytes belong; 0: they are its own */
+    __u32 extent; /* number, from 1 on, of that to which the bytes belong; 0: they are its own */
 };
-#define LEDGER_PLACE_TAKEN (~0u) /* the range's end has begun */
+#define LEDGER_EXTENT_TAKEN (~0u) /* in its place, when the range's end has begun */
 
-/*
- * Map "places": memory that several ranges map from end to end and that counts once, for tenants
- * with LEDGER_COUNT_UNIQUE.
- */
-#define LEDGER_COPIES 32 /* holders of a place; further ranges count again */
-struct ledger_place {
-    __u64 state;  /* how often it was used << 32 | being written << 31 | holders */
-    __u64 source; /* address of the address space or the file */
+/* Map "extents": memory that several ranges map from end to end and that counts once, for tenants
+ * with LEDGER_COUNT_UNIQUE (extents.h). */
+#define LEDGER_EXTENT_MAX_REFS 32 /* further ranges count again */
+struct ledger_extent {
+    __u64 state;  /* how often it was used << 32 | being written << 31 | references */
+    __u64 source; /* address of the address space or the file's inode */
     __u64 start;  /* in it, in bytes */
     __u64 bytes;
     __u32 tenant;
@@ -191,24 +196,24 @@ struct ledger_process {
 
 /* Map "owners". */
 struct ledger_owner {
-    __u64 start;     /* of its first process */
-    __u64 window[2]; /* of events that were sent on its behalf: refusals, and limit hits */
+    __u64 start;                          /* of its first process */
+    struct ledger_ratelimit ratelimit[2]; /* of events on its behalf: refusals, and others */
     __u32 tgid;
     __u32 machine;
     __u32 tenant;
     __s32 processes; /* alive */
     __s32 objects;
     __s32 pages; /* entries of the map "pages" */
-    __u32 events[2];
+    __u32 pad;
     char comm[16];
 };
 
-/* Map "books": what an owner has in a context. Pages are those of the kernel's accounting. */
-struct ledger_book_key {
+/* Map "accounts": what an owner has in a context. Pages are those of the kernel's accounting. */
+struct ledger_account_key {
     __u32 context;
     __u32 owner;
 };
-struct ledger_book {
+struct ledger_account {
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
     __s64 mapped; /* bytes */
@@ -216,7 +221,7 @@ struct ledger_book {
     __u64 maps;
     __u64 unmaps;
     __u64 refused;
-    __u32 tenant; /* of the owner, when the book was opened */
+    __u32 tenant; /* of the owner, when the account was opened */
     __u32 pad;
 };
 
@@ -228,23 +233,24 @@ struct ledger_tenant {
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
     __u64 moves;  /* how often "pinned" has changed */
-    __u64 maps;   /* these three: of books that are closed */
+    __u64 maps;   /* these three: of accounts that are closed */
     __u64 unmaps;
     __u64 refused;
     __u64 releases; /* how often memory was given back */
     /* Bytes of "mapped" for which no range was seen, since a hook was skipped or a map full: they
-     * stay counted until a walk finds the range, or finds none. And how often that happened. */
-    __s64 unsettled;
-    __u64 losses;
+     * stay counted until a reconciliation finds the range, or finds none. And how often that was.
+     */
+    __s64 unmatched;
+    __u64 leaks;
     __u32 count; /* enum ledger_count */
     __u32 pad;
 };
 
-/* Map "machines". Tokens are iommud's; it never reuses one. */
+/* Map "machines", by an id that iommud gives out and never reuses. */
 struct ledger_machine {
     __u32 tenant;
-    __u32 owner;   /* 0: it has not shown itself yet */
-    __u32 claimed; /* by binding a device, nobody has confirmed it */
+    __u32 owner;           /* 0: no process is it yet */
+    __u32 claimed_by_bind; /* its owner has bound its device, and iommud has not named it yet */
     __u32 pad;
 };
 
@@ -262,17 +268,17 @@ struct ledger_device {
 
 /* Ring buffer "events". */
 enum ledger_event_kind {
-    LEDGER_EVENT_REFUSED = 1, /* an ioctl, a file or a device was refused */
-    LEDGER_EVENT_LIMIT,       /* a mapping would have taken the tenant above its limit */
-    LEDGER_EVENT_TAMPERED,    /* the argument was changed behind the check: killed */
-    LEDGER_EVENT_EXIT,        /* the last process of an owner is gone */
-    LEDGER_EVENT_FULL,        /* a map is full, so that a mapping was refused */
+    LEDGER_EVENT_REFUSED = 1,      /* an ioctl, a file or a device was refused */
+    LEDGER_EVENT_LIMIT,            /* a mapping would have taken the tenant above its limit */
+    LEDGER_EVENT_ARGUMENT_CHANGED, /* the argument was changed behind the check: killed */
+    LEDGER_EVENT_EXIT,             /* the last process of an owner is gone */
+    LEDGER_EVENT_FULL,             /* a map is full, so that a mapping was refused */
 };
 struct ledger_event {
-    __u64 asked; /* bytes */
-    __u64 left;  /* bytes */
-    __u32 kind;  /* enum ledger_event_kind */
-    __s32 error; /* negative errno that was returned */
+    __u64 requested; /* bytes */
+    __u64 left;      /* bytes */
+    __u32 kind;      /* enum ledger_event_kind */
+    __s32 error;     /* negative errno that was returned */
     __u32 tgid;
     __u32 machine; /* of the process, 0: none */
     __u32 tenant;
@@ -283,159 +289,150 @@ struct ledger_event {
     char comm[16];
 };
 
-/* Arguments of the programs that user space runs (BPF_PROG_RUN). */
-struct ledger_register {
+/* Arguments of the programs in control.bpf.c, by their names. "expected": what the entry had when
+ * it was read; the program changes nothing if it has something else by now (-ESTALE). */
+struct control_register {
     __s32 fd; /* of the caller */
     __u32 tenant;
-    __u32 flags;
-    __u32 ret_serial;
-    __u64 ret_context;
+    __u32 flags; /* enum ledger_context_flags */
+    __u32 ret_context_id;
 };
-struct ledger_name {
+struct control_name_process {
     __u64 start;
     __u32 tgid;
-    __u32 role;
-    __u32 machine;
+    __u32 role;    /* enum ledger_role */
+    __u32 machine; /* 0: none */
     __u32 tenant;
-    __u32 ret_owner;
-    __u32 pad;
 };
-struct ledger_limit {
+struct control_set_limit {
     __u64 limit;
     __u32 tenant;
-    __u32 count;
+    __u32 count; /* enum ledger_count */
 };
-struct ledger_admit {
+struct control_admit_device {
     struct ledger_device_key device;
     __u32 tenant;
     __u32 machine;
-    __u32 flags;
+    __u32 flags; /* enum ledger_device_flags */
     __u32 pad;
 };
-struct ledger_credit {
-    __s64 credit;
-    __u64 releases; /* as they were when the walk began */
-    __u32 tenant;
-    __u32 pad;
-};
-struct ledger_forget {
+struct control_remove_machine {
     __u32 machine;
     __u32 pad;
 };
-/* Makes one range's entry what the kernel's own structure says it is. */
-struct ledger_mend {
-    __u64 pages;
-    __u64 bytes;
-    __u64 was; /* its charge, as the ledger has it */
-    __u64 is;  /* pages that the kernel has charged */
-    __u64 start;
-    __u32 tgid;
-    __u32 context;
-    __u32 tenant;
-    __u32 known; /* the ledger has it */
-};
-/* Takes a range out of the books whose end was missed. Its entry stays, as taken. */
-struct ledger_drop {
-    __u64 pages;
-    __u64 was; /* its charge, as the ledger has it */
-};
-/* Closes a book in which nothing is left, and adds what it has counted to the tenant's account. */
-struct ledger_retire {
-    struct ledger_book_key book;
+struct control_set_dedup_credit {
+    __s64 credit;
+    __u64 expected_releases;
     __u32 tenant;
     __u32 pad;
 };
-/* What a book, or a tenant's account, is by the entries of the map "pages". */
-struct ledger_balance {
-    __u64 moves; /* as they were before the entries were looked at */
-    __s64 pinned_was;
-    __s64 pinned_is;
-    __s64 mapped_was; /* of a book only */
-    __s64 mapped_is;
+/* Makes one range's entry what the kernel's own structure says it is; adds it if it is not known.
+ */
+struct control_set_range {
+    __u64 pages; /* address of the range */
+    __u64 bytes;
+    __u64 expected_charge;
+    __u64 charged; /* pages that the kernel has charged */
+    __u64 start;   /* of the process, */
+    __u32 tgid;    /* and its pid */
+    __u32 context;
+    __u32 tenant;
+    __u32 known; /* the ledger has an entry */
+};
+struct control_remove_range {
+    __u64 pages; /* address of the range */
+    __u64 expected_charge;
+};
+struct control_close_account {
+    struct ledger_account_key account;
+    __u32 tenant; /* which its counters are added to */
+    __u32 pad;
+};
+/* What an account, or a tenant, has by the entries of the map "pages". */
+struct control_set_totals {
+    __u64 expected_moves;
+    __s64 expected_pinned;
+    __s64 pinned;
+    __s64 expected_mapped; /* of an account only */
+    __s64 mapped;
     __u32 context;
     __u32 owner;
-    __u32 tenant; /* 0: it is a book, and no account */
+    __u32 tenant; /* 0: it is an account */
     __u32 pad;
 };
-struct ledger_seed {
-    __u64 object;
+struct control_adopt_object {
+    __u64 object; /* address */
     __u64 ictx;
-    __u64 start;
-    __u32 tgid;
+    __u64 start; /* of the process, */
+    __u32 tgid;  /* and its pid; 0: not known */
     __u32 context;
     __u32 id;
     __u32 type;
 };
-
-/* Removes an object's entry whose end was missed. */
-struct ledger_free {
-    __u64 object;
-    __u64 ictx; /* 0: it is not known any more */
+struct control_remove_object {
+    __u64 object; /* address */
+    __u64 ictx;   /* 0: it is not known any more */
     __u32 context;
     __u32 id;
 };
-/* The end of a context, or of a process, was missed. */
-struct ledger_close {
+struct control_remove_context {
     __u64 context; /* address */
-    __u32 serial;
+    __u32 id;
     __u32 pad;
 };
-struct ledger_bury {
+struct control_remove_process {
     __u64 start;
     __u32 tgid;
     __u32 pad;
 };
 /* What an owner has by the entries of the other maps. */
-struct ledger_recount {
+struct control_set_counts {
     __u32 owner;
-    __s32 objects_was;
-    __s32 objects_is;
-    __s32 pages_was;
-    __s32 pages_is;
+    __s32 expected_objects;
+    __s32 objects;
+    __s32 expected_pages;
+    __s32 pages;
     __u32 pad;
 };
-/* Gives back what no range has turned up for. */
-struct ledger_settle {
-    __u64 losses; /* as they were before the walk */
+struct control_drop_unmatched {
+    __u64 expected_leaks;
     __u32 tenant;
     __u32 pad;
 };
 
 /* The walk over the kernel's own structures. */
-#define LEDGER_WALK_ROWS 4096
-enum ledger_row_kind {
-    LEDGER_ROW_OBJECT = 1,
-    LEDGER_ROW_RESERVED, /* an id whose object is in the making */
-    LEDGER_ROW_AREA,
-    LEDGER_ROW_PENDING, /* an area that is being mapped: its range can't be reached from it yet */
-    LEDGER_ROW_DMABUF,  /* an area that shows a device's memory: nothing is pinned or counted */
-    LEDGER_ROW_TYPE1,   /* a mapping of VFIO's own */
+#define LEDGER_WALK_RECORDS 4096
+enum ledger_record_kind {
+    LEDGER_RECORD_OBJECT = 1,
+    LEDGER_RECORD_RESERVED, /* an id whose object is in the making */
+    LEDGER_RECORD_AREA,
+    LEDGER_RECORD_PENDING, /* an area that is being mapped: its range can't be reached from it yet
+                            */
+    LEDGER_RECORD_DMABUF,  /* an area that shows a device's memory: nothing is pinned or counted */
+    LEDGER_RECORD_TYPE1,   /* a mapping of VFIO's own */
 };
 struct ledger_walk {
     __u64 context; /* address */
     __u64 iova;    /* continue with the areas of IOAS id from here, if in_areas */
     __u32 id;      /* continue with this object */
     __u32 in_areas;
-    __u32 ret_rows; /* rows that are in the map "rows" now */
+    __u32 ret_records; /* that are in the map "records" now */
     __u32 ret_done;
 };
-struct ledger_row {
+struct ledger_record {
     __u64 address; /* of the object, or of the range's struct iopt_pages */
-    __u64 iova;
-    __u64 last;   /* inclusive */
-    __u64 npages; /* of the range, not of the area */
+    __u64 npages;  /* of the range, not of the area */
     __u64 pinned;
     __u64 charged;
     __u64 source; /* address space or file */
     __u64 offset; /* of the range in it, in bytes */
-    __u64 first;  /* page of the range at which the area begins */
     __u64 start;  /* of the mapping process */
     __u32 tgid;
-    __u32 kind;  /* enum ledger_row_kind */
+    __u32 kind;  /* enum ledger_record_kind */
     __u32 id;    /* object, or the IOAS of the area */
     __u32 type;  /* enum ledger_object_type */
     __u32 under; /* the IOAS of a HWPT */
-    __u32 mode;  /* of accounting */
+    __u32 pad;
 };
 
 /* /dev/vfio/vfio, as the kernel's dev_t. */

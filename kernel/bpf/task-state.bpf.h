@@ -36,8 +36,9 @@ struct task_state {
     __u32 changes;
     __u32 context_id;
     __u32 tenant_id;
-    __u32 flags;        /* enum ledger_context_flags */
-    __u32 tenant_owner; /* its owner, if that is one of the tenant's or the service; 0: a stranger */
+    __u32 flags; /* enum ledger_context_flags */
+    __u32
+        tenant_owner; /* its owner, if that is one of the tenant's or the service; 0: a stranger */
     __u32 actual_owner; /* its owner, whoever that is */
 
     __u32 phase; /* enum phase */
@@ -64,8 +65,8 @@ static __always_inline struct task_state *get_task_state(bool create)
                                 create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
-/* The end of what was reserved for a mapping was not seen: it stays counted in full, as leaked, until
- * a reconciliation comes. */
+/* The end of what was reserved for a mapping was not seen: it stays counted in full, as leaked,
+ * until a reconciliation comes. */
 static __always_inline void leak_reservation(struct task_state *self)
 {
     __u64 bytes = self->reserved;
@@ -99,7 +100,8 @@ static __noinline bool is_guarded(__u64 ictx)
     return context && context->flags & LEDGER_CONTEXT_GUARDED;
 }
 
-/* Whether the owner may use the tenant's IOMMUFD: it becomes the tenant's if it is no tenant's yet. */
+/* Whether the owner may use the tenant's IOMMUFD: it becomes the tenant's if it is no tenant's yet.
+ */
 static __always_inline bool owner_may_use(__u32 owner_id, __u32 tenant_id)
 {
     struct ledger_owner *owner;
@@ -127,16 +129,16 @@ static __noinline struct task_state *identify_anew(__u64 ictx)
     if (!self)
         return NULL;
     leak_reservation(self);
-    /* The addition of 0 is a read with a full barrier: what is looked up below is looked up after it.
-     * Pairs with the addition in note_change(), which comes after the change: either the change is
-     * seen below, or the number read here is old and identify() looks everything up again. */
+    /* The addition of 0 is a read with a full barrier: what is looked up below is looked up after
+     * it. Pairs with the addition in note_change(), which comes after the change: either the change
+     * is seen below, or the number read here is old and identify() looks everything up again. */
     changes = __sync_fetch_and_add(&counters->changes, 0);
     context = bpf_map_lookup_elem(&contexts, &ictx);
     if (!context)
         return NULL;
     self->phase = PHASE_NONE;
     self->changes = changes;
-    self->context_id = context->serial;
+    self->context_id = context->id;
     self->tenant_id = context->tenant;
     self->flags = context->flags;
     self->actual_owner = current_owner(true);
@@ -162,8 +164,8 @@ static __always_inline struct task_state *identify(__u64 ictx)
     return identify_anew(ictx);
 }
 
-/* The same inside iommufd: in the middle of an ioctl the thread is who it was at its begin, and owns
- * what was reserved then. */
+/* The same inside iommufd: in the middle of an ioctl the thread is who it was at its begin, and
+ * owns what was reserved then. */
 static __always_inline struct task_state *identify_inside(__u64 ictx)
 {
     struct task_state *self = get_task_state(false);

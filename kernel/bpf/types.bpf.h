@@ -179,7 +179,6 @@ struct iopt_pages {
     struct task_struct *source_task;
     struct mm_struct *source_mm;
     void *uptr;
-    __u8 account_mode;
 };
 
 /* Since 6.13 a range may come from a file: two members more, uptr in a union with them. */
@@ -191,7 +190,6 @@ struct iopt_pages___files {
 
 struct iopt_area {
     struct interval_tree_node node;
-    struct interval_tree_node pages_node;
     struct iopt_pages *pages;
 };
 

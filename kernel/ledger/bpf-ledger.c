@@ -18,22 +18,31 @@
 const char *const ledger_map_names[N_MAPS] = {
     [MAP_CONFIG] = "config",     [MAP_LOADED] = "loaded",       [MAP_STATE] = "state",
     [MAP_CONTEXTS] = "contexts", [MAP_OBJECTS] = "objects",     [MAP_PAGES] = "pages",
-    [MAP_PLACES] = "places",     [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",
-    [MAP_BOOKS] = "books",       [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
+    [MAP_EXTENTS] = "extents",   [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",
+    [MAP_ACCOUNTS] = "accounts", [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
     [MAP_CGROUPS] = "cgroups",   [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",
-    [MAP_ROWS] = "rows",         [MAP_FENCE] = "fence",
+    [MAP_RECORDS] = "records",   [MAP_FENCE] = "fence",
 };
 
 const char *const ledger_program_names[N_PROGRAMS] = {
-    [CONTROL_REGISTER] = "control_register", [CONTROL_NAME] = "control_name",
-    [CONTROL_ADMIT] = "control_admit",       [CONTROL_LIMIT] = "control_limit",
-    [CONTROL_CREDIT] = "control_credit",     [CONTROL_FORGET] = "control_forget",
-    [CONTROL_MEND] = "control_mend",         [CONTROL_SEED] = "control_seed",
-    [CONTROL_DROP] = "control_drop",         [CONTROL_FREE] = "control_free",
-    [CONTROL_CLOSE] = "control_close",       [CONTROL_RETIRE] = "control_retire",
-    [CONTROL_BURY] = "control_bury",         [CONTROL_RECOUNT] = "control_recount",
-    [CONTROL_BALANCE] = "control_balance",   [CONTROL_SETTLE] = "control_settle",
-    [WALK_CONTEXT] = "walk_context",         [WALK_CONTAINER] = "walk_container",
+    [CONTROL_REGISTER] = "control_register",
+    [CONTROL_NAME_PROCESS] = "control_name_process",
+    [CONTROL_ADMIT_DEVICE] = "control_admit_device",
+    [CONTROL_SET_LIMIT] = "control_set_limit",
+    [CONTROL_SET_DEDUP_CREDIT] = "control_set_dedup_credit",
+    [CONTROL_REMOVE_MACHINE] = "control_remove_machine",
+    [CONTROL_SET_RANGE] = "control_set_range",
+    [CONTROL_ADOPT_OBJECT] = "control_adopt_object",
+    [CONTROL_REMOVE_RANGE] = "control_remove_range",
+    [CONTROL_REMOVE_OBJECT] = "control_remove_object",
+    [CONTROL_REMOVE_CONTEXT] = "control_remove_context",
+    [CONTROL_CLOSE_ACCOUNT] = "control_close_account",
+    [CONTROL_REMOVE_PROCESS] = "control_remove_process",
+    [CONTROL_SET_COUNTS] = "control_set_counts",
+    [CONTROL_SET_TOTALS] = "control_set_totals",
+    [CONTROL_DROP_UNMATCHED] = "control_drop_unmatched",
+    [WALK_CONTEXT] = "walk_context",
+    [WALK_CONTAINER] = "walk_container",
 };
 
 static const LedgerOps bpf_ops;
@@ -202,7 +211,7 @@ int ledger_take_over(BpfLedger *ledger, const char *version)
 static const LedgerEventKind event_kinds[] = {
     [LEDGER_EVENT_REFUSED] = LEDGER_EVENT_KIND_REFUSED,
     [LEDGER_EVENT_LIMIT] = LEDGER_EVENT_KIND_LIMIT,
-    [LEDGER_EVENT_TAMPERED] = LEDGER_EVENT_KIND_ARGUMENT_CHANGED,
+    [LEDGER_EVENT_ARGUMENT_CHANGED] = LEDGER_EVENT_KIND_ARGUMENT_CHANGED,
     [LEDGER_EVENT_EXIT] = LEDGER_EVENT_KIND_EXIT,
     [LEDGER_EVENT_FULL] = LEDGER_EVENT_KIND_FULL,
 };
@@ -224,7 +233,7 @@ static int on_event(void *data, void *bytes, size_t size)
         .command = event->command,
         .id = event->id,
         .object_machine = event->object_machine,
-        .requested = event->asked,
+        .requested = event->requested,
         .left = event->left,
     };
     memcpy(told.comm, event->comm, sizeof(told.comm) - 1);
@@ -235,7 +244,7 @@ static int on_event(void *data, void *bytes, size_t size)
 /* What every ledger has for itself, whoever loaded the programs. */
 static int open_channels(BpfLedger *ledger)
 {
-    size_t size = sizeof(struct ledger_row) * LEDGER_WALK_ROWS;
+    size_t size = sizeof(struct ledger_record) * LEDGER_WALK_RECORDS;
     const uint32_t zero = 0;
     LedgerReport used;
     uint64_t start;
@@ -245,7 +254,7 @@ static int open_channels(BpfLedger *ledger)
     ledger->events = ring_buffer__new(ledger->maps[MAP_EVENTS].fd, on_event, ledger, NULL);
     if (!ledger->events)
         return -errno;
-    rows = mmap(NULL, size, PROT_READ, MAP_SHARED, ledger->maps[MAP_ROWS].fd, 0);
+    rows = mmap(NULL, size, PROT_READ, MAP_SHARED, ledger->maps[MAP_RECORDS].fd, 0);
     if (rows == MAP_FAILED)
         return -errno;
     ledger->rows = rows;
@@ -255,7 +264,7 @@ static int open_channels(BpfLedger *ledger)
     if (r)
         return r;
     used = ledger->report;
-    used.used = 1;
+    used.tables_used = 1;
     return ledger_put(&ledger->base, MAP_LOADED, &zero, &used);
 }
 
@@ -275,8 +284,8 @@ static void set_status(const LedgerReport *report, LedgerStatus *status)
 {
     *status = (LedgerStatus){
         .counting = report->active,
-        .guarding = report->active && report->guarding,
-        .rechecking = report->active && report->guarding && report->exact,
+        .guarding = report->active && report->guard_active,
+        .rechecking = report->active && report->guard_active && report->can_refuse_late,
     };
     g_strlcpy(status->reason, report->reason, sizeof(status->reason));
     g_strlcpy(status->guard_reason, report->guard_reason, sizeof(status->guard_reason));
@@ -325,7 +334,7 @@ static void close_parts(BpfLedger *ledger)
     close_all(ledger->links);
     close_all(ledger->hooks);
     if (ledger->rows)
-        munmap((void *)ledger->rows, sizeof(struct ledger_row) * LEDGER_WALK_ROWS);
+        munmap((void *)ledger->rows, sizeof(struct ledger_record) * LEDGER_WALK_RECORDS);
     ledger->rows = NULL;
     g_clear_pointer(&ledger->events, ring_buffer__free);
     for (int i = 0; i < N_PROGRAMS; i++)
@@ -341,7 +350,7 @@ void ledger_explain(BpfLedger *ledger, int error)
     LedgerReport *report = &ledger->report;
 
     close_parts(ledger);
-    report->active = report->guarding = report->exact = false;
+    report->active = report->guard_active = report->can_refuse_late = false;
     if (!*report->reason)
         snprintf(report->reason, sizeof(report->reason), "The ledger can't be started: %s.",
                  g_strerror(-error));

@@ -30,7 +30,7 @@ static int note_relay(const void *key, const void *value, void *data)
     Relays *relays = data;
     uint64_t cgroup = *(const uint64_t *)key;
 
-    if (*(const uint32_t *)value != LEDGER_CARRIER)
+    if (*(const uint32_t *)value != LEDGER_RELAY)
         return 0;
     for (size_t i = 0; i < relays->n; i++) {
         if (relays->kept[i] == cgroup)
@@ -94,7 +94,7 @@ static void trust_unit(Ledger *ledger, const char *unit)
         g_hash_table_remove(relays, unit);
         before = NULL;
     }
-    if (cgroup && !before && !ledger_add_cgroup(ledger, cgroup, LEDGER_CARRIER))
+    if (cgroup && !before && !ledger_add_cgroup(ledger, cgroup, LEDGER_RELAY))
         g_hash_table_insert(relays, g_strdup(unit), g_memdup2(&cgroup, sizeof(cgroup)));
 }
 
@@ -125,7 +125,7 @@ int ledger_set_relay_units(Ledger *ledger, const char *const *units)
 
 int ledger_trust_relay(Ledger *ledger, pid_t pid, uint64_t start)
 {
-    return ledger_trust_process(ledger, pid, start, LEDGER_ROLE_CARRIER);
+    return ledger_trust_process(ledger, pid, start, LEDGER_ROLE_RELAY);
 }
 
 static bool is_relay(const BpfLedger *self, pid_t pid)

@@ -9,20 +9,20 @@
 
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context)
 {
-    struct ledger_register args = {.fd = fd, .tenant = tenant, .flags = flags};
+    struct control_register args = {.fd = fd, .tenant = tenant, .flags = flags};
     int r;
 
     r = ledger_run(ledger, CONTROL_REGISTER, &args, sizeof(args));
     if (!r)
-        *ret_context = args.ret_serial;
+        *ret_context = args.ret_context_id;
     return r;
 }
 
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count)
 {
-    struct ledger_limit args = {.tenant = tenant, .limit = bytes, .count = count};
+    struct control_set_limit args = {.tenant = tenant, .limit = bytes, .count = count};
 
-    return ledger_run(ledger, CONTROL_LIMIT, &args, sizeof(args));
+    return ledger_run(ledger, CONTROL_SET_LIMIT, &args, sizeof(args));
 }
 
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant)
@@ -35,7 +35,7 @@ int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant)
     struct ledger_machine entry = {.tenant = tenant}, was;
     int r;
 
-    if (!machine || machine == LEDGER_CARRIER)
+    if (!machine || machine == LEDGER_RELAY)
         return -EINVAL;
     r = ledger_add(ledger, MAP_MACHINES, &machine, &entry);
     if (r == -EEXIST && !ledger_get(ledger, MAP_MACHINES, &machine, &was) && was.tenant == tenant)
@@ -45,16 +45,16 @@ int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant)
 
 int ledger_remove_machine(Ledger *ledger, uint32_t machine)
 {
-    struct ledger_forget args = {.machine = machine};
+    struct control_remove_machine args = {.machine = machine};
 
     ledger_remove_scope(ledger, machine);
-    return ledger_run(ledger, CONTROL_FORGET, &args, sizeof(args));
+    return ledger_run(ledger, CONTROL_REMOVE_MACHINE, &args, sizeof(args));
 }
 
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
                         uint32_t tenant)
 {
-    struct ledger_name args = {
+    struct control_name_process args = {
         .tgid = pid,
         .start = start,
         .machine = machine,
@@ -63,7 +63,7 @@ int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t mach
     };
     int r;
 
-    r = ledger_run(ledger, CONTROL_NAME, &args, sizeof(args));
+    r = ledger_run(ledger, CONTROL_NAME_PROCESS, &args, sizeof(args));
     if (!r && machine)
         ledger_add_scope(ledger, machine, pid);
     return r;
@@ -71,11 +71,11 @@ int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t mach
 
 int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_role role)
 {
-    struct ledger_name args = {.tgid = pid, .start = start, .role = role};
+    struct control_name_process args = {.tgid = pid, .start = start, .role = role};
 
     if (role == LEDGER_ROLE_USER)
         return -EINVAL;
-    return ledger_run(ledger, CONTROL_NAME, &args, sizeof(args));
+    return ledger_run(ledger, CONTROL_NAME_PROCESS, &args, sizeof(args));
 }
 
 /* As the kernel names the device: domain (four digits or more), bus, slot and function. */
@@ -93,10 +93,10 @@ static int name_device(const char *address, struct ledger_device_key *ret_key)
 int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
                         unsigned flags)
 {
-    struct ledger_admit args = {.tenant = tenant, .machine = machine, .flags = flags};
+    struct control_admit_device args = {.tenant = tenant, .machine = machine, .flags = flags};
     int r = name_device(address, &args.device);
 
-    return r ? r : ledger_run(ledger, CONTROL_ADMIT, &args, sizeof(args));
+    return r ? r : ledger_run(ledger, CONTROL_ADMIT_DEVICE, &args, sizeof(args));
 }
 
 int ledger_dismiss_device(Ledger *ledger, const char *address)

@@ -29,7 +29,7 @@ SAME(LEDGER_OBJECT_VEVENTQ, LEDGER_OBJECT_TYPE_VEVENTQ);
 SAME(LEDGER_OBJECT_HW_QUEUE, LEDGER_OBJECT_TYPE_HW_QUEUE);
 SAME(LEDGER_CONTEXT_GUARDED, LEDGER_CONTEXT_FLAG_GUARDED);
 SAME(LEDGER_CONTEXT_SHARED, LEDGER_CONTEXT_FLAG_SHARED);
-SAME(LEDGER_CONTEXT_CLOSED_CIRCLE, LEDGER_CONTEXT_FLAG_RESTRICTED);
+SAME(LEDGER_CONTEXT_RESTRICTED, LEDGER_CONTEXT_FLAG_RESTRICTED);
 SAME(LEDGER_DEVICE_RESET_SHARED, LEDGER_DEVICE_FLAG_RESET_SHARED);
 _Static_assert(LEDGER_NO_LIMIT == LEDGER_UNLIMITED, "LEDGER_UNLIMITED");
 #undef SAME
@@ -46,36 +46,36 @@ enum ledger_map_id {
     MAP_CONTEXTS,
     MAP_OBJECTS,
     MAP_PAGES,
-    MAP_PLACES,
+    MAP_EXTENTS,
     MAP_PROCESSES,
     MAP_OWNERS,
-    MAP_BOOKS,
+    MAP_ACCOUNTS,
     MAP_TENANTS,
     MAP_MACHINES,
     MAP_CGROUPS,
     MAP_DEVICES,
     MAP_EVENTS,
-    MAP_ROWS,
+    MAP_RECORDS,
     N_MAPS,
 };
 
 enum ledger_program_id {
     CONTROL_REGISTER,
-    CONTROL_NAME,
-    CONTROL_ADMIT,
-    CONTROL_LIMIT,
-    CONTROL_CREDIT,
-    CONTROL_FORGET,
-    CONTROL_MEND,
-    CONTROL_SEED,
-    CONTROL_DROP,
-    CONTROL_FREE,
-    CONTROL_CLOSE,
-    CONTROL_RETIRE,
-    CONTROL_BURY,
-    CONTROL_RECOUNT,
-    CONTROL_BALANCE,
-    CONTROL_SETTLE,
+    CONTROL_NAME_PROCESS,
+    CONTROL_ADMIT_DEVICE,
+    CONTROL_SET_LIMIT,
+    CONTROL_SET_DEDUP_CREDIT,
+    CONTROL_REMOVE_MACHINE,
+    CONTROL_SET_RANGE,
+    CONTROL_ADOPT_OBJECT,
+    CONTROL_REMOVE_RANGE,
+    CONTROL_REMOVE_OBJECT,
+    CONTROL_REMOVE_CONTEXT,
+    CONTROL_CLOSE_ACCOUNT,
+    CONTROL_REMOVE_PROCESS,
+    CONTROL_SET_COUNTS,
+    CONTROL_SET_TOTALS,
+    CONTROL_DROP_UNMATCHED,
     WALK_CONTEXT,
     WALK_CONTAINER,
     N_PROGRAMS,
@@ -100,11 +100,11 @@ typedef struct {
     GArray *links;  /* int: what ends with this ledger; none when all is pinned */
     LedgerReport report;
     struct ring_buffer *events;
-    const struct ledger_row *rows; /* of the walk, mapped */
-    char *folder;                  /* NULL: nothing is pinned */
-    char *version;                 /* the folder of this version in it */
-    int presence;                  /* the folder, locked by those who use what is in it */
-    uint64_t drift;                /* bytes, of all reconciliations */
+    const struct ledger_record *rows; /* of the walk, mapped */
+    char *folder;                     /* NULL: nothing is pinned */
+    char *version;                    /* the folder of this version in it */
+    int presence;                     /* the folder, locked by those who use what is in it */
+    uint64_t drift;                   /* bytes, of all reconciliations */
     LedgerEventHandler handler;
     void *handler_data;
     char **relay_units;
@@ -176,7 +176,7 @@ int ledger_trust_relay(Ledger *ledger, pid_t pid, uint64_t start);
 int ledger_set_relay_units(Ledger *ledger, const char *const *units);
 int ledger_allow_receiver(Ledger *ledger, pid_t pid, uint64_t start, uint32_t tenant);
 /* Processes in the cgroup (inode number of its folder) and below are the machine; with
- * LEDGER_CARRIER they are relays. Of several the nearest to a process counts. */
+ * LEDGER_RELAY they are relays. Of several the nearest to a process counts. */
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
 int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
 /* No cgroups but these are relays any more, whoever has made them so. */

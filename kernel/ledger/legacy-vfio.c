@@ -18,7 +18,7 @@ static int compare(const void *a, const void *b)
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
-static void add_row(GArray *sums, const struct ledger_row *row)
+static void add_row(GArray *sums, const struct ledger_record *row)
 {
     LedgerLegacy new = {.pid = row->tgid, .start = row->start}, *sum = NULL;
 
@@ -42,11 +42,11 @@ static int walk(Ledger *ledger, uint64_t container, GArray *sums)
     for (int calls = 0; !args.ret_done; calls++) {
         if (calls == MAX_CALLS)
             return -ELOOP;
-        args.ret_rows = 0;
+        args.ret_records = 0;
         r = ledger_run(ledger, WALK_CONTAINER, &args, sizeof(args));
         if (r)
             return r;
-        for (uint32_t i = 0; i < args.ret_rows && i < LEDGER_WALK_ROWS; i++)
+        for (uint32_t i = 0; i < args.ret_records && i < LEDGER_WALK_RECORDS; i++)
             add_row(sums, &bpf_ledger(ledger)->rows[i]);
     }
     return 0;

@@ -50,20 +50,20 @@ static bool fits(const struct bpf_program *program, const Types *types, const Le
     const char *section = bpf_program__section_name(program), *name = bpf_program__name(program);
     const char *target = strchr(section, '/');
 
-    if (g_str_has_prefix(name, "ledger_alone_") && report->guarding)
+    if (g_str_has_prefix(name, "ledger_alone_") && report->guard_active)
         return false;
-    if (report->exact && is_done_by_points(name))
+    if (report->can_refuse_late && is_done_by_points(name))
         return false;
     if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
         return types_have(types, target + 1);
     if (g_str_has_prefix(section, "lsm"))
-        return report->guarding && lsm;
+        return report->guard_active && lsm;
     if (is_kprobe(section))
-        return report->guarding && !report->exact && types_have(types, target + 1);
+        return report->guard_active && !report->can_refuse_late && types_have(types, target + 1);
     if (g_str_has_prefix(name, "hook_"))
-        return report->exact;
+        return report->can_refuse_late;
     if (g_str_has_prefix(section, "fmod_ret/"))
-        return report->guarding && !lsm && types_have(types, target + 1);
+        return report->guard_active && !lsm && types_have(types, target + 1);
     return true;
 }
 
@@ -72,7 +72,7 @@ static void no_guard(LedgerReport *report, const char *format, ...)
 {
     va_list args;
 
-    report->guarding = report->exact = false;
+    report->guard_active = report->can_refuse_late = false;
     va_start(args, format);
     vsnprintf(report->guard_reason, sizeof(report->guard_reason), format, args);
     va_end(args);
@@ -101,8 +101,8 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types, Led
     bool lsm = lsm_has_bpf(&list);
     struct bpf_program *program;
 
-    report->guarding = true;
-    report->exact = have_points(skeleton, types);
+    report->guard_active = true;
+    report->can_refuse_late = have_points(skeleton, types);
     if (!guard)
         no_guard(report, "The guard is switched off by configuration (Guard=off).");
     else if (!lsm && !types_have(types, "security_file_ioctl"))
@@ -110,7 +110,7 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types, Led
                  "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
                  "%s).",
                  list ? list : "none");
-    else if (!report->exact && !have_kprobes())
+    else if (!report->can_refuse_late && !have_kprobes())
         no_guard(report, "The kernel has no kprobes (CONFIG_KPROBE_EVENTS), and its iommufd is not "
                          "iommud's: install the modules of iommud-vfio.");
     bpf_object__for_each_program(program, skeleton->obj)
@@ -141,14 +141,14 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
     set_size(skeleton->maps.contexts, options->max_contexts);
     set_size(skeleton->maps.objects, options->max_objects);
     set_size(skeleton->maps.pages, options->max_ranges);
-    set_size(skeleton->maps.places, options->max_ranges ? power_of_two(options->max_ranges) : 0);
+    set_size(skeleton->maps.extents, options->max_ranges ? power_of_two(options->max_ranges) : 0);
     set_size(skeleton->maps.owners, options->max_owners);
     set_size(skeleton->maps.processes, options->max_owners);
     set_size(skeleton->maps.machines, options->max_owners);
     set_size(skeleton->maps.devices, options->max_owners);
     set_size(skeleton->maps.cgroups, options->max_owners);
     set_size(skeleton->maps.tenants, options->max_contexts);
-    set_size(skeleton->maps.books, options->max_owners ? 2 * options->max_owners : 0);
+    set_size(skeleton->maps.accounts, options->max_owners ? 2 * options->max_owners : 0);
 }
 
 /* A version is what the programs are, how large their maps are, and whether they guard. */
@@ -374,13 +374,13 @@ static uint32_t vfio_major(void)
 int ledger_configure(BpfLedger *ledger, const LedgerOptions *options)
 {
     struct ledger_config config = {
-        .guard = ledger->report.guarding ? options->guard : LEDGER_GUARD_MODE_OFF,
+        .guard = ledger->report.guard_active ? options->guard : LEDGER_GUARD_MODE_OFF,
         .flags = (options->forbid_open ? LEDGER_CONFIG_NO_OPEN : 0) |
-                 (ledger->report.exact ? LEDGER_CONFIG_EXACT : 0),
+                 (ledger->report.can_refuse_late ? LEDGER_CONFIG_CAN_REFUSE_LATE : 0),
         .vfio_major = vfio_major(),
         .max_pages = ledger->maps[MAP_PAGES].max_entries,
         .max_objects = ledger->maps[MAP_OBJECTS].max_entries,
-        .places = ledger->maps[MAP_PLACES].max_entries,
+        .extents = ledger->maps[MAP_EXTENTS].max_entries,
     };
     const uint32_t zero = 0;
     struct stat st;

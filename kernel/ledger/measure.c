@@ -34,8 +34,8 @@ static uint32_t machine_of(const Ledger *ledger, const View *view, uint64_t rang
 /* Sums in the making, from ranges that come sorted: what has been counted of one source is all that
  * lies below a mark. */
 typedef struct {
-    GArray *truths;     /* LedgerMeasurement */
-    GHashTable *places; /* context and process -> 1 + its index there */
+    GArray *truths;      /* LedgerMeasurement */
+    GHashTable *extents; /* context and process -> 1 + its index there */
     const Row *last;
     uint64_t mapped_mark, pinned_mark; /* pages */
 } Sum;
@@ -60,7 +60,7 @@ static LedgerMeasurement *truth_of(Sum *sum, const Row *row, const View *view, c
                                        .start = row->row.start};
 
         g_array_append_val(sum->truths, new);
-        g_hash_table_insert(sum->places, g_memdup2(&place, sizeof(place)),
+        g_hash_table_insert(sum->extents, g_memdup2(&place, sizeof(place)),
                             GUINT_TO_POINTER(sum->truths->len));
         sum->last = NULL;
     }
@@ -93,8 +93,9 @@ static void sum_range(Sum *sum, const Row *row, LedgerMeasurement *truth)
 GArray *view_sum_up(const View *view, const Ledger *ledger)
 {
     g_autoptr(GPtrArray) ranges = g_ptr_array_new();
-    g_autoptr(GHashTable) places = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    Sum sum = {.truths = g_array_new(FALSE, TRUE, sizeof(LedgerMeasurement)), .places = places};
+    g_autoptr(GHashTable) extents =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    Sum sum = {.truths = g_array_new(FALSE, TRUE, sizeof(LedgerMeasurement)), .extents = extents};
     GHashTableIter iter;
     gpointer value;
 
@@ -109,7 +110,7 @@ GArray *view_sum_up(const View *view, const Ledger *ledger)
     }
     for (guint i = 0; i < view->areas->len; i++) {
         uint64_t place = place_of(&g_array_index(view->areas, Row, i));
-        guint index = GPOINTER_TO_UINT(g_hash_table_lookup(places, &place));
+        guint index = GPOINTER_TO_UINT(g_hash_table_lookup(extents, &place));
 
         if (index)
             g_array_index(sum.truths, LedgerMeasurement, index - 1).areas++;
@@ -136,7 +137,7 @@ typedef struct {
     uint64_t unique;
     uint64_t source; /* of the last range, */
     uint64_t mark;   /* and the page up to which it has been added */
-    GHashTable *places;
+    GHashTable *extents;
 } Credit;
 
 static void add_range(Credit *credit, const Row *row, const struct ledger_pages *known)
@@ -151,7 +152,7 @@ static void add_range(Credit *credit, const Row *row, const struct ledger_pages 
     credit->mark = MAX(credit->mark, end);
     credit->mapped += known->bytes;
     /* Those that hold one place count once. */
-    if (!known->place || g_hash_table_add(credit->places, GUINT_TO_POINTER(known->place)))
+    if (!known->extent || g_hash_table_add(credit->extents, GUINT_TO_POINTER(known->extent)))
         credit->counted += known->bytes;
 }
 
@@ -162,24 +163,24 @@ static void add_range(Credit *credit, const Row *row, const struct ledger_pages 
  */
 static void end_credit(Credit *credit, const Ledger *ledger, uint32_t tenant)
 {
-    struct ledger_credit args = {.tenant = tenant};
+    struct control_set_dedup_credit args = {.tenant = tenant};
     uint64_t unique;
 
     if (credit->before && credit->before->count == LEDGER_COUNT_UNIQUE) {
-        unique = MAX(credit->unique, credit->mapped / LEDGER_COPIES);
-        args.releases = credit->before->releases;
+        unique = MAX(credit->unique, credit->mapped / LEDGER_EXTENT_MAX_REFS);
+        args.expected_releases = credit->before->releases;
         args.credit = credit->counted > unique ? credit->counted - unique : 0;
-        ledger_run(ledger, CONTROL_CREDIT, &args, sizeof(args));
+        ledger_run(ledger, CONTROL_SET_DEDUP_CREDIT, &args, sizeof(args));
     }
-    g_hash_table_remove_all(credit->places);
-    *credit = (Credit){.places = credit->places};
+    g_hash_table_remove_all(credit->extents);
+    *credit = (Credit){.extents = credit->extents};
 }
 
 void view_give_credit(const View *view, const Ledger *ledger)
 {
     g_autoptr(GPtrArray) ranges = g_ptr_array_new();
-    g_autoptr(GHashTable) places = g_hash_table_new(NULL, NULL);
-    Credit credit = {.places = places};
+    g_autoptr(GHashTable) extents = g_hash_table_new(NULL, NULL);
+    Credit credit = {.extents = extents};
     GHashTableIter iter;
     gpointer value;
 

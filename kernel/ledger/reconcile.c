@@ -9,14 +9,14 @@
 typedef struct {
     Ledger *ledger;
     GHashTable *contexts; /* serial -> tenant */
-    GArray *idle;         /* struct ledger_retire */
+    GArray *idle;         /* struct control_close_account */
 } Sweep;
 
 static int find_idle_book(const void *key, const void *value, void *data)
 {
-    const struct ledger_book_key *place = key;
-    const struct ledger_book *book = value;
-    struct ledger_retire retire = {.book = *place, .tenant = book->tenant};
+    const struct ledger_account_key *place = key;
+    const struct ledger_account *book = value;
+    struct control_close_account retire = {.account = *place, .tenant = book->tenant};
     struct ledger_owner owner;
     Sweep *sweep = data;
     gpointer tenant;
@@ -35,28 +35,30 @@ static int find_idle_book(const void *key, const void *value, void *data)
 static void sweep_books(Ledger *ledger, const View *view)
 {
     g_autoptr(GHashTable) contexts = g_hash_table_new(NULL, NULL);
-    g_autoptr(GArray) idle = g_array_new(FALSE, FALSE, sizeof(struct ledger_retire));
+    g_autoptr(GArray) idle = g_array_new(FALSE, FALSE, sizeof(struct control_close_account));
     Sweep sweep = {ledger, contexts, idle};
 
     for (guint i = 0; i < view->contexts->len; i++) {
         const struct ledger_context *context = &g_array_index(view->contexts, Context, i).context;
 
-        g_hash_table_insert(contexts, GUINT_TO_POINTER(context->serial),
+        g_hash_table_insert(contexts, GUINT_TO_POINTER(context->id),
                             GUINT_TO_POINTER(context->tenant));
     }
-    ledger_each(ledger, MAP_BOOKS, find_idle_book, &sweep);
+    ledger_each(ledger, MAP_ACCOUNTS, find_idle_book, &sweep);
     for (guint i = 0; i < idle->len; i++)
-        ledger_run(ledger, CONTROL_RETIRE, &g_array_index(idle, struct ledger_retire, i),
-                   sizeof(struct ledger_retire));
+        ledger_run(ledger, CONTROL_CLOSE_ACCOUNT,
+                   &g_array_index(idle, struct control_close_account, i),
+                   sizeof(struct control_close_account));
 }
 
 /* Tenants to whom something was lost, with the number of losses: before the first look. */
 static int note_loss(const void *key, const void *value, void *data)
 {
     const struct ledger_tenant *tenant = value;
-    struct ledger_settle loss = {.tenant = *(const uint32_t *)key, .losses = tenant->losses};
+    struct control_drop_unmatched loss = {.tenant = *(const uint32_t *)key,
+                                          .expected_leaks = tenant->leaks};
 
-    if (tenant->unsettled)
+    if (tenant->unmatched)
         g_array_append_val((GArray *)data, loss);
     return 0;
 }
@@ -65,14 +67,15 @@ static int note_loss(const void *key, const void *value, void *data)
 static void settle_losses(Ledger *ledger, GArray *losses, const LedgerDrift *drift)
 {
     for (guint i = 0; i < losses->len && !drift->unstable; i++)
-        ledger_run(ledger, CONTROL_SETTLE, &g_array_index(losses, struct ledger_settle, i),
-                   sizeof(struct ledger_settle));
+        ledger_run(ledger, CONTROL_DROP_UNMATCHED,
+                   &g_array_index(losses, struct control_drop_unmatched, i),
+                   sizeof(struct control_drop_unmatched));
 }
 
 int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement **ret_measurements,
                      size_t *ret_n)
 {
-    g_autoptr(GArray) losses = g_array_new(FALSE, FALSE, sizeof(struct ledger_settle));
+    g_autoptr(GArray) losses = g_array_new(FALSE, FALSE, sizeof(struct control_drop_unmatched));
     g_autoptr(View) first = NULL, second = NULL;
     LedgerDrift drift = {0};
     const View *view;

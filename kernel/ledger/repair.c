@@ -40,7 +40,7 @@ static const struct ledger_object *known_object(const View *view, const Row *row
 static uint64_t context_address(const View *view, uint32_t serial)
 {
     for (guint i = 0; i < view->contexts->len; i++)
-        if (g_array_index(view->contexts, Context, i).context.serial == serial)
+        if (g_array_index(view->contexts, Context, i).context.id == serial)
             return g_array_index(view->contexts, Context, i).address;
     return 0;
 }
@@ -49,7 +49,7 @@ static uint64_t context_address(const View *view, uint32_t serial)
  * Whose an object is that the ledger did not see being made: an address space is whose memory is
  * mapped there, a page table goes with its address space, a device is whose file it is.
  */
-static void guess_owner(const View *view, const Row *object, struct ledger_seed *seed)
+static void guess_owner(const View *view, const Row *object, struct control_adopt_object *seed)
 {
     uint32_t ioas =
         object->row.type == LEDGER_OBJECT_HWPT_PAGING ? object->row.under : object->row.id;
@@ -80,9 +80,9 @@ static void guess_owner(const View *view, const Row *object, struct ledger_seed 
 static bool object_differs(const View *view, const Row *row)
 {
     const struct ledger_object *known = known_object(view, row);
-    struct ledger_seed guess = {};
+    struct control_adopt_object guess = {};
 
-    if (row->row.kind != LEDGER_ROW_OBJECT)
+    if (row->row.kind != LEDGER_RECORD_OBJECT)
         return false;
     if (!known || known->object != row->row.address)
         return true;
@@ -156,9 +156,9 @@ static bool differed(const View *first, const Row *row, const struct ledger_page
 static void drop_range(Ledger *ledger, View *view, uint64_t address,
                        const struct ledger_pages *known, LedgerDrift *drift)
 {
-    struct ledger_drop args = {.pages = address, .was = known->charge};
+    struct control_remove_range args = {.pages = address, .expected_charge = known->charge};
     uint64_t taken = known->charge | LEDGER_CHARGE_TAKEN;
-    int r = ledger_run(ledger, CONTROL_DROP, &args, sizeof(args));
+    int r = ledger_run(ledger, CONTROL_REMOVE_RANGE, &args, sizeof(args));
 
     if (!r)
         g_hash_table_insert(view->taken, g_memdup2(&address, sizeof(address)),
@@ -176,11 +176,11 @@ static void mend_ranges(Ledger *ledger, const View *first, View *second, LedgerD
         const Row *row = value;
         const struct ledger_pages *known = known_range(second, row);
         const uint64_t was = known ? LEDGER_CHARGED(known->charge) : 0;
-        struct ledger_mend args = {
+        struct control_set_range args = {
             .pages = row->row.address,
             .bytes = row->row.npages << LEDGER_PAGE_SHIFT,
-            .was = known ? known->charge : 0,
-            .is = row->row.charged,
+            .expected_charge = known ? known->charge : 0,
+            .charged = row->row.charged,
             .start = row->row.start,
             .tgid = row->row.tgid,
             .context = row->context,
@@ -196,8 +196,8 @@ static void mend_ranges(Ledger *ledger, const View *first, View *second, LedgerD
             /* The range itself is added once the entry is removed. */
             drop_range(ledger, second, args.pages, known, drift);
         else
-            count(ledger_run(ledger, CONTROL_MEND, &args, sizeof(args)),
-                  args.is > was ? args.is - was : was - args.is, drift);
+            count(ledger_run(ledger, CONTROL_SET_RANGE, &args, sizeof(args)),
+                  args.charged > was ? args.charged - was : was - args.charged, drift);
     }
 }
 
@@ -270,14 +270,14 @@ static void remove_taken(Ledger *ledger, View *view, LedgerDrift *drift)
 static void free_object(Ledger *ledger, const View *view, const struct ledger_object_key *key,
                         uint64_t object, LedgerDrift *drift)
 {
-    struct ledger_free args = {
+    struct control_remove_object args = {
         .context = key->context,
         .ictx = context_address(view, key->context),
         .id = key->id,
         .object = object,
     };
 
-    count(ledger_run(ledger, CONTROL_FREE, &args, sizeof(args)), 0, drift);
+    count(ledger_run(ledger, CONTROL_REMOVE_OBJECT, &args, sizeof(args)), 0, drift);
 }
 
 static void seed_objects(Ledger *ledger, const View *first, const View *second, LedgerDrift *drift)
@@ -286,7 +286,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
         const Row *row = &g_array_index(second->objects, Row, i), *before;
         const struct ledger_object *known = known_object(second, row);
         const struct ledger_object_key key = {.context = row->context, .id = row->row.id};
-        struct ledger_seed seed = {
+        struct control_adopt_object seed = {
             .object = row->row.address,
             .ictx = context_address(second, row->context),
             .context = row->context,
@@ -304,7 +304,7 @@ static void seed_objects(Ledger *ledger, const View *first, const View *second, 
         if (known && known->object != row->row.address)
             free_object(ledger, second, &key, known->object, drift);
         guess_owner(second, row, &seed);
-        if (!ledger_run(ledger, CONTROL_SEED, &seed, sizeof(seed)))
+        if (!ledger_run(ledger, CONTROL_ADOPT_OBJECT, &seed, sizeof(seed)))
             drift->adopted++;
     }
 }
@@ -334,16 +334,17 @@ static void close_contexts(Ledger *ledger, const View *first, const View *second
 {
     for (guint i = 0; i < second->contexts->len; i++) {
         const Context *context = &g_array_index(second->contexts, Context, i);
-        struct ledger_close args = {.context = context->address, .serial = context->context.serial};
+        struct control_remove_context args = {.context = context->address,
+                                              .id = context->context.id};
         bool before = false;
 
         for (guint j = 0; !before && j < first->contexts->len && !context->opened; j++) {
             const Context *was = &g_array_index(first->contexts, Context, j);
 
-            before = was->context.serial == context->context.serial && !was->opened;
+            before = was->context.id == context->context.id && !was->opened;
         }
         if (before)
-            count(ledger_run(ledger, CONTROL_CLOSE, &args, sizeof(args)), 0, drift);
+            count(ledger_run(ledger, CONTROL_REMOVE_CONTEXT, &args, sizeof(args)), 0, drift);
     }
 }
 
@@ -351,14 +352,14 @@ static void bury_ended(Ledger *ledger, const View *first, const View *second, Le
 {
     for (guint i = 0; i < second->ended->len; i++) {
         const Ended *process = &g_array_index(second->ended, Ended, i);
-        struct ledger_bury args = {.tgid = process->tgid, .start = process->start};
+        struct control_remove_process args = {.tgid = process->tgid, .start = process->start};
         bool before = false;
 
         for (guint j = 0; !before && j < first->ended->len; j++)
             before = g_array_index(first->ended, Ended, j).tgid == process->tgid &&
                      g_array_index(first->ended, Ended, j).start == process->start;
         if (before)
-            count(ledger_run(ledger, CONTROL_BURY, &args, sizeof(args)), 0, drift);
+            count(ledger_run(ledger, CONTROL_REMOVE_PROCESS, &args, sizeof(args)), 0, drift);
     }
 }
 
@@ -381,18 +382,18 @@ static void recount_owners(Ledger *ledger, const View *first, const View *second
     for (guint i = 0; i < second->owners->len; i++) {
         const Count *said = &g_array_index(second->owners, Count, i);
         const Count *was = g_hash_table_lookup(before, GUINT_TO_POINTER(said->owner));
-        struct ledger_recount args = {
+        struct control_set_counts args = {
             .owner = said->owner,
-            .objects_was = said->objects_said,
-            .objects_is = said->objects,
-            .pages_was = said->pages_said,
-            .pages_is = said->pages,
+            .expected_objects = said->objects_said,
+            .objects = said->objects,
+            .expected_pages = said->pages_said,
+            .pages = said->pages,
         };
 
         if ((said->objects == said->objects_said && said->pages == said->pages_said) || !was ||
             !same_count(was, said))
             continue;
-        ledger_run(ledger, CONTROL_RECOUNT, &args, sizeof(args));
+        ledger_run(ledger, CONTROL_SET_COUNTS, &args, sizeof(args));
     }
 }
 

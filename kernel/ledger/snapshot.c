@@ -153,18 +153,18 @@ static void mark_opened(View *view)
 
 static void take_rows(Ledger *ledger, View *view, const Context *context, uint32_t n)
 {
-    for (uint32_t i = 0; i < n && i < LEDGER_WALK_ROWS; i++) {
+    for (uint32_t i = 0; i < n && i < LEDGER_WALK_RECORDS; i++) {
         Row row = {
-            .context = context->context.serial,
+            .context = context->context.id,
             .tenant = context->context.tenant,
             .row = bpf_ledger(ledger)->rows[i],
         };
 
-        if (row.row.kind == LEDGER_ROW_OBJECT || row.row.kind == LEDGER_ROW_RESERVED)
+        if (row.row.kind == LEDGER_RECORD_OBJECT || row.row.kind == LEDGER_RECORD_RESERVED)
             g_array_append_val(view->objects, row);
-        else if (row.row.kind == LEDGER_ROW_AREA)
+        else if (row.row.kind == LEDGER_RECORD_AREA)
             g_array_append_val(view->areas, row);
-        else if (row.row.kind == LEDGER_ROW_PENDING)
+        else if (row.row.kind == LEDGER_RECORD_PENDING)
             g_hash_table_add(view->pending, GUINT_TO_POINTER(row.context));
     }
 }
@@ -182,11 +182,11 @@ static int walk(Ledger *ledger, View *view, const Context *context)
         r = ledger_run(ledger, WALK_CONTEXT, &args, sizeof(args));
         if (r)
             return r;
-        take_rows(ledger, view, context, args.ret_rows);
+        take_rows(ledger, view, context, args.ret_records);
     }
     /* Closed meanwhile: whatever was read there may have been anything. */
     if (ledger_get(ledger, MAP_CONTEXTS, &context->address, &now) ||
-        now.serial != context->context.serial) {
+        now.id != context->context.id) {
         g_array_set_size(view->objects, objects);
         g_array_set_size(view->areas, areas);
     }

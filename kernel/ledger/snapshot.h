@@ -16,7 +16,7 @@ typedef struct {
 typedef struct {
     uint32_t context; /* serial */
     uint32_t tenant;
-    struct ledger_row row;
+    struct ledger_record row;
 } Row;
 
 /* A process in the books that is no more. */
@@ -35,7 +35,7 @@ typedef struct {
 /* A book, or a tenant's account: what it said before the entries were read, and what they add up
  * to. */
 typedef struct {
-    struct ledger_book_key key;
+    struct ledger_account_key key;
     uint32_t tenant; /* 0: it is a book */
     uint64_t moves;
     int64_t pinned_said, pinned;

@@ -25,9 +25,9 @@ static gboolean same_balance(gconstpointer a, gconstpointer b)
 
 static int read_book(const void *key, const void *value, void *data)
 {
-    const struct ledger_book *book = value;
+    const struct ledger_account *book = value;
     Balance balance = {
-        .key = *(const struct ledger_book_key *)key,
+        .key = *(const struct ledger_account_key *)key,
         .moves = book->moves,
         .pinned_said = book->pinned,
         .mapped_said = book->mapped,
@@ -55,7 +55,7 @@ int view_read_balances(Ledger *ledger, View *view)
     int r;
 
     view->balances = g_hash_table_new_full(hash_balance, same_balance, g_free, NULL);
-    r = ledger_each(ledger, MAP_BOOKS, read_book, view->balances);
+    r = ledger_each(ledger, MAP_ACCOUNTS, read_book, view->balances);
     return r ? r : ledger_each(ledger, MAP_TENANTS, read_account, view->balances);
 }
 
@@ -123,12 +123,12 @@ void view_balance(Ledger *ledger, const View *first, const View *second, LedgerD
     g_hash_table_iter_init(&iter, second->balances);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         const Balance *balance = key, *before = g_hash_table_lookup(first->balances, balance);
-        struct ledger_balance args = {
-            .moves = balance->moves,
-            .pinned_was = balance->pinned_said,
-            .pinned_is = balance->pinned,
-            .mapped_was = balance->mapped_said,
-            .mapped_is = balance->mapped,
+        struct control_set_totals args = {
+            .expected_moves = balance->moves,
+            .expected_pinned = balance->pinned_said,
+            .pinned = balance->pinned,
+            .expected_mapped = balance->mapped_said,
+            .mapped = balance->mapped,
             .context = balance->key.context,
             .owner = balance->key.owner,
             .tenant = balance->tenant,
@@ -138,7 +138,7 @@ void view_balance(Ledger *ledger, const View *first, const View *second, LedgerD
             continue;
         /* What moves all the time is right all the time: it is not even a difference. */
         if (!before || !says_the_same(before, balance) ||
-            ledger_run(ledger, CONTROL_BALANCE, &args, sizeof(args)))
+            ledger_run(ledger, CONTROL_SET_TOTALS, &args, sizeof(args)))
             continue;
         drift->repaired++;
         if (!balance->tenant)

@@ -14,7 +14,7 @@
 
 /* The ranges before the tenants; the last says how many numbers the others use. */
 static const enum ledger_map_id copied[] = {
-    MAP_CONTEXTS, MAP_OBJECTS,  MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_BOOKS,
+    MAP_CONTEXTS, MAP_OBJECTS,  MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_ACCOUNTS,
     MAP_TENANTS,  MAP_MACHINES, MAP_CGROUPS, MAP_DEVICES,   MAP_STATE,
 };
 
@@ -51,12 +51,12 @@ static int copy_entry(const void *key, const void *value, void *data)
         range = *(const struct ledger_pages *)value;
         if (LEDGER_IS_TAKEN(range.charge))
             return 0;
-        range.place = 0;
+        range.extent = 0;
         value = &range;
     } else if (copy->map == MAP_TENANTS) {
         tenant = *(const struct ledger_tenant *)value;
         tenant.mapped =
-            (int64_t)*mapped_by(copy->mapped, *(const uint32_t *)key) + tenant.unsettled;
+            (int64_t)*mapped_by(copy->mapped, *(const uint32_t *)key) + tenant.unmatched;
         value = &tenant;
     }
     /* What finds no room is as if it had been missed. */
@@ -134,10 +134,10 @@ static int adopt(BpfLedger *other, BpfLedger *ledger)
 {
     int r;
 
-    if (!other->report.used)
+    if (!other->report.tables_used)
         return 0;
     r = copy_books(&other->base, &ledger->base);
-    ledger->report.used = !r;
+    ledger->report.tables_used = !r;
     return r ? r : 1;
 }
 

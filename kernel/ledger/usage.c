@@ -67,11 +67,11 @@ int ledger_counters(Ledger *ledger, LedgerCounters *ret_counters)
         .lost_contexts = state.lost_contexts,
         .lost_objects = state.lost_objects,
         .lost_ranges = state.lost_pages,
-        .lost_usage = state.lost_books,
+        .lost_usage = state.lost_accounts,
         .lost_owners = state.lost_owners,
         .lost_events = state.lost_events,
         .unknown_ioctls = state.unknown_ioctls,
-        .changed_arguments = state.tampered,
+        .changed_arguments = state.changed_arguments,
         .skipped = skipped,
         .corrected = bpf_ledger(ledger)->drift,
     };
@@ -99,7 +99,7 @@ static int note_context(const void *key, const void *value, void *data)
     const struct ledger_context *context = value;
     Reading *reading = data;
 
-    g_hash_table_insert(reading->tenants, GUINT_TO_POINTER(context->serial),
+    g_hash_table_insert(reading->tenants, GUINT_TO_POINTER(context->id),
                         GUINT_TO_POINTER(context->tenant));
     return 0;
 }
@@ -204,8 +204,8 @@ int ledger_object(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *r
 
 static int note_book(const void *key, const void *value, void *data)
 {
-    const struct ledger_book_key *place = key;
-    const struct ledger_book *book = value;
+    const struct ledger_account_key *place = key;
+    const struct ledger_account *book = value;
     Reading *reading = data;
     const struct ledger_owner *owner =
         g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(place->owner));
@@ -247,7 +247,7 @@ int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
     reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerUsage));
     r = read_names(ledger, &reading);
     if (!r)
-        r = ledger_each(ledger, MAP_BOOKS, note_book, &reading);
+        r = ledger_each(ledger, MAP_ACCOUNTS, note_book, &reading);
     if (r)
         return r;
     g_array_sort(reading.list, compare_usage);

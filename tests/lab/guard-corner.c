@@ -242,7 +242,7 @@ static void test_cgroups(const Guest *b)
     make_cgroup(CGROUP "/relays/machine/helper");
     relays = make_cgroup(CGROUP "/relays");
     ledger_add_cgroup(ledger, machine, token);
-    ledger_add_cgroup(ledger, relays, LEDGER_CARRIER);
+    ledger_add_cgroup(ledger, relays, LEDGER_RELAY);
     machine_start(&leader, iommufd, NULL, USER);
     machine_start(&helper, iommufd, NULL, USER);
     machine_start(&stranger, iommufd, NULL, USER);

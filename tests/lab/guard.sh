@@ -53,7 +53,7 @@ nothing_loaded() {
 
 is_nothing_loaded() {
 	! bpftool prog list | grep -E 'name (ledger|guard|hook|probe|control|walk)_' &&
-		! bpftool map list | grep -E 'name (contexts|objects|pages|places|owners|books|tenants|rows|loaded)' &&
+		! bpftool map list | grep -E 'name (contexts|objects|pages|extents|owners|accounts|tenants|records|loaded)' &&
 		! bpftool link list | grep -E 'iommufd|iopt_|bpf_lsm_file_ioctl'
 }
 

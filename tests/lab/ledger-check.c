@@ -267,18 +267,18 @@ static void test_damage(Worker *workers)
     int fd = pinned_map("pages");
     uint64_t key, other = 0x1234567890, iova = 0;
     struct ledger_pages range, ghost;
-    struct ledger_book_key place;
-    struct ledger_book book;
+    struct ledger_account_key place;
+    struct ledger_account book;
     struct ledger_tenant account;
     LedgerDrift drift = {0};
-    int books = pinned_map("books"), tenants = pinned_map("tenants");
+    int books = pinned_map("accounts"), tenants = pinned_map("tenants");
 
     machine_map(&workers[0].process, workers[0].ioas[0], workers[0].memory, 64 << 12, &iova, false);
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
               !bpf_map_lookup_elem(fd, &key, &range),
           "damage: the pinned maps are there");
     /* An uncharge of 7 pages was missed: range and book have too much; and the end of a range. */
-    place = (struct ledger_book_key){range.context, range.owner};
+    place = (struct ledger_account_key){range.context, range.owner};
     bpf_map_lookup_elem(books, &place, &book);
     book.pinned += 7;
     ghost = range;
@@ -310,10 +310,10 @@ static void test_damage(Worker *workers)
 /* A mapping of which was not seen where it goes: it counts for no IOMMUFD and no tenant. */
 static void test_misplaced(Worker *workers)
 {
-    int fd = pinned_map("pages"), books = pinned_map("books"), tenants = pinned_map("tenants");
-    struct ledger_book_key place, nowhere;
+    int fd = pinned_map("pages"), books = pinned_map("accounts"), tenants = pinned_map("tenants");
+    struct ledger_account_key place, nowhere;
     struct ledger_tenant account, after;
-    struct ledger_book book, none = {0};
+    struct ledger_account book, none = {0};
     struct ledger_pages range, moved;
     LedgerDrift drift = {0};
     uint64_t key;
@@ -321,8 +321,8 @@ static void test_misplaced(Worker *workers)
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
               !bpf_map_lookup_elem(fd, &key, &range),
           "misplaced: there is a range");
-    place = (struct ledger_book_key){range.context, range.owner};
-    nowhere = (struct ledger_book_key){0, range.owner};
+    place = (struct ledger_account_key){range.context, range.owner};
+    nowhere = (struct ledger_account_key){0, range.owner};
     moved = range;
     moved.context = moved.tenant = 0;
     bpf_map_update_elem(fd, &key, &moved, BPF_EXIST);
@@ -357,17 +357,17 @@ static void test_damaged_sums(Worker *workers)
 {
     const uint32_t number = TENANT;
     uint64_t key, other = 0x1234567890;
-    int fd = pinned_map("pages"), books = pinned_map("books"), tenants = pinned_map("tenants");
+    int fd = pinned_map("pages"), books = pinned_map("accounts"), tenants = pinned_map("tenants");
     struct ledger_pages range, taken;
     struct ledger_tenant account;
-    struct ledger_book_key place;
-    struct ledger_book book;
+    struct ledger_account_key place;
+    struct ledger_account book;
     LedgerDrift drift = {0};
 
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
               !bpf_map_lookup_elem(fd, &key, &range),
           "sums: there is a range");
-    place = (struct ledger_book_key){range.context, range.owner};
+    place = (struct ledger_account_key){range.context, range.owner};
     bpf_map_lookup_elem(books, &place, &book);
     book.pinned -= 1;
     book.mapped += 4096;

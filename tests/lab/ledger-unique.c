@@ -142,7 +142,7 @@ static void test_failures(Twin *twin)
     check_counted(0, "after it");
 
     set_limit(LEDGER_UNLIMITED, LEDGER_COUNT_MODE_UNIQUE);
-    while (many < LEDGER_COPIES + 1 && !map(twin, many & 1, 0, SIZE))
+    while (many < LEDGER_EXTENT_MAX_REFS + 1 && !map(twin, many & 1, 0, SIZE))
         many++;
     check_counted(2 * SIZE, "the same more often than may be");
     unmap_all(twin);

@@ -11,11 +11,11 @@
 #define N_THREADS 4
 #define ROUNDS 200000
 
-static struct ledger_place extents[N_EXTENTS];
+static struct ledger_extent extents[N_EXTENTS];
 
 #include "kernel/bpf/extents.h"
 
-static __always_inline struct ledger_place *extent_at(__u32 number)
+static __always_inline struct ledger_extent *extent_at(__u32 number)
 {
     return number && number <= N_EXTENTS ? &extents[number - 1] : NULL;
 }
@@ -120,24 +120,24 @@ static void test_leaks(void)
     tenant_leak(&tenant, 100);
     tenant_leak(&tenant, 50);
     g_assert_cmpint(tenant.mapped, ==, 300);
-    g_assert_cmpint(tenant.unsettled, ==, 150);
+    g_assert_cmpint(tenant.unmatched, ==, 150);
     /* A range that is found is counted already, as far as something was leaked. */
     tenant_match(&tenant, 120);
     g_assert_cmpint(tenant.mapped, ==, 300);
-    g_assert_cmpint(tenant.unsettled, ==, 30);
+    g_assert_cmpint(tenant.unmatched, ==, 30);
     tenant_match(&tenant, 70);
     g_assert_cmpint(tenant.mapped, ==, 340);
-    g_assert_cmpint(tenant.unsettled, ==, 0);
+    g_assert_cmpint(tenant.unmatched, ==, 0);
     tenant_match(&tenant, 10);
     g_assert_cmpint(tenant.mapped, ==, 350);
 
     tenant_leak(&tenant, 80);
-    leaks = tenant.losses;
+    leaks = tenant.leaks;
     tenant_leak(&tenant, 20);
     g_assert_cmpint(tenant_drop_unmatched(&tenant, leaks), ==, -ESTALE);
-    g_assert_cmpint(tenant.unsettled, ==, 100);
-    g_assert_cmpint(tenant_drop_unmatched(&tenant, tenant.losses), ==, 0);
-    g_assert_cmpint(tenant.unsettled, ==, 0);
+    g_assert_cmpint(tenant.unmatched, ==, 100);
+    g_assert_cmpint(tenant_drop_unmatched(&tenant, tenant.leaks), ==, 0);
+    g_assert_cmpint(tenant.unmatched, ==, 0);
     g_assert_cmpint(tenant.mapped, ==, 250);
 }
 
@@ -217,10 +217,10 @@ static void test_extent_is_full(void)
 
     clear_extents();
     number = extent_search(&memory, N_EXTENTS, true);
-    for (int refs = 1; refs < LEDGER_COPIES; refs++)
+    for (int refs = 1; refs < LEDGER_EXTENT_MAX_REFS; refs++)
         g_assert_cmpuint(extent_search(&memory, N_EXTENTS, false), ==, number);
     g_assert_cmpuint(extent_search(&memory, N_EXTENTS, false), ==, 0);
-    for (int refs = LEDGER_COPIES; refs > 1; refs--)
+    for (int refs = LEDGER_EXTENT_MAX_REFS; refs > 1; refs--)
         g_assert_cmpuint(extent_put(number), ==, 0);
     g_assert_cmpuint(extent_put(number), ==, 4096);
 
@@ -235,7 +235,7 @@ static void test_extent_is_another(void)
 {
     const struct memory first = {.source = 1, .start = 0, .bytes = 4096, .tenant = 1};
     const struct memory second = {.source = 2, .start = 0, .bytes = 8192, .tenant = 1};
-    struct ledger_place extent = {0};
+    struct ledger_extent extent = {0};
     uint64_t state;
 
     g_assert_true(extent_make(&extent, &first));
@@ -322,7 +322,7 @@ static gpointer leak_and_match(gpointer data)
         if (i % 3)
             tenant_match(&shared->tenant, 8);
         if (i % 7 == 0)
-            tenant_drop_unmatched(&shared->tenant, READ_ONCE(shared->tenant.losses));
+            tenant_drop_unmatched(&shared->tenant, READ_ONCE(shared->tenant.leaks));
     }
     return NULL;
 }
@@ -335,8 +335,8 @@ static void test_threads_leak(void)
     const int64_t ranges = (int64_t)N_THREADS * (ROUNDS - (ROUNDS + 2) / 3);
 
     run_threads(leak_and_match, &shared);
-    g_assert_cmpint(shared.tenant.unsettled, >=, 0);
-    g_assert_cmpint(tenant_drop_unmatched(&shared.tenant, shared.tenant.losses), ==, 0);
+    g_assert_cmpint(shared.tenant.unmatched, >=, 0);
+    g_assert_cmpint(tenant_drop_unmatched(&shared.tenant, shared.tenant.leaks), ==, 0);
     g_assert_cmpint(shared.tenant.mapped, ==, ranges * 8);
 }
 
