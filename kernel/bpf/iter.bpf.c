@@ -5,7 +5,7 @@
  * No lock is held. Whatever is followed is read through probes, which fail on a bad address and
  * don't fault; every search is bounded, whatever it meets. A walk that raced with changes gives
  * records that don't fit together: it is for audit and repair, never for a decision, and a repair
- * is made only of what two walks say (kernel/ledger/repair.h). One call does a bounded piece of
+ * is made only of what two walks say (kernel/ledger/audit/repair.h). One call does a bounded piece of
  * work and says where the next one has to go on.
  */
 #include "maps.bpf.h"

@@ -89,13 +89,13 @@ static __always_inline int note_mapping(const struct iommufd_ctx *ictx)
 }
 
 SEC("fentry/iopt_map_user_pages")
-int BPF_PROG(ledger_alone_map_user, struct iommufd_ctx *ictx)
+int BPF_PROG(ledger_map_user, struct iommufd_ctx *ictx)
 {
     return note_mapping(ictx);
 }
 
 SEC("fentry/iopt_map_file_pages")
-int BPF_PROG(ledger_alone_map_file, struct iommufd_ctx *ictx)
+int BPF_PROG(ledger_map_file, struct iommufd_ctx *ictx)
 {
     return note_mapping(ictx);
 }

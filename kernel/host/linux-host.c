@@ -7,7 +7,7 @@
 #include "kernel/host/pci-driver.h"
 #include "kernel/host/pci.h"
 #include "kernel/base/process.h"
-#include "kernel/ledger/bpf-ledger.h"
+#include "kernel/host/bpf-ledger.h"
 
 #include <dirent.h>
 #include <errno.h>

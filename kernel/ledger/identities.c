@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Telling the kernel who is who, and what is whose. */
-#include "kernel/base/pci-address.h"
-#include "kernel/ledger/internal.h"
+#include "kernel/ledger/identities.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <string.h>
+
+#include "kernel/base/pci-address.h"
+#include "kernel/ledger/cgroups.h"
 
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context)
 {
     struct control_register args = {.fd = fd, .tenant = tenant, .flags = flags};
-    int r;
-
-    r = ledger_run(ledger, CONTROL_REGISTER, &args, sizeof(args));
-    if (!r)
+    int r = program_run(bpf_ledger(ledger), CONTROL_REGISTER, &args, sizeof(args));
+    if (r >= 0)
         *ret_context = args.ret_context_id;
     return r;
 }
@@ -22,23 +20,23 @@ int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCoun
 {
     struct control_set_limit args = {.tenant = tenant, .limit = bytes, .count = count};
 
-    return ledger_run(ledger, CONTROL_SET_LIMIT, &args, sizeof(args));
+    return program_run(bpf_ledger(ledger), CONTROL_SET_LIMIT, &args, sizeof(args));
 }
 
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant)
 {
-    return ledger_drop(ledger, MAP_TENANTS, &tenant);
+    return map_delete(bpf_ledger(ledger), MAP_TENANTS, &tenant);
 }
 
 int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant)
 {
     struct ledger_machine entry = {.tenant = tenant}, was;
-    int r;
 
     if (!machine || machine == LEDGER_RELAY)
         return -EINVAL;
-    r = ledger_add(ledger, MAP_MACHINES, &machine, &entry);
-    if (r == -EEXIST && !ledger_get(ledger, MAP_MACHINES, &machine, &was) && was.tenant == tenant)
+    int r = map_add(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
+    if (r == -EEXIST && map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &was) >= 0 &&
+        was.tenant == tenant)
         return 0;
     return r;
 }
@@ -48,7 +46,7 @@ int ledger_remove_machine(Ledger *ledger, uint32_t machine)
     struct control_remove_machine args = {.machine = machine};
 
     ledger_remove_scope(ledger, machine);
-    return ledger_run(ledger, CONTROL_REMOVE_MACHINE, &args, sizeof(args));
+    return program_run(bpf_ledger(ledger), CONTROL_REMOVE_MACHINE, &args, sizeof(args));
 }
 
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
@@ -61,10 +59,8 @@ int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t mach
         .tenant = tenant,
         .role = LEDGER_ROLE_USER,
     };
-    int r;
-
-    r = ledger_run(ledger, CONTROL_NAME_PROCESS, &args, sizeof(args));
-    if (!r && machine)
+    int r = program_run(bpf_ledger(ledger), CONTROL_NAME_PROCESS, &args, sizeof(args));
+    if (r >= 0 && machine)
         ledger_add_scope(ledger, machine, pid);
     return r;
 }
@@ -75,7 +71,7 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
 
     if (role == LEDGER_ROLE_USER)
         return -EINVAL;
-    return ledger_run(ledger, CONTROL_NAME_PROCESS, &args, sizeof(args));
+    return program_run(bpf_ledger(ledger), CONTROL_NAME_PROCESS, &args, sizeof(args));
 }
 
 /* As the kernel names the device: domain (four digits or more), bus, slot and function. */
@@ -96,7 +92,7 @@ int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, ui
     struct control_admit_device args = {.tenant = tenant, .machine = machine, .flags = flags};
     int r = name_device(address, &args.device);
 
-    return r ? r : ledger_run(ledger, CONTROL_ADMIT_DEVICE, &args, sizeof(args));
+    return r < 0 ? r : program_run(bpf_ledger(ledger), CONTROL_ADMIT_DEVICE, &args, sizeof(args));
 }
 
 int ledger_dismiss_device(Ledger *ledger, const char *address)
@@ -104,5 +100,5 @@ int ledger_dismiss_device(Ledger *ledger, const char *address)
     struct ledger_device_key key;
     int r = name_device(address, &key);
 
-    return r ? r : ledger_drop(ledger, MAP_DEVICES, &key);
+    return r < 0 ? r : map_delete(bpf_ledger(ledger), MAP_DEVICES, &key);
 }

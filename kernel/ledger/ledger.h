@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The ledger and the guard, as the rest of the house sees them. kernel/host/host.h hands them out:
- * the running kernel's, which are BPF programs (kernel/ledger/bpf-ledger.h), and the simulated
+ * the running kernel's, which are BPF programs (kernel/host/bpf-ledger.h), and the simulated
  * host's, which are the same in memory (kernel/simulated/ledger.h).
  *
  * The ledger knows the owner of every object of every IOMMUFD, and how many bytes the kernel has

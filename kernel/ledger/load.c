@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Loading: which programs fit the kernel, and how they outlive their loader. */
-#include "kernel/ledger/types.h"
+#include "kernel/ledger/load.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +16,10 @@
 
 #include "iommud.skel.h"
 #include "kernel/base/cleanup.h"
+#include "kernel/ledger/pins.h"
+#include "kernel/ledger/programs.h"
+#include "kernel/ledger/types.h"
+#include "kernel/ledger/upgrade.h"
 
 G_GNUC_PRINTF(2, 0)
 static int keep_quiet(enum libbpf_print_level level, const char *format, va_list args)
@@ -24,47 +27,16 @@ static int keep_quiet(enum libbpf_print_level level, const char *format, va_list
     return 0;
 }
 
-/* What iommud's own iommufd is asked about, before it happens, need not be looked for afterwards.
- */
-static bool is_done_by_points(const char *name)
+static const char *target_of(const struct bpf_program *program)
 {
-    static const char *const names[] = {"guard_capable",     "ledger_ioctl_done",
-                                        "ledger_object",     "ledger_user_pages",
-                                        "ledger_file_pages", "ledger_pages_6_12"};
+    const char *slash = strchr(bpf_program__section_name(program), '/');
 
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-        if (g_str_has_prefix(name, names[i]))
-            return true;
-    return false;
+    return slash ? slash + 1 : "";
 }
 
-static bool is_kprobe(const char *section)
+static bool have_function(const void *types, const char *function)
 {
-    return g_str_has_prefix(section, "kprobe/") || g_str_has_prefix(section, "kretprobe/");
-}
-
-/* Whether a program fits: by the presence of what it attaches to, never by the kernel's version. */
-static bool fits(const struct bpf_program *program, const Types *types, const LedgerReport *report,
-                 bool lsm)
-{
-    const char *section = bpf_program__section_name(program), *name = bpf_program__name(program);
-    const char *target = strchr(section, '/');
-
-    if (g_str_has_prefix(name, "ledger_alone_") && report->guard_active)
-        return false;
-    if (report->can_refuse_late && is_done_by_points(name))
-        return false;
-    if (g_str_has_prefix(section, "fentry/") || g_str_has_prefix(section, "fexit/"))
-        return types_have(types, target + 1);
-    if (g_str_has_prefix(section, "lsm"))
-        return report->guard_active && lsm;
-    if (is_kprobe(section))
-        return report->guard_active && !report->can_refuse_late && types_have(types, target + 1);
-    if (g_str_has_prefix(name, "hook_"))
-        return report->can_refuse_late;
-    if (g_str_has_prefix(section, "fmod_ret/"))
-        return report->guard_active && !lsm && types_have(types, target + 1);
-    return true;
+    return types_have(types, function);
 }
 
 G_GNUC_PRINTF(2, 3)
@@ -78,17 +50,16 @@ static void no_guard(LedgerReport *report, const char *format, ...)
     va_end(args);
 }
 
-/* Whether iommufd has all points: with some of them the rest would go unchecked. */
-static bool have_points(struct iommud_bpf *skeleton, const Types *types)
+/* Whether iommufd has all hooks: with some of them the rest would go unchecked. */
+static bool have_hooks(struct iommud_bpf *skeleton, const Types *types)
 {
     struct bpf_program *program;
 
     bpf_object__for_each_program(program, skeleton->obj)
     {
-        const char *target = strchr(bpf_program__section_name(program), '/');
+        const Program *entry = program_find(bpf_program__name(program));
 
-        if (g_str_has_prefix(bpf_program__name(program), "hook_") &&
-            !types_may_refuse(types, target + 1))
+        if (entry && entry->kind == PROGRAM_HOOK && !types_may_refuse(types, target_of(program)))
             return false;
     }
     return true;
@@ -98,14 +69,14 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types, Led
                             LedgerReport *report)
 {
     g_autofree char *list = NULL;
-    bool lsm = lsm_has_bpf(&list);
+    ProgramNeeds needs = {.lsm = lsm_has_bpf(&list)};
     struct bpf_program *program;
 
     report->guard_active = true;
-    report->can_refuse_late = have_points(skeleton, types);
-    if (!guard)
+    report->can_refuse_late = have_hooks(skeleton, types);
+    if (guard == LEDGER_GUARD_MODE_OFF)
         no_guard(report, "The guard is switched off by configuration (Guard=off).");
-    else if (!lsm && !types_have(types, "security_file_ioctl"))
+    else if (!needs.lsm && !types_have(types, "security_file_ioctl"))
         no_guard(report,
                  "The BPF LSM is not enabled: add 'bpf' to lsm= on the kernel command line (now: "
                  "%s).",
@@ -113,11 +84,17 @@ static void choose_programs(struct iommud_bpf *skeleton, const Types *types, Led
     else if (!report->can_refuse_late && !have_kprobes())
         no_guard(report, "The kernel has no kprobes (CONFIG_KPROBE_EVENTS), and its iommufd is not "
                          "iommud's: install the modules of iommud-vfio.");
+    needs.guard = report->guard_active;
+    needs.hooks = report->can_refuse_late;
     bpf_object__for_each_program(program, skeleton->obj)
-        bpf_program__set_autoload(program, fits(program, types, report, lsm));
-    /* From 6.13 on it is a part of the two others, and may be there under its own name, too. */
-    if (types_have(types, "iopt_alloc_user_pages"))
-        bpf_program__set_autoload(skeleton->progs.ledger_pages_6_12, false);
+    {
+        const Program *entry = program_find(bpf_program__name(program));
+
+        /* A test sees to it that each has one. */
+        g_assert(entry);
+        bpf_program__set_autoload(
+            program, program_is_wanted(entry, target_of(program), &needs, have_function, types));
+    }
 }
 
 static void set_size(struct bpf_map *map, uint32_t entries)
@@ -151,21 +128,18 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
     set_size(skeleton->maps.accounts, options->max_owners ? 2 * options->max_owners : 0);
 }
 
-/* A version is what the programs are, how large their maps are, and whether they guard. */
 char *ledger_version(const LedgerOptions *options)
 {
     const uint32_t choices[] = {options->max_contexts, options->max_objects, options->max_ranges,
                                 options->max_owners, options->guard != LEDGER_GUARD_MODE_OFF};
-    uint64_t hash = 0xcbf29ce484222325;
-    const uint8_t *bytes;
+    g_autoptr(GChecksum) checksum = g_checksum_new(G_CHECKSUM_SHA256);
     size_t size;
+    const uint8_t *bytes = iommud_bpf__elf_bytes(&size);
 
-    bytes = iommud_bpf__elf_bytes(&size);
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3;
-    for (size_t i = 0; i < G_N_ELEMENTS(choices); i++)
-        hash = (hash ^ choices[i]) * 0x100000001b3;
-    return g_strdup_printf("%s/v%d-%016" PRIx64, options->folder, LEDGER_LAYOUT, hash);
+    g_checksum_update(checksum, bytes, (gssize)size);
+    g_checksum_update(checksum, (const uint8_t *)choices, sizeof(choices));
+    return g_strdup_printf("%s/v%d-%.16s", options->folder, LEDGER_LAYOUT,
+                           g_checksum_get_string(checksum));
 }
 
 static int load_programs(struct iommud_bpf *skeleton, LedgerReport *report)
@@ -199,15 +173,15 @@ static int take_parts(BpfLedger *ledger, struct iommud_bpf *skeleton)
     int r;
 
     for (int i = 0; i < N_MAPS; i++) {
-        const struct bpf_map *map = bpf_object__find_map_by_name(object, ledger_map_names[i]);
+        const struct bpf_map *map = bpf_object__find_map_by_name(object, map_names[i]);
 
-        r = ledger_map_open(copy_fd(bpf_map__fd(map)), &ledger->maps[i]);
+        r = map_open(copy_fd(bpf_map__fd(map)), &ledger->maps[i]);
         if (r)
             return r;
     }
     for (int i = 0; i < N_PROGRAMS; i++) {
         const struct bpf_program *program =
-            bpf_object__find_program_by_name(object, ledger_program_names[i]);
+            bpf_object__find_program_by_name(object, program_names[i]);
 
         ledger->programs[i] = copy_fd(bpf_program__fd(program));
         if (ledger->programs[i] < 0)
@@ -221,12 +195,17 @@ static int take_parts(BpfLedger *ledger, struct iommud_bpf *skeleton)
     return ledger->walk_files < 0 ? ledger->walk_files : 0;
 }
 
+static bool is_kprobe(const struct bpf_program *program)
+{
+    return bpf_program__type(program) == BPF_PROG_TYPE_KPROBE;
+}
+
 /* libbpf's own link of a kprobe stops it when it is freed, whoever else holds it. Bit 0 of config
  * is the kernel's for one at the function's return. */
 static int attach_kprobe(const struct bpf_program *program)
 {
     struct perf_event_attr attr = {.size = sizeof(attr)};
-    const char *function = strchr(bpf_program__section_name(program), '/') + 1;
+    const char *function = target_of(program);
     g_autofree char *type = NULL;
     autoclose int event = -EBADF;
     int link;
@@ -249,7 +228,7 @@ static int attach_one(const struct bpf_program *program)
     struct bpf_link *link;
     int fd;
 
-    if (is_kprobe(bpf_program__section_name(program)))
+    if (is_kprobe(program))
         return attach_kprobe(program);
     link = bpf_program__attach(program);
     if (!link)
@@ -259,96 +238,41 @@ static int attach_one(const struct bpf_program *program)
     return fd;
 }
 
-/* The guard's programs follow the ledger's, without which they would check nothing but ids. */
-static int attach(BpfLedger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
+static int attach_as(BpfLedger *ledger, const struct bpf_program *program, GPtrArray *names)
 {
-    static const char *const stages[] = {"ledger_", "hook_", "probe_", "guard_"};
-    struct bpf_program *program;
+    const char *name = bpf_program__name(program);
+    int link = attach_one(program);
 
-    for (size_t stage = 0; stage < G_N_ELEMENTS(stages); stage++) {
-        bpf_object__for_each_program(program, skeleton->obj)
-        {
-            const char *name = bpf_program__name(program);
-            int link, hook;
+    if (link < 0)
+        return ledger_unavailable(&ledger->report, "The BPF program %s can't be attached: %s.",
+                                  name, g_strerror(-link));
+    g_array_append_val(ledger->links, link);
 
-            if (!bpf_program__autoload(program) || !g_str_has_prefix(name, stages[stage]))
-                continue;
-            link = attach_one(program);
-            if (link < 0)
-                return ledger_unavailable(&ledger->report,
-                                          "The BPF program %s can't be attached: %s.", name,
-                                          g_strerror(-link));
-            g_array_append_val(ledger->links, link);
-            hook = copy_fd(bpf_program__fd(program));
-            if (hook < 0)
-                return hook;
-            g_array_append_val(ledger->hooks, hook);
-            g_ptr_array_add(names, g_strdup(name));
-        }
-    }
+    int hook = copy_fd(bpf_program__fd(program));
+    if (hook < 0)
+        return hook;
+    g_array_append_val(ledger->hooks, hook);
+    g_ptr_array_add(names, g_strdup(name));
     return 0;
 }
 
-int ledger_remove_folder(const char *path)
+static int attach(BpfLedger *ledger, struct iommud_bpf *skeleton, GPtrArray *names)
 {
-    g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
-    const char *name;
-    int r = 0;
+    struct bpf_program *program;
 
-    if (!folder)
-        return errno == ENOENT ? 0 : -errno;
-    while ((name = g_dir_read_name(folder))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
+    for (ProgramKind kind = 0; kind < PROGRAM_CONTROL; kind++) {
+        bpf_object__for_each_program(program, skeleton->obj)
+        {
+            int r = 0;
 
-        if (g_file_test(child, G_FILE_TEST_IS_DIR) ? ledger_remove_folder(child) : unlink(child))
-            r = -errno;
+            if (bpf_program__autoload(program) &&
+                program_find(bpf_program__name(program))->kind == kind)
+                r = attach_as(ledger, program, names);
+            if (r < 0)
+                return r;
+        }
     }
-    return rmdir(path) ? -errno : r;
-}
-
-static int pin_as(int fd, const char *folder, const char *kind, const char *name)
-{
-    g_autofree char *path = g_build_filename(folder, kind, name, NULL);
-
-    return bpf_obj_pin(fd, path) ? -errno : 0;
-}
-
-static int pin_all(const BpfLedger *ledger, const GPtrArray *names, const char *folder)
-{
-    int r = pin_as(ledger->walk_files, folder, "programs", "walk_files");
-
-    for (int i = 0; !r && i < N_MAPS; i++)
-        r = pin_as(ledger->maps[i].fd, folder, "maps", ledger_map_names[i]);
-    for (int i = 0; !r && i < N_PROGRAMS; i++)
-        r = pin_as(ledger->programs[i], folder, "programs", ledger_program_names[i]);
-    for (guint i = 0; !r && i < names->len; i++) {
-        r = pin_as(g_array_index(ledger->hooks, int, i), folder, "hooks", names->pdata[i]);
-        if (!r)
-            r = pin_as(g_array_index(ledger->links, int, i), folder, "links", names->pdata[i]);
-    }
-    return r;
-}
-
-/* In a folder that gets its name when it is whole, so that nobody takes over half of it. */
-static int pin(BpfLedger *ledger, const GPtrArray *names, const LedgerOptions *options)
-{
-    static const char *const kinds[] = {"maps", "programs", "hooks", "links"};
-    g_autofree char *building = g_build_filename(options->folder, "building", NULL);
-    g_autofree char *version = ledger_version(options);
-    int r = ledger_remove_folder(building);
-
-    if (r)
-        return r;
-    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        g_autofree char *folder = g_build_filename(building, kinds[i], NULL);
-
-        if (g_mkdir_with_parents(folder, 0700))
-            return -errno;
-    }
-    r = pin_all(ledger, names, building);
-    if (!r && rename(building, version))
-        r = -errno;
-    return r;
+    return 0;
 }
 
 /* The kernel's own form of a device number. */
@@ -387,7 +311,7 @@ int ledger_configure(BpfLedger *ledger, const LedgerOptions *options)
 
     if (!stat("/dev/iommu", &st))
         config.iommu_rdev = kernel_rdev(st.st_rdev);
-    return ledger_put(&ledger->base, MAP_CONFIG, &zero, &config);
+    return map_put(ledger, MAP_CONFIG, &zero, &config);
 }
 
 /* Then BPF programs may not read the kernel's memory, which is all that these do. */
@@ -412,26 +336,27 @@ static int prepare_folder(LedgerReport *report, const char *folder)
 static int load_skeleton(BpfLedger *ledger, struct iommud_bpf *skeleton, const Types *types,
                          const LedgerOptions *options, GPtrArray *names)
 {
-    int r;
-
     set_sizes(skeleton, options);
     choose_programs(skeleton, types, options->guard, &ledger->report);
-    r = load_programs(skeleton, &ledger->report);
-    if (!r)
+
+    int r = load_programs(skeleton, &ledger->report);
+    if (r >= 0)
         r = take_parts(ledger, skeleton);
-    if (!r)
+    if (r >= 0)
         r = ledger_configure(ledger, options);
-    if (!r && options->folder)
-        r = ledger_adopt(ledger, options);
-    return r ? r : attach(ledger, skeleton, names);
+    if (r >= 0 && options->folder) {
+        g_autofree char *version = ledger_version(options);
+
+        r = upgrade_copy_tables(ledger, options->folder, version);
+    }
+    return r < 0 ? r : attach(ledger, skeleton, names);
 }
 
+/* names: of the programs that were attached. */
 static int load(BpfLedger *ledger, const LedgerOptions *options, GPtrArray *names)
 {
     g_auto(Types) types = {.iommufd_fd = -EBADF};
-    struct iommud_bpf *skeleton;
     const uint32_t zero = 0;
-    int r;
 
     if (sysconf(_SC_PAGESIZE) != LEDGER_PAGE_SIZE)
         return ledger_unavailable(
@@ -446,20 +371,22 @@ static int load(BpfLedger *ledger, const LedgerOptions *options, GPtrArray *name
             "The kernel is locked down against reading its memory: start it without "
             "lockdown=confidentiality (lockdown=integrity is enough for Secure "
             "Boot).");
-    r = types_find(&ledger->report, &types);
-    if (!r && options->folder)
+
+    int r = types_find(&ledger->report, &types);
+    if (r >= 0 && options->folder)
         r = prepare_folder(&ledger->report, options->folder);
-    if (r)
+    if (r < 0)
         return r;
-    skeleton = iommud_bpf__open();
+
+    struct iommud_bpf *skeleton = iommud_bpf__open();
     if (!skeleton)
         return -errno;
     r = load_skeleton(ledger, skeleton, &types, options, names);
     iommud_bpf__destroy(skeleton);
-    if (r)
+    if (r < 0)
         return r;
     ledger->report.active = true;
-    return ledger_put(&ledger->base, MAP_LOADED, &zero, &ledger->report);
+    return map_put(ledger, MAP_LOADED, &zero, &ledger->report);
 }
 
 int ledger_load_here(BpfLedger *ledger, const LedgerOptions *options)
@@ -473,16 +400,20 @@ int ledger_load_pinned(const LedgerOptions *options, LedgerReport *ret_report)
 {
     g_autofree char *version = ledger_version(options);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    BpfLedger *ledger = ledger_alloc();
+    g_autoptr(BpfLedger) ledger = bpf_ledger_alloc();
     int r;
 
-    if (g_file_test(version, G_FILE_TEST_IS_DIR))
-        r = ledger_take_over(ledger, version);
-    else if (!(r = load(ledger, options, names)))
-        r = pin(ledger, names, options);
-    if (r && r != -ENOMEM)
-        ledger_explain(ledger, r);
+    if (g_file_test(version, G_FILE_TEST_IS_DIR)) {
+        r = pins_open(ledger, version);
+    } else {
+        r = load(ledger, options, names);
+        if (r >= 0)
+            r = pins_write(ledger, names, version);
+    }
+    if (r == -ENOMEM)
+        return r;
+    if (r < 0)
+        bpf_ledger_disable(ledger, r);
     *ret_report = ledger->report;
-    bpf_ledger_free(&ledger->base);
-    return r == -ENOMEM ? r : 0;
+    return 0;
 }

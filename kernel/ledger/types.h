@@ -2,7 +2,7 @@
 /* What the running kernel offers to the ledger and the guard. */
 #pragma once
 
-#include "kernel/ledger/internal.h"
+#include "kernel/ledger/maps.h"
 
 #include <bpf/btf.h>
 

@@ -1,26 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * From one version to the next. The earlier version's programs are at work until ledger_commit();
- * its books are copied before the new programs are attached, and a reconciliation mends what has
- * happened in between. Who is whose is in the books alone: no walk could find it.
- */
-#include "kernel/ledger/internal.h"
+#include "kernel/ledger/upgrade.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kernel/base/process.h"
+#include "kernel/ledger/identities.h"
+#include "kernel/ledger/pins.h"
 
 /* The ranges before the tenants; the last says how many numbers the others use. */
-static const enum ledger_map_id copied[] = {
+static const MapId copied[] = {
     MAP_CONTEXTS, MAP_OBJECTS,  MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_ACCOUNTS,
     MAP_TENANTS,  MAP_MACHINES, MAP_CGROUPS, MAP_DEVICES,   MAP_STATE,
 };
 
 typedef struct {
-    const Ledger *to;
-    enum ledger_map_id map;
+    const BpfLedger *to;
+    MapId map;
     GHashTable *mapped; /* tenant -> bytes of its ranges */
 } Copy;
 
@@ -36,10 +33,10 @@ static uint64_t *mapped_by(GHashTable *mapped, uint32_t tenant)
 }
 
 /*
- * Who holds a place may change before the copy is at work: each range counts for itself, until the
- * next walk finds anew what is the same memory. A tenant has what the copied ranges count, not what
- * was added up while they were copied: what came or went in between the reconciliation adds, or
- * takes away.
+ * References to extents may change before the copy is at work: each range counts for itself, until
+ * the next reconciliation finds anew what is the same memory. A tenant gets what the copied ranges
+ * count and not its sum, which has changed while they were copied: what came or went meanwhile the
+ * reconciliation adds, or takes away.
  */
 static int copy_entry(const void *key, const void *value, void *data)
 {
@@ -59,8 +56,8 @@ static int copy_entry(const void *key, const void *value, void *data)
             (int64_t)*mapped_by(copy->mapped, *(const uint32_t *)key) + tenant.unmatched;
         value = &tenant;
     }
-    /* What finds no room is as if it had been missed. */
-    ledger_put(copy->to, copy->map, key, value);
+    /* What finds no room the reconciliation finds missing. */
+    map_put(copy->to, copy->map, key, value);
     return 0;
 }
 
@@ -79,36 +76,36 @@ static int count_one(const void *key, const void *value, void *data)
     return 0;
 }
 
-static int copy_books(const Ledger *from, const Ledger *to)
+static int copy_tables(const BpfLedger *from, const BpfLedger *to)
 {
     g_autoptr(GHashTable) mapped = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     const uint32_t zero = 0;
     struct ledger_state state;
     int r = 0;
 
-    for (size_t i = 0; !r && i < G_N_ELEMENTS(copied); i++) {
+    for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS(copied); i++) {
         Copy copy = {.to = to, .map = copied[i], .mapped = mapped};
 
-        r = ledger_each(from, copied[i], copy_entry, &copy);
-        /* The earlier version's map changes all the time, and shows some entries twice; not so the
-         * copy. */
-        if (!r && copied[i] == MAP_PAGES)
-            r = ledger_each(to, MAP_PAGES, count_range, &copy);
+        r = map_each(from, copied[i], copy_entry, &copy);
+        /* By the copy, which does not change: the earlier version's map may show an entry twice. */
+        if (r >= 0 && copied[i] == MAP_PAGES)
+            r = map_each(to, MAP_PAGES, count_range, &copy);
     }
-    if (!r)
-        r = ledger_get(to, MAP_STATE, &zero, &state);
-    if (r)
+    if (r >= 0)
+        r = map_get(to, MAP_STATE, &zero, &state);
+    if (r < 0)
         return r;
     state.pages = state.objects = 0;
-    r = ledger_each(to, MAP_PAGES, count_one, &state.pages);
-    if (!r)
-        r = ledger_each(to, MAP_OBJECTS, count_one, &state.objects);
-    return r ? r : ledger_put(to, MAP_STATE, &zero, &state);
+    r = map_each(to, MAP_PAGES, count_one, &state.pages);
+    if (r >= 0)
+        r = map_each(to, MAP_OBJECTS, count_one, &state.objects);
+    return r < 0 ? r : map_put(to, MAP_STATE, &zero, &state);
 }
 
 typedef int (*Visitor)(BpfLedger *other, BpfLedger *ledger);
 
-/* Opens the other versions that have the same books, one after another, until one wants no more. */
+/* Opens the other versions that have the same layout, one after another, until visit returns not 0.
+ */
 static int visit_others(BpfLedger *ledger, const char *folder, const char *version, Visitor visit)
 {
     g_autofree char *prefix = g_strdup_printf("v%d-", LEDGER_LAYOUT);
@@ -118,46 +115,39 @@ static int visit_others(BpfLedger *ledger, const char *folder, const char *versi
 
     while (!r && versions && (name = g_dir_read_name(versions))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
-        BpfLedger *other;
+        g_autoptr(BpfLedger) other = bpf_ledger_alloc();
 
-        if (!g_str_has_prefix(name, prefix) || !strcmp(path, version))
-            continue;
-        other = ledger_alloc();
-        if (!ledger_take_over(other, path))
+        if (g_str_has_prefix(name, prefix) && strcmp(path, version) && pins_open(other, path) >= 0)
             r = visit(other, ledger);
-        bpf_ledger_free(&other->base);
     }
     return r;
 }
 
-static int adopt(BpfLedger *other, BpfLedger *ledger)
+static int copy_from(BpfLedger *other, BpfLedger *ledger)
 {
-    int r;
-
     if (!other->report.tables_used)
         return 0;
-    r = copy_books(&other->base, &ledger->base);
-    ledger->report.tables_used = !r;
-    return r ? r : 1;
+
+    int r = copy_tables(other, ledger);
+    ledger->report.tables_used = r >= 0;
+    return r < 0 ? r : 1;
 }
 
-int ledger_adopt(BpfLedger *ledger, const LedgerOptions *options)
+int upgrade_copy_tables(BpfLedger *ledger, const char *folder, const char *version)
 {
-    g_autofree char *version = ledger_version(options);
-
-    return MIN(visit_others(ledger, options->folder, version, adopt), 0);
+    return MIN(visit_others(ledger, folder, version, copy_from), 0);
 }
 
 static int trust(BpfLedger *other, BpfLedger *ledger)
 {
     uint64_t start;
 
-    if (!process_start_time(getpid(), &start))
+    if (process_start_time(getpid(), &start) >= 0)
         ledger_trust_process(&other->base, getpid(), start, LEDGER_ROLE_SERVICE);
     return 0;
 }
 
-void ledger_trust_others(BpfLedger *ledger)
+void upgrade_trust_service(BpfLedger *ledger)
 {
     visit_others(ledger, ledger->folder, ledger->version, trust);
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading who has what. */
-#include "kernel/ledger/internal.h"
+#include "kernel/ledger/usage.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -14,10 +13,8 @@ static uint64_t positive(int64_t value)
 int ledger_tenant_usage(Ledger *ledger, uint32_t tenant, LedgerTenantUsage *ret_usage)
 {
     struct ledger_tenant account;
-    int r;
-
-    r = ledger_get(ledger, MAP_TENANTS, &tenant, &account);
-    if (r)
+    int r = map_get(bpf_ledger(ledger), MAP_TENANTS, &tenant, &account);
+    if (r < 0)
         return r;
     *ret_usage = (LedgerTenantUsage){
         .limit = account.limit,
@@ -58,10 +55,10 @@ int ledger_counters(Ledger *ledger, LedgerCounters *ret_counters)
 
     if (!ledger->status.counting)
         return -EOPNOTSUPP;
-    r = ledger_get(ledger, MAP_STATE, &zero, &state);
-    if (!r)
+    r = map_get(bpf_ledger(ledger), MAP_STATE, &zero, &state);
+    if (r >= 0)
         r = count_skipped(bpf_ledger(ledger), &skipped);
-    if (r)
+    if (r < 0)
         return r;
     *ret_counters = (LedgerCounters){
         .lost_contexts = state.lost_contexts,
@@ -80,7 +77,7 @@ int ledger_counters(Ledger *ledger, LedgerCounters *ret_counters)
 
 typedef struct {
     GHashTable *owners;  /* id -> struct ledger_owner */
-    GHashTable *tenants; /* serial of a context -> its tenant */
+    GHashTable *tenants; /* context -> its tenant */
     GArray *list;
     uint32_t context;
 } Reading;
@@ -110,8 +107,8 @@ static int read_names(Ledger *ledger, Reading *reading)
 
     reading->owners = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     reading->tenants = g_hash_table_new(NULL, NULL);
-    r = ledger_each(ledger, MAP_OWNERS, note_owner, reading);
-    return r ? r : ledger_each(ledger, MAP_CONTEXTS, note_context, reading);
+    r = map_each(bpf_ledger(ledger), MAP_OWNERS, note_owner, reading);
+    return r < 0 ? r : map_each(bpf_ledger(ledger), MAP_CONTEXTS, note_context, reading);
 }
 
 static void reading_clear(Reading *reading)
@@ -177,9 +174,9 @@ int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects,
 
     reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerObject));
     r = read_names(ledger, &reading);
-    if (!r)
-        r = ledger_each(ledger, MAP_OBJECTS, note_object, &reading);
-    if (r)
+    if (r >= 0)
+        r = map_each(bpf_ledger(ledger), MAP_OBJECTS, note_object, &reading);
+    if (r < 0)
         return r;
     g_array_sort(reading.list, compare_objects);
     *ret_n = reading.list->len;
@@ -192,20 +189,18 @@ int ledger_object(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *r
     const struct ledger_object_key key = {.context = context, .id = id};
     struct ledger_object entry;
     struct ledger_owner owner;
-    int r;
-
-    r = ledger_get(ledger, MAP_OBJECTS, &key, &entry);
+    int r = map_get(bpf_ledger(ledger), MAP_OBJECTS, &key, &entry);
     if (r || !entry.object)
         return r ? r : -ENOENT;
-    r = ledger_get(ledger, MAP_OWNERS, &entry.owner, &owner);
+    r = map_get(bpf_ledger(ledger), MAP_OWNERS, &entry.owner, &owner);
     *ret_object = describe(&key, &entry, r ? NULL : &owner);
     return 0;
 }
 
-static int note_book(const void *key, const void *value, void *data)
+static int note_account(const void *key, const void *value, void *data)
 {
     const struct ledger_account_key *place = key;
-    const struct ledger_account *book = value;
+    const struct ledger_account *account = value;
     Reading *reading = data;
     const struct ledger_owner *owner =
         g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(place->owner));
@@ -218,12 +213,12 @@ static int note_book(const void *key, const void *value, void *data)
         .pid = owner ? (pid_t)owner->tgid : 0,
         .start = owner ? owner->start : 0,
         .alive = place->owner == LEDGER_OWNER_SERVICE || (owner && owner->processes > 0),
-        .pinned = positive(book->pinned) << LEDGER_PAGE_SHIFT,
-        .peak = positive(book->peak) << LEDGER_PAGE_SHIFT,
-        .mapped = positive(book->mapped),
-        .maps = book->maps,
-        .unmaps = book->unmaps,
-        .refused = book->refused,
+        .pinned = positive(account->pinned) << LEDGER_PAGE_SHIFT,
+        .peak = positive(account->peak) << LEDGER_PAGE_SHIFT,
+        .mapped = positive(account->mapped),
+        .maps = account->maps,
+        .unmaps = account->unmaps,
+        .refused = account->refused,
     };
 
     g_array_append_val(reading->list, usage);
@@ -246,9 +241,9 @@ int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
 
     reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerUsage));
     r = read_names(ledger, &reading);
-    if (!r)
-        r = ledger_each(ledger, MAP_ACCOUNTS, note_book, &reading);
-    if (r)
+    if (r >= 0)
+        r = map_each(bpf_ledger(ledger), MAP_ACCOUNTS, note_account, &reading);
+    if (r < 0)
         return r;
     g_array_sort(reading.list, compare_usage);
     *ret_n = reading.list->len;
@@ -261,12 +256,10 @@ int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine)
     LedgerMachine found = {0};
     struct ledger_owner owner;
     struct ledger_machine entry;
-    int r;
-
-    r = ledger_get(ledger, MAP_MACHINES, &machine, &entry);
-    if (r)
+    int r = map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
+    if (r < 0)
         return r;
-    if (entry.owner && !ledger_get(ledger, MAP_OWNERS, &entry.owner, &owner)) {
+    if (entry.owner && !map_get(bpf_ledger(ledger), MAP_OWNERS, &entry.owner, &owner)) {
         found.pid = (pid_t)owner.tgid;
         found.start = owner.start;
         memcpy(found.comm, owner.comm, sizeof(found.comm) - 1);

@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kernel/ledger/bpf-ledger.h"
+#include "kernel/host/bpf-ledger.h"
 #include "tests/lab/machine.h"
 
 #define TENANT 1

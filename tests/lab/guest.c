@@ -76,7 +76,7 @@ struct ledger_tenant tenant(void)
     const uint32_t number = TENANT;
     struct ledger_tenant account = {0};
 
-    ledger_get(ledger, MAP_TENANTS, &number, &account);
+    map_get(bpf_ledger(ledger), MAP_TENANTS, &number, &account);
     return account;
 }
 

@@ -5,8 +5,11 @@
  */
 #pragma once
 
-#include "kernel/ledger/bpf-ledger.h"
-#include "kernel/ledger/internal.h"
+#include "kernel/host/bpf-ledger.h"
+#include "kernel/ledger/cgroups.h"
+#include "kernel/ledger/identities.h"
+#include "kernel/ledger/maps.h"
+#include "kernel/ledger/relays.h"
 #include "tests/lab/machine.h"
 
 #define TENANT 1
