@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Where the guard can refuse: part of iommufd's module (see drivers/iommu/iommufd/Kbuild).
+ * The guard's hooks, at which it can refuse: part of iommufd's module (drivers/iommu/iommufd/Kbuild).
  *
  * A security module is asked about an ioctl before its argument is copied, so that another thread
- * can change it after the question. These functions are called with the kernel's own copies. A BPF
- * program may only watch a function, unless the module that it is in allows it to return an error
+ * can change it after the question. The hooks are called with the kernel's own copies. A BPF program
+ * may only watch a function, unless the module that the function is in allows it to return an error
  * in its place: that is what is registered here. Without it (a distribution's own iommufd, or this
- * one with guard_points=0) the guard kills whoever changed an argument, after the fact.
+ * one with guard_hooks=0) the guard can only kill a process that has changed an argument, after the
+ * fact.
  *
- * Preemption is off while they run. The kernel skips a BPF program that another task on the same
- * processor is in the middle of; a task could be kept there to have the next one's check skipped.
+ * Preemption is off while a hook runs. The kernel skips a BPF program that another task on the same
+ * processor is in the middle of; with preemption a task could be kept there, and the next one's
+ * check be skipped.
  *
  * Calls get here through the linker (--wrap), through macros (guard-hooks.h), and through what
  * `prepare` puts into main.c.
@@ -27,13 +29,13 @@
 #include "io_pagetable.h"
 #include "iommufd_private.h"
 
-static bool guard_points = true;
-module_param(guard_points, bool, 0444);
-MODULE_PARM_DESC(guard_points, "Let BPF programs refuse ioctls, not only watch them");
+static bool guard_hooks = true;
+module_param(guard_hooks, bool, 0444);
+MODULE_PARM_DESC(guard_hooks, "Let BPF programs refuse ioctls, not only watch them");
 
 /*
- * The points themselves. BPF programs put in their place what they return. They are weak, so that a
- * compiler that sees them return 0 does not conclude that their callers need not look.
+ * The hooks themselves. What an attached BPF program returns is returned in their place. They are
+ * weak, so that a compiler that sees them return 0 does not drop the callers' checks.
  */
 int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, struct iommufd_object *object);
@@ -42,8 +44,8 @@ int iommud_guard_gone(struct iommufd_ctx *ictx, struct iommufd_object *object);
 int iommud_guard_bind(struct iommufd_ctx *ictx, struct device *dev);
 int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pages *pages);
 
-/* An ioctl's argument, copied and checked for its form: of those that do it to the whole IOMMUFD.
- * An address: of pointers, BPF programs take not all types on all kernels. */
+/* An ioctl's argument, copied and checked for its form, of ioctls that are done to the whole IOMMUFD.
+ * Passed as a number: which types of pointers a BPF program may take differs by kernel. */
 __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd,
 				      unsigned long argument)
 {
@@ -51,22 +53,22 @@ __weak noinline int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd
 	return 0;
 }
 
-/* What stands under the id that the caller has named. The table is locked: it is this object that
- * the caller gets, and not one that comes to the same id a moment later. */
+/* The object of the id that the caller has named. The table is locked: the caller gets this object,
+ * and not one that comes to the same id a moment later. */
 __weak noinline int iommud_guard_object(struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
 	barrier();
 	return 0;
 }
 
-/* One that has just got its id, and that nobody else can reach yet. */
+/* An object that has just got its id, and that nobody else can reach yet. */
 __weak noinline int iommud_guard_made(struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
 	barrier();
 	return 0;
 }
 
-/* One that is about to lose its id, which nobody can get before. What is returned is of no account. */
+/* An object that is about to lose its id, which no other can get before. The result is ignored. */
 __weak noinline int iommud_guard_gone(struct iommufd_ctx *ictx, struct iommufd_object *object)
 {
 	barrier();
@@ -86,16 +88,16 @@ __weak noinline int iommud_guard_pages(struct iommufd_ctx *ictx, struct iopt_pag
 	return 0;
 }
 
-#define ASK(point, ...)                                                        \
+#define ASK(hook, ...)                                                         \
 	({                                                                     \
 		int error;                                                     \
 		preempt_disable();                                             \
-		error = point(__VA_ARGS__);                                    \
+		error = hook(__VA_ARGS__);                                     \
 		preempt_enable();                                              \
 		error;                                                         \
 	})
 
-/* What the others do passes one of the other points, and each question costs something. */
+/* All other ioctls reach one of the other hooks, and each call of a hook costs something. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument)
 {
 	switch (cmd) {
@@ -143,22 +145,22 @@ struct iopt_pages *iommud_guard_ask_pages(struct iommufd_ctx *ictx, struct iopt_
 	return ERR_PTR(rc);
 }
 
-BTF_KFUNCS_START(iommud_guard_points)
+BTF_KFUNCS_START(iommud_guard_hooks)
 BTF_ID_FLAGS(func, iommud_guard_call)
 BTF_ID_FLAGS(func, iommud_guard_object)
 BTF_ID_FLAGS(func, iommud_guard_made)
 BTF_ID_FLAGS(func, iommud_guard_gone)
 BTF_ID_FLAGS(func, iommud_guard_bind)
 BTF_ID_FLAGS(func, iommud_guard_pages)
-BTF_KFUNCS_END(iommud_guard_points)
+BTF_KFUNCS_END(iommud_guard_hooks)
 
-static const struct btf_kfunc_id_set iommud_guard_point_set = {
+static const struct btf_kfunc_id_set iommud_guard_hook_set = {
 	.owner = THIS_MODULE,
-	.set = &iommud_guard_points,
+	.set = &iommud_guard_hooks,
 };
 
-void iommud_guard_points_init(void)
+void iommud_guard_hooks_init(void)
 {
-	if (guard_points && register_btf_fmodret_id_set(&iommud_guard_point_set))
+	if (guard_hooks && register_btf_fmodret_id_set(&iommud_guard_hook_set))
 		pr_warn("iommufd: BPF can't refuse ioctls, only watch them\n");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Included before iommufd's main.c and io_pagetable.c: what ties guard-hooks.c to them. */
-#ifndef IOMMUD_GUARD_POINTS_H
-#define IOMMUD_GUARD_POINTS_H
+#ifndef IOMMUD_GUARD_HOOKS_H
+#define IOMMUD_GUARD_HOOKS_H
 
 #ifdef IOMMUD_MAIN
 /* main.c's own, which has to come before the first header. */
@@ -11,16 +11,16 @@
 /* A module has one initial function: the kernel's own is called by another. */
 #undef module_init
 #define module_init(initfn)                                                    \
-	static int __init initfn##_with_guard_points(void)                     \
+	static int __init initfn##_with_guard_hooks(void)                      \
 	{                                                                      \
 		int rc = initfn();                                             \
 									       \
 		if (!rc)                                                       \
-			iommud_guard_points_init();                            \
+			iommud_guard_hooks_init();                             \
 		return rc;                                                     \
 	}                                                                      \
-	int init_module(void) __copy(initfn##_with_guard_points)               \
-		__attribute__((alias(#initfn "_with_guard_points")));          \
+	int init_module(void) __copy(initfn##_with_guard_hooks)                \
+		__attribute__((alias(#initfn "_with_guard_hooks")));           \
 	___ADDRESSABLE(init_module, __initdata)
 #endif
 
@@ -37,7 +37,7 @@ struct iommufd_ctx;
 struct iommufd_object;
 struct iopt_pages;
 
-void iommud_guard_points_init(void);
+void iommud_guard_hooks_init(void);
 /* Before an ioctl is carried out: 0, or the error that it ends with. */
 int iommud_guard_ask_call(struct iommufd_ctx *ictx, unsigned int cmd, const void *argument);
 /* With the table of objects locked: may the caller have this one (NULL: there is none)? 0, or its error. */

@@ -4,10 +4,10 @@
 # guard.sh: one machine of a tenant against another, on real devices, and the ledger against the kernel. Runs in the
 # lab, after `modprobe`s only: iommud itself is stopped if it is there.
 #
-#   tests/lab/lab run tests/lab/guard.sh [--tries=N] [--operations=N] [--looks=SECONDS] [--points=no] [--only=PROGRAM]
+#   tests/lab/lab run tests/lab/guard.sh [--tries=N] [--operations=N] [--looks=SECONDS] [--hooks=no] [--only=PROGRAM]
 #   tests/lab/lab run --append lsm=landlock,lockdown,yama,apparmor tests/lab/guard.sh
 #
-# --points=no: with an iommufd as distributions have it, which BPF can only watch. The other line: without the BPF LSM.
+# --hooks=no: with an iommufd as distributions have it, which BPF can only watch. The other line: without the BPF LSM.
 
 set -u
 # shellcheck source=/dev/null
@@ -15,13 +15,13 @@ set -u
 
 programs=/usr/libexec/iommud/tests
 folder=/sys/fs/bpf/iommud-test
-tries=20000 operations=5000 looks=10 points=yes only=
+tries=20000 operations=5000 looks=10 hooks=yes only=
 for option; do
 	case $option in
 	--tries=*) tries=${option#*=} ;;
 	--operations=*) operations=${option#*=} ;;
 	--looks=*) looks=${option#*=} ;;
-	--points=*) points=${option#*=} ;;
+	--hooks=*) hooks=${option#*=} ;;
 	--only=*) only=${option#*=} ;;
 	*) echo "There is no option $option." && exit 2 ;;
 	esac
@@ -84,10 +84,10 @@ if [[ ! $only || $only == *reasons* ]]; then
 	umount /sys/fs/bpf
 	check "and with all of them there is" reason active
 fi
-if [[ $points == no ]]; then
+if [[ $hooks == no ]]; then
 	no_modules
-	modprobe iommufd guard_points=0
-	check "iommufd is one that BPF can only watch" grep -qx N /sys/module/iommufd/parameters/guard_points
+	modprobe iommufd guard_hooks=0
+	check "iommufd is one that BPF can only watch" grep -qx N /sys/module/iommufd/parameters/guard_hooks
 fi
 modprobe iommufd
 modprobe vfio-pci

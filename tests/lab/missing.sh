@@ -119,18 +119,18 @@ attack() {
 	check "the guard holds against $*" "/usr/libexec/iommud/tests/$1" "${@:2}" "${cdevs[@]}"
 }
 # Then nothing can be refused any more once it was copied.
-attack_without_points() {
+attack_without_hooks() {
 	unload_modules
-	modprobe iommufd guard_points=0
+	modprobe iommufd guard_hooks=0
 	modprobe vfio-pci
-	check "iommufd is as distributions have it" grep -qx N /sys/module/iommufd/parameters/guard_points
+	check "iommufd is as distributions have it" grep -qx N /sys/module/iommufd/parameters/guard_hooks
 	attack guard-attack
 	attack guard-race --tries=500
 	unload_modules
 	modprobe -a iommufd vfio-pci
 }
 without_iommud attack guard-attack
-without_iommud attack_without_points
+without_iommud attack_without_hooks
 
 part "modules without BTF (and the rest without AppArmor)"
 confine_by none

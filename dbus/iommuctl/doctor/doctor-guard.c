@@ -86,7 +86,7 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
                    host_has_own_iommufd(host)
                        ? ISOLATE
                        : "dkms install iommud-vfio/1 (kernel/modules in iommud's source), without "
-                         "guard_points=0, and reboot.");
+                         "guard_hooks=0, and reboot.");
         return;
     }
     if (strcmp(view->guard, "off") == 0)
