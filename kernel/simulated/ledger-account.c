@@ -388,6 +388,26 @@ static void clear_sums(SimLedger *ledger)
     }
 }
 
+static bool visit_context(SimTable *table, void *data)
+{
+    g_hash_table_add(data, GUINT_TO_POINTER(table->known.serial));
+    return false;
+}
+
+/* IOMMUFDs that this process does not hold itself are those of the processes that use them. */
+static void find_others_iommufds(SimLedger *ledger)
+{
+    g_autoptr(GHashTable) contexts = g_hash_table_new(NULL, NULL);
+    g_autoptr(GPtrArray) list = sim_store_list(ledger, SIM_USAGE);
+    sim_iommufd_any(visit_context, contexts);
+    for (guint i = 0; i < list->len; i++) {
+        const SimUsage *usage = list->pdata[i];
+        const SimLedgerOwner *owner = sim_owner(ledger, (uint32_t)usage->key);
+        if (owner && !g_hash_table_contains(contexts, GUINT_TO_POINTER(usage->key >> 32)))
+            sim_iommufd_look_at(owner->process.pid);
+    }
+}
+
 static bool visit_opened(SimTable *table, void *data)
 {
     on_opened(table);
@@ -398,9 +418,8 @@ void sim_account_begin(SimLedger *ledger)
 {
     g_autoptr(GPtrArray) processes = sim_store_list(ledger, SIM_PROCESSES);
     ledger->extents = g_hash_table_new_full(extent_hash, extent_equal, g_free, NULL);
-    for (guint i = 0; i < processes->len; i++)
-        sim_iommufd_look_at((pid_t)((SimProcess *)processes->pdata[i])->key);
     sim_iommufd_refresh();
+    find_others_iommufds(ledger);
     clear_sums(ledger);
     sim_iommufd_any(visit_opened, NULL);
     sim_table_observe(&observer);
@@ -420,12 +439,6 @@ void sim_account_end(void)
 }
 
 /* ---- the end of usage and processes ---- */
-
-static bool visit_context(SimTable *table, void *data)
-{
-    g_hash_table_add(data, GUINT_TO_POINTER(table->known.serial));
-    return false;
-}
 
 void sim_account_close_idle(SimLedger *ledger)
 {

@@ -491,6 +491,7 @@ int sim_ledger_load(SimLedgerFeatures features, const LedgerOptions *options,
 int sim_ledger_open(SimLedgerFeatures features, const LedgerOptions *options, Ledger **ret_ledger)
 {
     SimLedger *ledger;
+    LedgerDrift drift;
     SimOwner self;
     SIM_LOCKED;
     int r = sim_owner_of(getpid(), &self);
@@ -505,6 +506,7 @@ int sim_ledger_open(SimLedgerFeatures features, const LedgerOptions *options, Le
         sim_ledger = ledger;
         sim_account_begin(ledger);
         (void)sim_name_role(ledger, &self, SIM_ROLE_SERVICE);
+        sim_reconcile(ledger, &drift);
     }
     *ret_ledger = &ledger->ledger;
     return 0;

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Conformance of devices: what is listed, how drivers change, and what remains of a machine that
- * is killed. On the real kernel the machine is a child that uses VFIO as QEMU does. */
+ * is killed. */
 #include "tests/unit/conformance.h"
 
 #include "kernel/base/cleanup.h"
-#include "kernel/simulated/host.h"
-#include "kernel/uapi/iommufd.h"
-#include "kernel/uapi/vfio.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <glib.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 
 #define MIB UINT64_C(0x100000)
 /* What the machine maps, and how much else may come and go meanwhile on a real host. */
@@ -101,90 +93,17 @@ static void check_drivers(Host *host, const char *address, const char *driver)
     check(has_driver(host, address, driver, ""), "it is, and needs no override");
 }
 
-/* The machine of the real kernel: what QEMU does at its start. */
-typedef struct {
-    int iommufd;
-    char cdev[64];
-    int ready; /* pipe: a byte when all is done */
-} Machine;
-
-static void die(const char *what)
+/* A process that has the device bound and attached, and its memory mapped; NULL when that failed.
+ */
+static Actor *start_machine(Host *host, const char *address, int iommufd)
 {
-    perror(what);
-    _exit(EXIT_FAILURE);
-}
-
-static void run_machine(void *data)
-{
-    const Machine *machine = data;
-    int cdev = open(machine->cdev, O_RDWR | O_CLOEXEC);
-    if (cdev < 0)
-        die(machine->cdev);
-    struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = machine->iommufd};
-    if (ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind) < 0)
-        die("VFIO_DEVICE_BIND_IOMMUFD");
-    struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
-    if (ioctl(machine->iommufd, IOMMU_IOAS_ALLOC, &ioas) < 0)
-        die("IOMMU_IOAS_ALLOC");
-    struct iommu_hwpt_alloc hwpt = {
-        .size = sizeof(hwpt),
-        .dev_id = bind.out_devid,
-        .pt_id = ioas.out_ioas_id,
-    };
-    if (ioctl(machine->iommufd, IOMMU_HWPT_ALLOC, &hwpt) < 0)
-        die("IOMMU_HWPT_ALLOC");
-    struct vfio_device_attach_iommufd_pt attach = {
-        .argsz = sizeof(attach),
-        .pt_id = hwpt.out_hwpt_id,
-    };
-    if (ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) < 0)
-        die("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
-    void *memory =
-        mmap(NULL, MACHINE_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct iommu_ioas_map map = {
-        .size = sizeof(map),
-        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
-        .ioas_id = ioas.out_ioas_id,
-        .user_va = (uintptr_t)memory,
-        .length = MACHINE_MEMORY,
-    };
-    if (memory == MAP_FAILED || ioctl(machine->iommufd, IOMMU_IOAS_MAP, &map) < 0)
-        die("IOMMU_IOAS_MAP");
-    if (write(machine->ready, "", 1) != 1)
-        die("pipe");
-}
-
-/* A process that has the device bound and attached, and its memory mapped; 0 when that failed. */
-static pid_t start_machine(Host *host, const char *address, int iommufd)
-{
-    if (strcmp(host->ops->name, "simulated") == 0) {
-        pid_t pid = start_process(NULL, NULL);
-        int r = simulated_host_play(host, pid, iommufd, &address, 1, MACHINE_MEMORY);
-        check_result(r, 0, "start a machine");
-        if (r == 0)
-            return pid;
-        kill_process(pid);
-        return 0;
-    }
-
-    HostDevice device = {.group = -1};
-    Machine machine = {.iommufd = iommufd};
-    int ends[2];
-    char byte;
-    find_device(host, address, &device);
-    snprintf(machine.cdev, sizeof(machine.cdev), "/dev/vfio/devices/%s", device.cdev);
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        die("pipe");
-    machine.ready = ends[1];
-    pid_t pid = start_process(run_machine, &machine);
-    close(ends[1]);
-    bool ready = read(ends[0], &byte, 1) == 1;
-    close(ends[0]);
-    check(ready, "start a machine");
-    if (ready)
-        return pid;
-    kill_process(pid);
-    return 0;
+    Actor *actor = actor_new(host, iommufd);
+    int r = actor_play(actor, address, MACHINE_MEMORY);
+    check_result(r, 0, "start a machine");
+    if (r == 0)
+        return actor;
+    actor_kill(actor);
+    return NULL;
 }
 
 typedef struct {
@@ -272,18 +191,19 @@ static void check_machine(Host *host, const char *address)
     uint64_t before = memory_pinned(host), pinned = 0;
 
     check_result(host->ops->device_bind(host, address, "vfio-pci"), 0, "bind for a machine");
-    pid_t pid = start_machine(host, address, fd);
-    if (pid == 0)
+    Actor *actor = start_machine(host, address, fd);
+    if (!actor)
         return;
+    pid_t pid = actor->pid;
     check_living(host, address, fd, pid);
-    kill_process(pid);
+    actor_kill(actor);
     check_result(host->ops->process_pinned(host, pid, &pinned), -ESRCH, "what a dead one pinned");
     check_leftovers(host, fd, before);
 
-    pid = start_machine(host, address, fd);
-    if (pid == 0)
+    actor = start_machine(host, address, fd);
+    if (!actor)
         return;
-    kill_process(pid);
+    actor_kill(actor);
     destroy_all(host, fd);
     check(memory_pinned(host) <= before + NOISE,
           "a second machine: destroying its page table and IOAS unpins as well");

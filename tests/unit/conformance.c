@@ -395,10 +395,12 @@ static int run_checks(Host *host, const char *device)
     check_process(host);
     check_memory(host);
     check_devices(host);
-    if (device)
+    if (device) {
         check_device(host, device);
-    else
+        check_ledger(host, device);
+    } else {
         skip("binding of devices", "no --device");
+    }
     printf("1..%u\n# %u passed, %u failed, %u skipped\n", n_checks + n_skipped, n_checks - n_failed,
            n_failed, n_skipped);
     return n_failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -4,6 +4,8 @@
 
 #include "kernel/host/host.h"
 
+#include <sys/types.h>
+
 /* One check, one line of output. */
 void check(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Whether the call answered as it should. */
@@ -21,6 +23,27 @@ void destroy_all(Host *host, int fd);
 pid_t start_process(void (*run)(void *data), void *data);
 /* Kills it with SIGKILL and waits for its end. */
 void kill_process(pid_t pid);
+
+/* A process that uses an IOMMUFD (conformance-actor.c). */
+typedef struct {
+    Host *host;
+    int iommufd; /* the caller's */
+    int channel;
+    pid_t pid;
+    uint64_t start;
+} Actor;
+
+Actor *actor_new(Host *host, int iommufd);
+/* Kills it and frees it. */
+void actor_kill(Actor *actor);
+/* It binds the device, which is vfio-pci's, allocates an IOAS and a page table, attaches, and maps
+ * so many bytes. What the kernel said. */
+int actor_play(Actor *actor, const char *address, uint64_t bytes);
+/* One ioctl of those that simulated_host_ioctl() knows. */
+int actor_ioctl(Actor *actor, const char *name, uint32_t id, uint64_t bytes, uint32_t *ret_id);
+
+/* conformance-ledger.c: who owns and does what, by the ledger and the guard. */
+void check_ledger(Host *host, const char *address);
 
 /* conformance-device.c: devices, drivers, and what a machine leaves behind. */
 void check_devices(Host *host);
