@@ -222,7 +222,39 @@ int BPF_PROG(ledger_pinned_6_12, struct iopt_pages *range, unsigned long npages,
     return update_pinned(range, npages, inc, ret);
 }
 
-/* What an owner forks belongs to it. A thread is no process of its own. */
+/*
+ * What an owner forks belongs to it. ledger_fork books that. From Linux 7.0 on tracepoints can be
+ * preempted, and the kernel then skips the program for what another task forks on the same
+ * processor. A program of the BPF LSM it never skips, but when that runs the child has no pid to be
+ * booked under: the child's task keeps the owner, and inherit() books it at its first use.
+ *
+ * A thread is no process of its own. That it is looked whose it is books its process, if need be.
+ */
+static __always_inline int leave_to_child(struct task_struct *child, __u64 flags)
+{
+    struct ledger_process *process = current_process();
+    __u32 *parent;
+
+    if (!process || process->role != LEDGER_ROLE_USER || flags & CLONE_THREAD)
+        return 0;
+    parent = bpf_task_storage_get(&parents, child, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (parent)
+        *parent = process->owner;
+    return 0;
+}
+
+SEC("lsm/task_alloc")
+int BPF_PROG(ledger_birth, struct task_struct *child, unsigned long flags, int ret)
+{
+    return ret ? ret : leave_to_child(child, flags);
+}
+
+SEC("fmod_ret/security_task_alloc")
+int BPF_PROG(ledger_birth_no_lsm, struct task_struct *child, unsigned long flags, int ret)
+{
+    return ret ? ret : leave_to_child(child, flags);
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(ledger_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -232,7 +264,7 @@ int BPF_PROG(ledger_fork, struct task_struct *parent, struct task_struct *child)
 
     if ((__u32)parent->tgid == tgid)
         return 0;
-    process = get_process(parent->tgid, start_ticks(parent));
+    process = current_process();
     if (!process || process->role != LEDGER_ROLE_USER)
         return 0;
     owner = get_owner(process->owner);

@@ -38,11 +38,6 @@ static __always_inline struct ledger_process *get_process(__u32 tgid, __u64 star
     return process && process->start == start ? process : NULL;
 }
 
-static __always_inline struct ledger_process *current_process(void)
-{
-    return get_process(bpf_get_current_pid_tgid() >> 32, current_start());
-}
-
 /* The machine, or LEDGER_RELAY, that the current cgroup is assigned to, or the nearest one above it
  * that is assigned to any. 0: none. */
 __noinline __u32 assigned_to_cgroup(void)
@@ -103,6 +98,36 @@ __noinline __u32 add_process(__u32 tgid, __u64 start, __u32 owner_id, __u32 role
     return owner_id;
 }
 
+/* A task -> the owner whose process has forked it. */
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, __u32);
+} parents SEC(".maps");
+
+/* The current process's entry, if its fork was not booked (ledger_fork): made now, from the owner
+ * that its task keeps (ledger_birth). NULL: no owner forked it. */
+static __noinline struct ledger_process *inherit(__u32 tgid, __u64 start)
+{
+    __u32 *parent = bpf_task_storage_get(&parents, bpf_get_current_task_btf(), NULL, 0);
+    struct ledger_owner *owner = parent ? get_owner(*parent) : NULL;
+
+    if (!owner || owner->processes >= PROCESSES_PER_OWNER)
+        return NULL;
+    add_process(tgid, start, *parent, LEDGER_ROLE_USER);
+    return get_process(tgid, start);
+}
+
+static __always_inline struct ledger_process *current_process(void)
+{
+    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    __u64 start = current_start();
+    struct ledger_process *process = get_process(tgid, start);
+
+    return process ? process : inherit(tgid, start);
+}
+
 /* A new owner whose first process this is. 0: the maps are full. */
 __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
 {
@@ -158,7 +183,7 @@ __noinline __u32 current_owner(bool create)
 {
     __u32 tgid = bpf_get_current_pid_tgid() >> 32;
     __u64 start = current_start();
-    struct ledger_process *process = get_process(tgid, start);
+    struct ledger_process *process = current_process();
     __u32 machine, added, id = LEDGER_OWNER_NONE;
     struct ledger_owner *owner;
 

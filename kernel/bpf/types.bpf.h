@@ -37,6 +37,7 @@
 
 #define CAP_IPC_LOCK 14
 #define SIGKILL 9
+#define CLONE_THREAD 0x00010000
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -27,6 +27,8 @@ const Program programs[] = {
     {"ledger_pinned_6_12", PROGRAM_LEDGER},
     {"ledger_fork", PROGRAM_LEDGER, .tracepoint = true},
     {"ledger_exit", PROGRAM_LEDGER, .tracepoint = true},
+    {"ledger_birth", PROGRAM_LSM},
+    {"ledger_birth_no_lsm", PROGRAM_NO_LSM},
     {"hook_call", PROGRAM_HOOK},
     {"hook_object", PROGRAM_HOOK},
     {"hook_made", PROGRAM_HOOK},

@@ -2,18 +2,24 @@
 /*
  * The ledger's life: programs that are replaced by another version while a machine attacks another,
  * a service that is killed again and again, one that has no privileges, one that looks all the
- * time. Run by guard.sh in the lab:
+ * time, and forks of which the kernel tells nobody. Run by guard.sh in the lab:
  *
  *   guard-life [--seconds=N] CDEV CDEV
  *   guard-life --reason [--unprivileged]      says what there is, or why not
  */
+#include <bpf/bpf.h>
 #include <errno.h>
+#include <glob.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -221,6 +227,130 @@ static void test_looks(Guest *guests)
     check_truth("after all these looks");
 }
 
+/* How often the program that hears of forks was skipped. */
+static uint64_t skipped_forks(void)
+{
+    struct bpf_prog_info info = {0};
+    uint32_t size = sizeof(info);
+    glob_t found;
+    int program = -1;
+
+    if (!glob(TEST_FOLDER "/v*/hooks/ledger_fork", 0, NULL, &found) && found.gl_pathc == 1)
+        program = bpf_obj_get(found.gl_pathv[0]);
+    if (program < 0 || bpf_obj_get_info_by_fd(program, &info, &size))
+        g_error("The program ledger_fork can't be asked how often it was skipped.");
+    close(program);
+    globfree(&found);
+    return info.recursion_misses;
+}
+
+/* Who asks for it is an owner from then on. 0: there is no such address space, or it is its own. */
+static int ask_for_ranges(uint32_t ioas)
+{
+    struct iommu_ioas_iova_ranges ranges = {.size = sizeof(ranges), .ioas_id = ioas};
+    int r = ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges) ? errno : 0;
+
+    return r == ENOENT || r == EMSGSIZE ? 0 : r;
+}
+
+static void have_first_processor(int policy, int priority)
+{
+    const struct sched_param parameters = {.sched_priority = priority};
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(0, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) || sched_setscheduler(0, policy, &parameters))
+        g_error("A process can't be given a processor: %s", g_strerror(errno));
+}
+
+/* An owner that does nothing but fork, until it is killed. */
+static pid_t start_forking(void)
+{
+    pid_t pid = fork();
+
+    if (pid)
+        return pid;
+    have_first_processor(SCHED_OTHER, 0);
+    ask_for_ranges(EVERYTHING >> 32);
+    for (;;) {
+        pid = fork();
+        if (!pid)
+            _exit(0);
+        waitpid(pid, NULL, 0);
+    }
+}
+
+typedef struct {
+    bool stop;
+    unsigned forks;
+    unsigned refused;
+} Family;
+
+/* One that takes the processor from the others at odd moments, in the middle of their forks, too,
+ * and has a child then, which uses what its parent has made. */
+static pid_t start_family(volatile Family *family)
+{
+    struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
+    struct iommu_destroy destroy = {.size = sizeof(destroy)};
+    pid_t pid = fork();
+    int status;
+
+    if (pid)
+        return pid;
+    have_first_processor(SCHED_FIFO, 1);
+    if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc))
+        _exit(1);
+    for (; !family->stop; family->forks++) {
+        g_usleep(g_random_int_range(100, 3000));
+        pid = fork();
+        if (!pid)
+            _exit(ask_for_ranges(alloc.out_ioas_id) != 0);
+        waitpid(pid, &status, 0);
+        family->refused += status != 0;
+    }
+    destroy.id = alloc.out_ioas_id;
+    _exit(ioctl(iommufd, IOMMU_DESTROY, &destroy) ? 1 : 0);
+}
+
+/* Up to 6.x the kernel lets nobody take the processor from the program. */
+static bool may_skip_forks(void)
+{
+    struct utsname kernel;
+
+    return !uname(&kernel) && atoi(kernel.release) >= 7;
+}
+
+/* A child belongs to its parent's owner, whether or not the ledger has heard of its birth. */
+static void test_forks(void)
+{
+    Family *family =
+        mmap(NULL, sizeof(*family), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    gint64 end = g_get_monotonic_time() + (may_skip_forks() ? 60 : 2) * G_USEC_PER_SEC;
+    uint64_t before = skipped_forks(), skipped = 0;
+    pid_t forking, parent;
+    int status;
+
+    fflush(stdout);
+    forking = start_forking();
+    parent = start_family(family);
+    while (skipped < 10 && g_get_monotonic_time() < end) {
+        g_usleep(100000);
+        skipped = skipped_forks() - before;
+    }
+    *(volatile bool *)&family->stop = true;
+    waitpid(parent, &status, 0);
+    check(!status, "one who forks ends well (%d)", status);
+    kill(forking, SIGKILL);
+    waitpid(forking, NULL, 0);
+    check(!may_skip_forks() || skipped, "the ledger did not hear of %" G_GUINT64_FORMAT " forks",
+          skipped);
+    check(family->forks && !family->refused,
+          "each child may use what its parent has made (%u of %u may not)", family->refused,
+          family->forks);
+    munmap(family, sizeof(*family));
+}
+
 /* The service needs no privilege, when what it needs is there. */
 static void test_unprivileged(const Guest *guests)
 {
@@ -282,6 +412,7 @@ int main(int argc, char **argv)
     guest_start(&guests[1], argv[2], 4 * MIB);
     test_unprivileged(guests);
     test_looks(guests);
+    test_forks();
     test_kill(guests);
     test_replace(guests);
     guest_end(&guests[0]);
