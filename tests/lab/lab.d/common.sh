@@ -77,9 +77,9 @@ key() {
 	done | sha256sum | cut -c 1-16
 }
 
-# What a finished stage must look like: names, sizes and times of its files.
+# manifest FOLDER [NAME]: what it looks like when it is finished: names, sizes and times of its files, other than NAME.
 manifest() {
-	(cd "$1" && find . -xdev ! -type d ! -name .manifest -printf '%p %s %T@\n' | LC_ALL=C sort | sha256sum)
+	(cd "$1" && find . -xdev ! -type d ! -name .manifest ! -path "./${2:-.manifest}" -printf '%p %s %T@\n' | LC_ALL=C sort | sha256sum)
 }
 
 # stage NAME KEY PROGRAM ARGUMENT...: makes sure that the cache has a whole folder NAME-KEY and puts its name into
