@@ -419,6 +419,8 @@ def main():
     for test in tests:
         if not sys.argv[1:] or test.__name__.removeprefix("test_") in sys.argv[1:]:
             test()
+    for ident in [row["id"] for row in iommuctl("tenant", "list")]:
+        equal(f"tenant {ident} can be deleted", run("iommuctl", "tenant", "delete", ident).returncode, 0)
     equal("nothing is pinned at the end", max(0, pinned_pages() - before), 0)
     warnings = run("dmesg").stdout
     check("the kernel did not complain", not any(

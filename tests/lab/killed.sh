@@ -3,12 +3,16 @@
 #
 # killed.sh: iommud is killed in the middle of everything. The kernel goes on counting and guarding, and the next iommud
 # takes over what it counted.
+#
+#   tests/lab/lab run tests/lab/killed.sh [--nightly]      --nightly: at more moments
 # shellcheck disable=SC2317 # functions are called through check
 
 set -u
 # shellcheck source=/dev/null
 . "${IOMMUD_LAB_DIR:?runs in the lab only}/tests/lab/lib.sh"
 
+delays=(0.0 0.6 1.5 3.0)
+[[ ${1-} != --nightly ]] || delays=(0.0 0.3 0.6 1.0 1.5 2.0 2.5 3.0 4.0)
 mapfile -t nvme < <(nvme_addresses)
 uuids=('' 11111111-1111-4111-8111-111111111111 22222222-2222-4222-8222-222222222222
 	33333333-3333-4333-8333-333333333333)
@@ -63,12 +67,12 @@ part "killed while one starts and another stops"
 virsh start acme-3 >/dev/null
 runs=acme-3
 starts=acme-2
-for delay in 0.0 0.3 0.6 1.0 1.5 2.0 2.5 3.0 4.0; do
+for delay in "${delays[@]}"; do
 	virsh start $starts >/dev/null 2>&1 &
 	one=$!
 	virsh destroy $runs >/dev/null 2>&1 &
 	two=$!
-	sleep $delay
+	sleep "$delay"
 	kill_iommud
 	wait $one && started=yes || started=no
 	wait $two && stopped=yes || stopped=no

@@ -92,9 +92,11 @@ books_are_empty() {
 
 # paired NAME REFUSED ADDRESS PROGRAM [ARGUMENT...]
 paired() {
-	local name=$1 refused=$2 device=$3 plain=$tests/plain.log given=$tests/given.log since
+	local name=$1 refused=$2 device=$3 plain=$tests/plain.log given=$tests/given.log since started=$SECONDS
 	shift 3
+	part "$name"
 	timeout 900 "$@" >"$plain" 2>&1
+	echo "# it took $((SECONDS - started)) s on /dev/iommu"
 	since=$(date +%s)
 	as_machine "$device" "$programs/admit-mocks" "$device" "$@" >"$given" 2>&1
 	echo "# $name on /dev/iommu: $(numbers "$plain")"
@@ -130,5 +132,6 @@ echo "# $(iommud_property UntrackedEvents) events were missed, the books were of
 sleep 11
 iommuctl status >/dev/null
 check "the books are right in the end" test "$(iommud_property DriftBytes)" = "$drift"
+check "the tenant can be deleted" iommuctl tenant delete selftests
 check "the kernel did not complain" test -z "$(dmesg | grep -E 'WARNING:|BUG:|refcount')"
 finish
