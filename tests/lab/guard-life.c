@@ -73,7 +73,7 @@ static void test_replace(Guest *guests)
 {
     struct iommu_ioas_unmap unmap = {
         .size = sizeof(unmap), .ioas_id = guests[1].ioas, .length = EVERYTHING};
-    const MachineRaceOptions race = {.threads = 4, .tries = UINT64_MAX, .seconds = 20};
+    const MachineRaceOptions race = {.threads = 4, .tries = UINT64_MAX, .seconds = 300};
     int64_t victims = pinned_by(guests[1].token);
     uint32_t bare;
     MachineRace result;
@@ -103,6 +103,7 @@ static void test_replace(Guest *guests)
         -EDQUOT, "the limit holds without having been told again");
     check_error(machine_destroy(&guests[1].process, bare), 0,
                 "an address space in which nothing is mapped has kept its owner");
+    machine_race_stop(&guests[0].process);
     machine_race_end(&guests[0].process, &result);
     printf("# the attacker tried %" G_GUINT64_FORMAT " times, and was refused %" G_GUINT64_FORMAT
            " times, or killed (%" G_GUINT64_FORMAT ")\n",
@@ -164,7 +165,7 @@ static void test_kill(Guest *guests)
     if (pipe(channel))
         g_error("pipe: %s", g_strerror(errno));
     ledger_free(ledger);
-    begin_mapping(&guests[0], 20);
+    begin_mapping(&guests[0], 300);
     for (unsigned i = 0; i < 8; i++) {
         pid_t pid = start_service(guests, channel[1]);
         char fine = 0;
@@ -177,6 +178,7 @@ static void test_kill(Guest *guests)
     }
     check(started == 8, "a service that is killed is followed by one that takes over (%u of 8)",
           started);
+    machine_race_stop(&guests[0].process);
     machine_race_end(&guests[0].process, &result);
     bpf_ledger_open(&options, &ledger);
     printf("# meanwhile the machine mapped %" G_GUINT64_FORMAT " times\n", result.granted);

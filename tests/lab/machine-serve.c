@@ -45,10 +45,13 @@ static void count_try(Race *race, int r)
     atomic_fetch_add(answer, 1);
 }
 
-static bool is_over(const struct timespec *until)
+static bool is_over(const Race *race)
 {
+    const struct timespec *until = &race->until;
     struct timespec now;
 
+    if (atomic_load(&race->tries) >= race->request->number || atomic_load(race->request->stop))
+        return true;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec > until->tv_sec ||
            (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec);
@@ -80,7 +83,7 @@ static void *try_on(void *data)
     const Request *request = race->request;
     uint8_t undo[ARGUMENT_SIZE] __attribute__((aligned(8)));
 
-    while (atomic_load(&race->tries) < request->number && !is_over(&race->until)) {
+    while (!is_over(race)) {
         int r = ioctl(race->fd, request->command, race->argument);
 
         count_try(race, r);
@@ -125,7 +128,7 @@ static void serve_race(const Request *request, Reply *reply)
     race->request = request;
     clock_gettime(CLOCK_MONOTONIC, &race->until);
     race->until.tv_sec += request->seconds;
-    while (atomic_load(&race->tries) < request->number && !is_over(&race->until)) {
+    while (!is_over(race)) {
         memcpy(race->argument, request->argument, ARGUMENT_SIZE);
         pid = fork();
         if (!pid)

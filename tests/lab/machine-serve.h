@@ -2,6 +2,8 @@
 /* What a test and the machine that it has started say to each other. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "tests/lab/machine.h"
 
 #define ARGUMENT_SIZE 128
@@ -31,6 +33,7 @@ typedef struct {
     uint64_t other;
     bool wide;
     unsigned threads, seconds;
+    const atomic_bool *stop; /* where the test says that a race is over */
     char path[64];
     unsigned long undo;
     size_t undo_size;

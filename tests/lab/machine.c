@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +27,10 @@ void machine_start(Machine *machine, int iommufd, const char *device, uid_t user
         g_error("socketpair: %s", g_strerror(errno));
     if (device && (opened = open(device, O_RDWR)) < 0)
         g_error("%s: %s", device, g_strerror(errno));
+    machine->stop = mmap(NULL, sizeof(*machine->stop), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (machine->stop == MAP_FAILED)
+        g_error("mmap: %s", g_strerror(errno));
     fflush(stdout);
     machine->pid = fork();
     if (!machine->pid) {
@@ -55,6 +60,7 @@ void machine_kill(Machine *machine)
     kill(machine->pid, SIGKILL);
     waitpid(machine->pid, NULL, 0);
     close(machine->channel);
+    munmap(machine->stop, sizeof(*machine->stop));
     machine->pid = 0;
 }
 
@@ -178,6 +184,7 @@ void machine_race_begin(Machine *machine, int fd, unsigned long command, const v
         .threads = MAX(options->threads, 1),
         .number = options->tries,
         .seconds = options->seconds,
+        .stop = machine->stop,
         .undo = options->undo,
     };
 
@@ -187,8 +194,14 @@ void machine_race_begin(Machine *machine, int fd, unsigned long command, const v
         g_strlcpy(request.path, options->path, sizeof(request.path));
     if (options->undo)
         memcpy(request.undo_argument, options->undo_argument, options->undo_size);
+    atomic_store(machine->stop, false);
     if (send(machine->channel, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
         g_error("The machine is gone.");
+}
+
+void machine_race_stop(Machine *machine)
+{
+    atomic_store(machine->stop, true);
 }
 
 bool machine_race_end(Machine *machine, MachineRace *ret_race)

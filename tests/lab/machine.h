@@ -6,6 +6,7 @@
 #pragma once
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -58,6 +59,7 @@ typedef struct {
     int peer;    /* the channel's number in the machine */
     int iommufd; /* its number in the machine */
     int device;
+    atomic_bool *stop; /* its race is over; both sides see it */
 } Machine;
 
 /* Starts one. iommufd is inherited (-1: none); device is the path of a character device, or NULL.
@@ -83,11 +85,12 @@ int machine_open(Machine *machine, const char *path);
 /* A descriptor by SCM_RIGHTS: its number there, or -errno (-EACCES: it did not get through). */
 int machine_receive(Machine *machine, int fd);
 /* Runs a race in children of the machine; or begins one, and waits for its end. Returns false when
- * the machine is gone. */
+ * the machine is gone. One that is stopped ends now, and else by its tries or its seconds. */
 void machine_race(Machine *machine, int fd, unsigned long command, const void *argument,
                   size_t size, const MachineRaceOptions *options, MachineRace *ret_race);
 void machine_race_begin(Machine *machine, int fd, unsigned long command, const void *argument,
                         size_t size, const MachineRaceOptions *options);
+void machine_race_stop(Machine *machine);
 bool machine_race_end(Machine *machine, MachineRace *ret_race);
 
 /* Calls on end, for their time: an ioctl, answered by 0 or `error`, and after success another. */
