@@ -166,6 +166,8 @@ run_machine() {
 			case $word in
 			starting)
 				started=$((SECONDS - since))
+				# Both ends are open. Who reads all files below /tmp must not get what is the script's.
+				rm "$scratch/"{stdout,stderr,control}
 				[[ ! $verbose ]] || say "the machine was ready after $started s."
 				;;
 			failed) status=$LAB_FAILED ;;
