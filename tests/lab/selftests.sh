@@ -5,7 +5,9 @@
 # IOMMUFDs that iommud gave out with the guard on. They may see no difference. Runs in the lab with iommufd's mock
 # devices.
 #
-#   tests/lab/lab run --selftests tests/lab/selftests.sh
+#   tests/lab/lab run --selftests tests/lab/selftests.sh [--nightly]
+#
+# --nightly: all of VFIO's on both devices.
 
 set -u
 # shellcheck source=/dev/null
@@ -120,11 +122,16 @@ paired iommufd 'iommufd\.(cmd_length|global_options)|change_process\.account_(us
 	0000:00:10.0 "$tests/iommufd"
 
 mapfile -t nvme < <(nvme_addresses)
+all_tests=(iommufd_setup dma_mapping dma_mapping_mmio pci_device pci_device_init_perf)
+vfio_tests=("${all_tests[@]}")
+# What depends on the device is tried on both.
+[[ ${1-} == --nightly ]] || vfio_tests=(pci_device)
 for device in 0000:00:10.0 "${nvme[0]}"; do
 	give_to_vfio "$device"
-	for test in iommufd_setup dma_mapping dma_mapping_mmio pci_device pci_device_init_perf; do
+	for test in "${vfio_tests[@]}"; do
 		paired "vfio_$test of $device" '' "$device" "$tests/vfio_${test}_test" "$device"
 	done
+	vfio_tests=("${all_tests[@]}")
 done
 # A look that comes while a hook is at work may take that for an error.
 drift=$(iommud_property DriftBytes)
