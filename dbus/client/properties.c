@@ -181,3 +181,15 @@ bool properties_has(const Properties *properties, const char *name, const char *
 {
     return g_strv_contains(properties_strings(properties, name), text);
 }
+
+bool properties_is_set(const Properties *properties, const char *name)
+{
+    return g_hash_table_contains(properties->values, name);
+}
+
+void properties_set_number(Properties *properties, const char *name, uint64_t number)
+{
+    Value *value = g_new0(Value, 1);
+    value->number = number;
+    g_hash_table_insert(properties->values, g_strdup(name), value);
+}

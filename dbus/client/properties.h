@@ -27,3 +27,7 @@ uint64_t properties_number(const Properties *properties, const char *name);
 const char *const *properties_strings(const Properties *properties, const char *name);
 /* Whether an array of strings holds text. */
 bool properties_has(const Properties *properties, const char *name, const char *text);
+/* Whether there is such a property. */
+bool properties_is_set(const Properties *properties, const char *name);
+/* Puts a number in the place of what was there: one that was made of others. */
+void properties_set_number(Properties *properties, const char *name, uint64_t number);

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "dbus/iommuctl/signals.h"
+#include "dbus/iommuctl/base/signals.h"
 
 #include <sys/types.h>
 

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "dbus/iommuctl/signals.h"
+#include "dbus/iommuctl/base/signals.h"
 
 #include <stdint.h>
 #include <termios.h>

@@ -1,280 +1,274 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The host, its tenants, their machines and devices, as one tree. */
-#include "dbus/iommuctl/iommuctl.h"
-#include "dbus/iommuctl/json-text.h"
-#include "dbus/client/managed-objects.h"
+#include "dbus/iommuctl/status.h"
+
+#include "dbus/iommuctl/base/failure.h"
+#include "dbus/iommuctl/base/figures.h"
+#include "dbus/iommuctl/base/lookup.h"
 #include "policy/size.h"
 
 #include <string.h>
 
-/* Everything that the tree shows. */
+static const FigureId tree_view[] = {FIGURE_STATE,    FIGURE_RESERVED, FIGURE_PINNED, FIGURE_LIMIT,
+                                     FIGURE_ORPHANED, FIGURE_REFUSALS, FIGURES_END};
+
+/* Of --json; what is nested follows. */
+static const FigureId version_view[] = {FIGURE_VERSION, FIGURES_END};
+static const FigureId host_view[] = {
+    FIGURE_FEATURES,      FIGURE_MEMORY,       FIGURE_KERNEL_PINNED, FIGURE_BUDGET,
+    FIGURE_RESERVED,      FIGURE_PINNED,       FIGURE_ORPHANED,      FIGURE_DEFAULT_TENANT,
+    FIGURE_GUARD_STATE,   FIGURE_GUARD_REASON, FIGURE_LEDGER_STATE,  FIGURE_LEDGER_REASON,
+    FIGURE_REQUIRE_GUARD, FIGURE_DRIFT,        FIGURE_UNTRACKED,     FIGURE_UNKNOWN_IOCTLS,
+    FIGURES_END};
+static const FigureId tenant_view[] = {
+    FIGURE_ID,        FIGURE_LIMIT,      FIGURE_RESERVED, FIGURE_PINNED,
+    FIGURE_PEAK,      FIGURE_ORPHANED,   FIGURE_UNIQUE,   FIGURE_MAPPED,
+    FIGURE_MAPS,      FIGURE_UNMAPS,     FIGURE_REFUSALS, FIGURE_COUNT,
+    FIGURE_ISOLATION, FIGURE_ACCOUNTING, FIGURE_SOURCE,   FIGURE_DEVICE_PATTERNS,
+    FIGURES_END};
+static const FigureId machine_view[] = {
+    FIGURE_UUID,   FIGURE_NAME,     FIGURE_STATE,   FIGURE_LEADER, FIGURE_IOMMUFD, FIGURE_RESERVED,
+    FIGURE_PINNED, FIGURE_ORPHANED, FIGURE_PEAK,    FIGURE_UNIQUE, FIGURE_MAPPED,  FIGURE_MAPS,
+    FIGURE_UNMAPS, FIGURE_REFUSALS, FIGURE_DEVICES, FIGURES_END};
+static const FigureId device_view[] = {
+    FIGURE_ADDRESS,    FIGURE_VENDOR, FIGURE_PRODUCT, FIGURE_CLASS,  FIGURE_BRIDGE,
+    FIGURE_GROUP,      FIGURE_DRIVER, FIGURE_CDEV,    FIGURE_TENANT, FIGURE_MACHINE,
+    FIGURE_ASSIGNABLE, FIGURE_REASON, FIGURES_END};
+
+/* What the host, its tenants, machines and devices are at one moment. */
 typedef struct {
-    Properties *manager;
-    Managed figures; /* what the lists do not have */
-    GPtrArray *tenants;
-    GPtrArray *machines;
-    GPtrArray *devices;
-    char **chosen; /* ids of tenants; empty: all. Not owned */
-    const Output *output;
-    Table *table;
-} Tree;
+    Managed managed;
+    Properties *host;     /* what is configured, with the sums of what its tenants have */
+    GPtrArray *tenants;   /* Properties, in order; not owned */
+    GHashTable *machines; /* the path of a tenant -> GPtrArray of its machines, in order */
+    GHashTable *devices;  /* the UUID of a machine -> GPtrArray of its devices, in order */
+} Status;
 
-static void tree_clear(Tree *tree)
+static void status_clear(Status *status)
 {
-    properties_free(tree->manager);
-    managed_clear(&tree->figures);
-    g_clear_pointer(&tree->tenants, g_ptr_array_unref);
-    g_clear_pointer(&tree->machines, g_ptr_array_unref);
-    g_clear_pointer(&tree->devices, g_ptr_array_unref);
-    table_free(tree->table);
+    g_clear_pointer(&status->devices, g_hash_table_unref);
+    g_clear_pointer(&status->machines, g_hash_table_unref);
+    g_clear_pointer(&status->tenants, g_ptr_array_unref);
+    properties_free(status->host);
+    managed_clear(&status->managed);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Tree, tree_clear)
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Status, status_clear)
 
-static int tree_load(Tree *tree, Iommuctl *ctl)
+static void free_array(void *array)
 {
-    int r = 0;
+    g_ptr_array_unref(array);
+}
 
-    for (char **id = tree->chosen; r >= 0 && *id; id++) {
-        g_autofree char *path = NULL;
-
-        r = find_tenant(ctl, *id, &path);
+/* Objects in the order of one property, by the value of another. */
+static GHashTable *group_by(GHashTable *objects, const char *property, const char *order)
+{
+    g_autoptr(GPtrArray) sorted = managed_sorted(objects, order);
+    GHashTable *groups = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, free_array);
+    for (unsigned i = 0; i < sorted->len; i++) {
+        Properties *object = sorted->pdata[i];
+        const char *key = properties_string(object, property);
+        GPtrArray *group = g_hash_table_lookup(groups, key);
+        if (!group) {
+            group = g_ptr_array_new();
+            g_hash_table_insert(groups, (void *)key, group);
+        }
+        g_ptr_array_add(group, object);
     }
-    if (r >= 0)
-        r = properties_get(ctl->bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, CLIENT_TIMEOUT,
-                           &ctl->error, &tree->manager);
-    if (r >= 0)
-        r = managed_get(ctl->bus, &ctl->error, &tree->figures);
-    if (r >= 0)
-        r = rows_tenants(ctl->bus, &ctl->error, &tree->tenants);
-    if (r >= 0)
-        r = rows_machines(ctl->bus, &ctl->error, &tree->machines);
-    if (r >= 0)
-        r = rows_devices(ctl->bus, &ctl->error, &tree->devices);
-    return r;
+    return groups;
 }
 
-/* ---- lines of the tree ---- */
-
-static const char *branch(const Output *output, bool last)
+/* The host's sums are made here, of the same answer as the rest, so that they fit it. */
+static void sum_up(Status *status)
 {
-    if (output->utf8)
-        return last ? "└─ " : "├─ ";
-    return last ? "`- " : "|- ";
+    static const char *const sums[] = {"ReservedBytes", "PinnedBytes", "OrphanedBytes", "Refusals"};
+    for (size_t i = 0; i < G_N_ELEMENTS(sums); i++)
+        properties_set_number(status->host, sums[i], managed_sum(&status->managed, sums[i]));
+    properties_set_number(status->host, "LimitBytes", figure_number(FIGURE_BUDGET, status->host));
 }
 
-/* What stands left of the children of a line. */
-static const char *trunk(const Output *output, bool last)
+static int status_load(Status *status, Iommuctl *ctl)
 {
-    if (last)
-        return "   ";
-    return output->utf8 ? "│  " : "|  ";
+    int r = properties_get(ctl->bus, BUS_NAME, BUS_PATH, BUS_INTERFACE_MANAGER, CLIENT_TIMEOUT,
+                           &ctl->error, &status->host);
+    if (r >= 0)
+        r = get_managed(ctl, &status->managed);
+    if (r < 0)
+        return r;
+    status->tenants = managed_sorted(status->managed.tenants, "Id");
+    status->machines = group_by(status->managed.machines, "Tenant", "Name");
+    status->devices = group_by(status->managed.devices, "Machine", "Address");
+    sum_up(status);
+    return 0;
 }
 
-static void add_name(Tree *tree, const char *prefix, const char *joint, const char *name)
+static const GPtrArray *machines_of(const Status *status, const Properties *tenant)
 {
-    g_autofree char *text = g_strconcat(prefix, joint, name, NULL);
-
-    table_add_string(tree->table, text);
+    g_autofree char *path = bus_tenant_path(properties_string(tenant, "Id"));
+    return g_hash_table_lookup(status->machines, path);
 }
 
-static void add_orphaned(Tree *tree, uint64_t bytes)
-{
-    table_add_size(tree->table, bytes);
-    table_mark(tree->table, bytes > 0 ? MARK_BAD : MARK_FAINT);
-}
+/* ---- the tree ---- */
 
-/* How many of its calls the guard has refused; one that came after the figures has none yet. */
-static void add_refused(Tree *tree, GHashTable *figures, const char *path)
+static size_t add_row(Table *table, const char *name, const Properties *object, const char *remark)
 {
-    const Properties *properties = path ? g_hash_table_lookup(figures, path) : NULL;
-
-    if (properties)
-        table_add_number(tree->table, (int64_t)properties_number(properties, "Refusals"));
+    size_t row = table_rows(table);
+    table_add_string(table, name);
+    figures_add_cells(table, tree_view, object);
+    if (remark)
+        table_add_string(table, remark);
     else
-        table_add_none(tree->table);
+        table_add_none(table);
+    table_set_style(table, STYLE_FAINT);
+    return row;
 }
 
-/* A reservation above its limit: the limit was lowered after the promise. */
-static void add_reserved(Tree *tree, uint64_t reserved, uint64_t limit)
+static void add_device(Table *table, size_t machine, const Properties *device)
 {
-    table_add_size(tree->table, reserved);
-    if (reserved > limit)
-        table_mark(tree->table, MARK_WARNING);
+    const char *driver = properties_string(device, "Driver");
+    g_autofree char *identity = device_identity(device);
+    g_autofree char *remark = g_strdup_printf("%s, driver %s", identity, *driver ? driver : "none");
+    table_set_parent(table, machine);
+    add_row(table, properties_string(device, "Address"), device, remark);
 }
 
-static void add_device(Tree *tree, const DeviceRow *device, const char *prefix, bool last)
+static void add_machine(Table *table, size_t tenant, const Status *status,
+                        const Properties *machine)
 {
-    g_autofree char *details = g_strdup_printf("%s, driver %s", device->description,
-                                               *device->driver ? device->driver : "none");
-
-    add_name(tree, prefix, branch(tree->output, last), device->address);
-    for (unsigned i = 0; i < 6; i++)
-        table_add_none(tree->table);
-    table_add_string(tree->table, details);
-    table_mark(tree->table, MARK_FAINT);
+    const GPtrArray *devices =
+        g_hash_table_lookup(status->devices, properties_string(machine, "Uuid"));
+    uint64_t leader = figure_number(FIGURE_LEADER, machine);
+    g_autofree char *remark =
+        leader > 0 ? g_strdup_printf("process %" G_GUINT64_FORMAT, leader) : NULL;
+    table_set_parent(table, tenant);
+    size_t row = add_row(table, properties_string(machine, "Name"), machine, remark);
+    for (unsigned i = 0; devices && i < devices->len; i++)
+        add_device(table, row, devices->pdata[i]);
 }
 
-static void add_machine_line(Tree *tree, const MachineRow *machine, const char *prefix,
-                             const char *joint)
+static void add_tenant(Table *table, size_t host, const Status *status, const Properties *tenant)
 {
-    g_autofree char *path = bus_machine_path(machine->uuid);
+    const GPtrArray *machines = machines_of(status, tenant);
+    table_set_parent(table, host);
+    size_t row = add_row(table, properties_string(tenant, "Id"), tenant, NULL);
+    for (unsigned i = 0; machines && i < machines->len; i++)
+        add_machine(table, row, status, machines->pdata[i]);
+}
 
-    add_name(tree, prefix, joint, machine->name);
-    table_add_string(tree->table, machine->state);
-    if (strcmp(machine->state, "running") == 0)
-        table_mark(tree->table, MARK_GOOD);
-    table_add_size(tree->table, machine->reserved);
-    table_add_size(tree->table, machine->pinned);
-    table_add_none(tree->table);
-    add_orphaned(tree, machine->orphaned);
-    add_refused(tree, tree->figures.machines, path);
-    if (machine->leader > 0) {
-        g_autofree char *process = g_strdup_printf("process %u", machine->leader);
+/* ids: of tenants; empty: all. */
+static bool is_chosen(const Properties *tenant, char **ids)
+{
+    return !*ids || g_strv_contains((const char *const *)ids, properties_string(tenant, "Id"));
+}
 
-        table_add_string(tree->table, process);
-        table_mark(tree->table, MARK_FAINT);
-    } else {
-        table_add_none(tree->table);
+static void print_tree(const Status *status, char **ids, const Output *output)
+{
+    g_autoptr(Table) table = table_new();
+    const char *remark = properties_has(status->host, "Features", "simulated") ? "simulated" : NULL;
+    table_add_column(table, "HOST / TENANT / MACHINE / DEVICE", NULL, TABLE_TREE);
+    figures_add_columns(table, tree_view, FIGURES_LIST);
+    table_add_column(table, "", NULL, TABLE_LEFT);
+    size_t host = add_row(table, g_get_host_name(), status->host, remark);
+    for (unsigned i = 0; i < status->tenants->len; i++) {
+        if (is_chosen(status->tenants->pdata[i], ids))
+            add_tenant(table, host, status, status->tenants->pdata[i]);
     }
-}
-
-static void add_machine(Tree *tree, const MachineRow *machine, const char *prefix, bool last)
-{
-    g_autofree char *below = g_strconcat(prefix, trunk(tree->output, last), NULL);
-    g_autoptr(GPtrArray) mine = g_ptr_array_new();
-
-    add_machine_line(tree, machine, prefix, branch(tree->output, last));
-    for (unsigned i = 0; i < tree->devices->len; i++) {
-        DeviceRow *device = tree->devices->pdata[i];
-
-        if (strcmp(device->machine, machine->uuid) == 0)
-            g_ptr_array_add(mine, device);
-    }
-    for (unsigned i = 0; i < mine->len; i++)
-        add_device(tree, mine->pdata[i], below, i + 1 == mine->len);
-}
-
-static void add_tenant(Tree *tree, const TenantRow *tenant, bool last)
-{
-    g_autoptr(GPtrArray) mine = g_ptr_array_new();
-    g_autofree char *path = bus_tenant_path(tenant->id);
-
-    add_name(tree, "", branch(tree->output, last), tenant->id);
-    table_add_none(tree->table);
-    add_reserved(tree, tenant->reserved, tenant->limit);
-    table_add_size(tree->table, tenant->pinned);
-    table_add_size(tree->table, tenant->limit);
-    add_orphaned(tree, tenant->orphaned);
-    add_refused(tree, tree->figures.tenants, path);
-    table_add_none(tree->table);
-    for (unsigned i = 0; i < tree->machines->len; i++) {
-        MachineRow *machine = tree->machines->pdata[i];
-
-        if (strcmp(machine->tenant, tenant->id) == 0)
-            g_ptr_array_add(mine, machine);
-    }
-    for (unsigned i = 0; i < mine->len; i++)
-        add_machine(tree, mine->pdata[i], trunk(tree->output, last), i + 1 == mine->len);
-}
-
-static void add_host(Tree *tree)
-{
-    uint64_t budget = properties_number(tree->manager, "HostBudgetBytes");
-
-    add_name(tree, "", "", g_get_host_name());
-    table_add_none(tree->table);
-    add_reserved(tree, properties_number(tree->manager, "ReservedBytes"), budget);
-    table_add_size(tree->table, properties_number(tree->manager, "PinnedBytes"));
-    table_add_size(tree->table, budget);
-    add_orphaned(tree, properties_number(tree->manager, "OrphanedBytes"));
-    table_add_number(tree->table, (int64_t)managed_refusals(&tree->figures));
-    if (properties_has(tree->manager, "Features", "simulated"))
-        table_add_string(tree->table, "simulated");
-    else
-        table_add_none(tree->table);
-}
-
-static bool chosen(const Tree *tree, const char *id)
-{
-    return !*tree->chosen || g_strv_contains((const char *const *)tree->chosen, id);
-}
-
-static void tree_build(Tree *tree)
-{
-    g_autoptr(GPtrArray) shown = g_ptr_array_new();
-
-    tree->table = table_new();
-    table_add_column(tree->table, "HOST / TENANT / MACHINE / DEVICE", NULL, TABLE_LEFT);
-    table_add_column(tree->table, "STATE", NULL, TABLE_LEFT);
-    table_add_column(tree->table, "RESERVED", NULL, TABLE_RIGHT);
-    table_add_column(tree->table, "PINNED", NULL, TABLE_RIGHT);
-    table_add_column(tree->table, "LIMIT", NULL, TABLE_RIGHT);
-    table_add_column(tree->table, "ORPHANED", NULL, TABLE_RIGHT);
-    table_add_column(tree->table, "REFUSED", NULL, TABLE_RIGHT);
-    table_add_column(tree->table, "", NULL, TABLE_LEFT);
-    add_host(tree);
-    for (unsigned i = 0; i < tree->tenants->len; i++) {
-        TenantRow *tenant = tree->tenants->pdata[i];
-
-        if (chosen(tree, tenant->id))
-            g_ptr_array_add(shown, tenant);
-    }
-    for (unsigned i = 0; i < shown->len; i++)
-        add_tenant(tree, shown->pdata[i], i + 1 == shown->len);
+    table_print(table, output);
 }
 
 /* Without colours the tree alone does not catch the eye. */
-static void print_orphans(const Tree *tree)
+static void print_orphans(const Status *status, char **ids, const Output *output)
 {
-    for (unsigned i = 0; i < tree->tenants->len; i++) {
-        const TenantRow *tenant = tree->tenants->pdata[i];
-        g_autofree char *bytes = size_format(tenant->orphaned);
-
-        if (tenant->orphaned == 0 || !chosen(tree, tenant->id))
+    for (unsigned i = 0; i < status->tenants->len; i++) {
+        const Properties *tenant = status->tenants->pdata[i];
+        const char *id = properties_string(tenant, "Id");
+        uint64_t orphaned = figure_number(FIGURE_ORPHANED, tenant);
+        if (orphaned == 0 || !is_chosen(tenant, ids))
             continue;
-        fprintf(tree->output->file,
+        g_autofree char *bytes = size_format(orphaned);
+        fprintf(output->file,
                 "\n%s%s of tenant %s are pinned for no living process: try 'iommuctl reap %s'.%s\n",
-                mark_begin(tree->output, MARK_BAD), bytes, tenant->id, tenant->id,
-                mark_end(tree->output, MARK_BAD));
+                style_begin(output, STYLE_BAD), bytes, id, id, style_end(output, STYLE_BAD));
     }
 }
 
-/* ---- JSON: the service describes itself ---- */
+/* ---- JSON ---- */
 
-static int print_description(Iommuctl *ctl)
+static Table *list_new(const FigureId *view)
 {
-    g_autoptr(sd_bus_message) reply = NULL;
-    g_autofree char *laid_out = NULL;
-    const char *text;
-    int r = client_call(ctl->bus, BUS_PATH, BUS_INTERFACE_MANAGER, "Describe", CLIENT_TIMEOUT,
-                        &ctl->error, &reply, NULL);
+    Table *table = table_new();
+    figures_add_columns(table, view, FIGURES_JSON);
+    return table;
+}
 
-    if (r >= 0)
-        r = sd_bus_message_read(reply, "s", &text);
-    if (r < 0)
-        return r;
-    laid_out = json_text_layout(text, ctl->output.json == JSON_PRETTY);
-    fprintf(ctl->output.file, "%s\n", laid_out);
-    return 0;
+static Table *machines_table(const GPtrArray *machines)
+{
+    Table *table = list_new(machine_view);
+    for (unsigned i = 0; machines && i < machines->len; i++)
+        figures_add_cells(table, machine_view, machines->pdata[i]);
+    return table;
+}
+
+static Table *tenants_table(const Status *status)
+{
+    Table *table = list_new(tenant_view);
+    table_add_column(table, NULL, "machines", TABLE_LEFT);
+    for (unsigned i = 0; i < status->tenants->len; i++) {
+        const Properties *tenant = status->tenants->pdata[i];
+        figures_add_cells(table, tenant_view, tenant);
+        table_add_table(table, machines_table(machines_of(status, tenant)));
+    }
+    return table;
+}
+
+static Table *devices_table(const Status *status)
+{
+    g_autoptr(GPtrArray) devices = managed_sorted(status->managed.devices, "Address");
+    Table *table = list_new(device_view);
+    for (unsigned i = 0; i < devices->len; i++)
+        figures_add_cells(table, device_view, devices->pdata[i]);
+    return table;
+}
+
+static void print_json(const Status *status, const Output *output)
+{
+    g_autoptr(Table) table = list_new(version_view);
+    table_add_column(table, NULL, "host", TABLE_LEFT);
+    table_add_column(table, NULL, "tenants", TABLE_LEFT);
+    table_add_column(table, NULL, "devices", TABLE_LEFT);
+    figures_add_cells(table, version_view, status->host);
+    table_add_record(table, figures_record(host_view, status->host));
+    table_add_table(table, tenants_table(status));
+    table_add_table(table, devices_table(status));
+    table_print_record(table, output);
+}
+
+/* ---- the verb ---- */
+
+static int check_tenants(Iommuctl *ctl, const Status *status, char **ids)
+{
+    const Properties *tenant;
+    int r = 0;
+    for (; r >= 0 && *ids; ids++)
+        r = pick_tenant(ctl, &status->managed, *ids, &tenant);
+    return r;
 }
 
 int verb_status(Iommuctl *ctl, char **arguments)
 {
-    g_auto(Tree) tree = {.chosen = arguments, .output = &ctl->output};
-    int r;
-
-    if (ctl->output.json != JSON_OFF) {
-        if (*arguments)
-            return fail_usage(ctl, "'status --json' tells of the whole host: use 'tenant show "
-                                   "TENANT --json' for one tenant.");
-        return print_description(ctl);
-    }
-    r = tree_load(&tree, ctl);
+    g_auto(Status) status = {0};
+    if (ctl->output.json != JSON_OFF && *arguments)
+        return fail_usage(ctl, "'status --json' tells of the whole host: use 'tenant show TENANT "
+                               "--json' for one tenant.");
+    int r = status_load(&status, ctl);
+    if (r >= 0)
+        r = check_tenants(ctl, &status, arguments);
     if (r < 0)
         return r;
-    tree_build(&tree);
-    table_print(tree.table, &ctl->output);
-    if (!ctl->quiet)
-        print_orphans(&tree);
+    if (ctl->output.json != JSON_OFF) {
+        print_json(&status, &ctl->output);
+        return 0;
+    }
+    print_tree(&status, arguments, &ctl->output);
+    if (!ctl->output.quiet)
+        print_orphans(&status, arguments, &ctl->output);
     return 0;
 }

@@ -1,42 +1,45 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/iommuctl/top-model.h"
 
+#include "dbus/iommuctl/base/figures.h"
+
 #include <string.h>
 
 /* A rate or a share that can't be told. */
 #define UNKNOWN (-1)
 
-static const struct {
-    const char *name;
-    char letter;
-} keys[] = {
-    [TOP_NAME] = {"name", 'n'},       [TOP_PINNED] = {"pinned", 'p'},
-    [TOP_LIMIT] = {"limit", 'l'},     [TOP_SHARE] = {"share", 's'},
-    [TOP_MAPS] = {"maps", 'm'},       [TOP_UNMAPS] = {"unmaps", 'u'},
-    [TOP_REFUSED] = {"refused", 'r'}, [TOP_PEAK] = {"peak", 'k'},
+const char *const top_key_names[] = {
+    [TOP_NAME] = "name",       [TOP_PINNED] = "pinned", [TOP_LIMIT] = "limit",
+    [TOP_SHARE] = "share",     [TOP_MAPS] = "maps",     [TOP_UNMAPS] = "unmaps",
+    [TOP_REFUSED] = "refused", [TOP_PEAK] = "peak",     [_TOP_KEY_MAX] = NULL,
 };
+
+static const char key_letters[] = {
+    [TOP_NAME] = 'n', [TOP_PINNED] = 'p', [TOP_LIMIT] = 'l',   [TOP_SHARE] = 's',
+    [TOP_MAPS] = 'm', [TOP_UNMAPS] = 'u', [TOP_REFUSED] = 'r', [TOP_PEAK] = 'k',
+};
+
+/* Who it is, in JSON; the columns before the rates, and after them. */
+static const FigureId tenant_identity[] = {FIGURE_ID, FIGURES_END};
+static const FigureId machine_identity[] = {FIGURE_TENANT, FIGURE_NAME, FIGURE_UUID, FIGURE_STATE,
+                                            FIGURES_END};
+static const FigureId tenant_view[] = {FIGURE_PINNED, FIGURE_LIMIT, FIGURES_END};
+static const FigureId machine_view[] = {FIGURE_PINNED, FIGURE_RESERVED, FIGURES_END};
+static const FigureId last_view[] = {FIGURE_REFUSALS, FIGURE_PEAK, FIGURES_END};
 
 typedef struct {
     const Properties *properties;
-    char *tenant; /* its id; owned */
-    char *name;   /* tenant, or tenant/machine; owned */
-    uint64_t limit;
-    uint64_t pinned;
-    uint64_t refused;
-    uint64_t peak;
-    int64_t share;  /* percent of the limit */
+    char *tenant;   /* its id; owned */
+    char *name;     /* tenant, or tenant/machine; owned */
+    FigureId limit; /* a tenant's limit, or a machine's reservation */
+    int64_t share;  /* percent of it */
     int64_t maps;   /* per second */
     int64_t unmaps; /* per second */
 } Row;
 
-const char *top_key_name(TopKey key)
-{
-    return keys[key].name;
-}
-
 char top_key_letter(TopKey key)
 {
-    return keys[key].letter;
+    return key_letters[key];
 }
 
 /* ---- samples ---- */
@@ -105,11 +108,8 @@ static Row *row_new(const TopSample *sample, const char *path, const Properties 
                          : bus_path_tenant(properties_string(now, "Tenant"));
     row->name = tenant ? g_strdup(row->tenant)
                        : g_strdup_printf("%s/%s", row->tenant, properties_string(now, "Name"));
-    row->limit = properties_number(now, tenant ? "LimitBytes" : "ReservedBytes");
-    row->pinned = properties_number(now, "PinnedBytes");
-    row->refused = properties_number(now, "Refusals");
-    row->peak = properties_number(now, "PeakBytes");
-    row->share = share_of(row->pinned, row->limit);
+    row->limit = tenant ? FIGURE_LIMIT : FIGURE_RESERVED;
+    row->share = share_of(figure_number(FIGURE_PINNED, now), figure_number(row->limit, now));
     row->maps = rate_of(sample, now, before, "Maps");
     row->unmaps = rate_of(sample, now, before, "Unmaps");
     return row;
@@ -127,13 +127,18 @@ static int compare_i64(int64_t a, int64_t b)
     return a < b ? 1 : a > b ? -1 : 0;
 }
 
+static int compare_figure(const Row *a, const Row *b, FigureId id)
+{
+    return compare_u64(figure_number(id, a->properties), figure_number(id, b->properties));
+}
+
 static int compare_by(const Row *a, const Row *b, TopKey key)
 {
     switch (key) {
     case TOP_PINNED:
-        return compare_u64(a->pinned, b->pinned);
+        return compare_figure(a, b, FIGURE_PINNED);
     case TOP_LIMIT:
-        return compare_u64(a->limit, b->limit);
+        return compare_figure(a, b, a->limit);
     case TOP_SHARE:
         return compare_i64(a->share, b->share);
     case TOP_MAPS:
@@ -141,9 +146,9 @@ static int compare_by(const Row *a, const Row *b, TopKey key)
     case TOP_UNMAPS:
         return compare_i64(a->unmaps, b->unmaps);
     case TOP_REFUSED:
-        return compare_u64(a->refused, b->refused);
+        return compare_figure(a, b, FIGURE_REFUSALS);
     case TOP_PEAK:
-        return compare_u64(a->peak, b->peak);
+        return compare_figure(a, b, FIGURE_PEAK);
     default:
         return 0;
     }
@@ -178,25 +183,15 @@ static GPtrArray *make_rows(const TopSample *sample, bool tenants, TopKey sort)
 static void add_columns(Table *table, bool tenants)
 {
     table_add_column(table, tenants ? "TENANT" : "TENANT/MACHINE", NULL, TABLE_LEFT);
-    table_add_column(table, NULL, tenants ? "id" : "tenant", TABLE_LEFT);
-    if (!tenants) {
-        table_add_column(table, NULL, "name", TABLE_LEFT);
-        table_add_column(table, NULL, "uuid", TABLE_LEFT);
-        table_add_column(table, NULL, "state", TABLE_LEFT);
-    }
-    table_add_column(table, "PINNED", "pinned_bytes", TABLE_RIGHT);
-    if (tenants)
-        table_add_column(table, "LIMIT", "limit_bytes", TABLE_RIGHT);
-    else
-        table_add_column(table, "RESERVED", "reserved_bytes", TABLE_RIGHT);
+    figures_add_columns(table, tenants ? tenant_identity : machine_identity, FIGURES_JSON);
+    figures_add_columns(table, tenants ? tenant_view : machine_view, FIGURES_LIST);
     table_add_column(table, "%", "percent", TABLE_RIGHT);
     table_add_column(table, "MAPS/S", "maps_per_second", TABLE_RIGHT);
     table_add_column(table, "UNMAPS/S", "unmaps_per_second", TABLE_RIGHT);
-    table_add_column(table, "REFUSED", "refusals", TABLE_RIGHT);
-    table_add_column(table, "PEAK", "peak_bytes", TABLE_RIGHT);
+    figures_add_columns(table, last_view, FIGURES_LIST);
 }
 
-static void add_figure(Table *table, int64_t value)
+static void add_rate(Table *table, int64_t value)
 {
     if (value == UNKNOWN)
         table_add_string(table, "");
@@ -204,39 +199,17 @@ static void add_figure(Table *table, int64_t value)
         table_add_number(table, value);
 }
 
-static void add_name(Table *table, const char *name, unsigned width)
-{
-    g_autofree char *valid = g_utf8_make_valid(name, -1);
-    g_autofree char *cut = NULL;
-
-    if (width == 0 || g_utf8_strlen(valid, -1) <= (glong)width) {
-        table_add_string(table, valid);
-        return;
-    }
-    cut = g_utf8_substring(valid, 0, (glong)width - 3);
-    g_free(valid);
-    valid = g_strconcat(cut, "...", NULL);
-    table_add_string(table, valid);
-}
-
 static void add_row(Table *table, const Row *row, bool tenants, unsigned width)
 {
-    add_name(table, row->name, width);
-    table_add_string(table, row->tenant);
-    if (!tenants) {
-        table_add_string(table, properties_string(row->properties, "Name"));
-        table_add_string(table, properties_string(row->properties, "Uuid"));
-        table_add_string(table, properties_string(row->properties, "State"));
-    }
-    table_add_size(table, row->pinned);
-    table_add_size(table, row->limit);
-    add_figure(table, row->share);
+    table_add_short_string(table, row->name, width);
+    figures_add_cells(table, tenants ? tenant_identity : machine_identity, row->properties);
+    figures_add_cells(table, tenants ? tenant_view : machine_view, row->properties);
+    add_rate(table, row->share);
     if (row->share > 100)
-        table_mark(table, MARK_WARNING);
-    add_figure(table, row->maps);
-    add_figure(table, row->unmaps);
-    table_add_number(table, (int64_t)row->refused);
-    table_add_size(table, row->peak);
+        table_set_style(table, STYLE_WARNING);
+    add_rate(table, row->maps);
+    add_rate(table, row->unmaps);
+    figures_add_cells(table, last_view, row->properties);
 }
 
 Table *top_table(const TopSample *sample, bool tenants, TopKey sort, unsigned width)

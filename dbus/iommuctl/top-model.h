@@ -3,7 +3,7 @@
 #pragma once
 
 #include "dbus/client/managed-objects.h"
-#include "dbus/iommuctl/table.h"
+#include "dbus/iommuctl/base/table.h"
 
 typedef enum {
     TOP_NAME,
@@ -17,8 +17,8 @@ typedef enum {
     _TOP_KEY_MAX,
 } TopKey;
 
-/* For people: "name", "pinned" and so on. */
-const char *top_key_name(TopKey key);
+/* For people, by TopKey: "name", "pinned" and so on; NULL-terminated. */
+extern const char *const top_key_names[];
 /* The key that is typed for it. */
 char top_key_letter(TopKey key);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Tenants or machines and what they do, again and again; keys and options are those of
- * systemd-cgtop(1). */
-#include "dbus/iommuctl/iommuctl.h"
+/* Keys and options are those of systemd-cgtop(1). */
+#include "dbus/iommuctl/top.h"
+
+#include "dbus/iommuctl/base/failure.h"
+#include "dbus/iommuctl/options.h"
 #include "dbus/iommuctl/screen.h"
 #include "dbus/iommuctl/top-model.h"
-#include "policy/size.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #define FIGURES_WIDTH 66
 #define NAME_WIDTH_MIN 14
 
+/* How often it asks when it is not told. */
+#define DELAY_DEFAULT CLIENT_USEC_PER_SEC
 #define QUARTER_SECOND (CLIENT_USEC_PER_SEC / 4)
 
 typedef struct {
@@ -23,13 +26,13 @@ typedef struct {
     TopKey sort;
     uint64_t delay;      /* µs */
     uint64_t iterations; /* 0: no end */
-    char *trouble;       /* why there is nothing new, one sentence; NULL: there is */
+    char *error_text;    /* why there is nothing new, one sentence; NULL: there is */
 } Top;
 
 static void top_clear(Top *top)
 {
     top_sample_clear(&top->sample);
-    g_free(top->trouble);
+    g_free(top->error_text);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Top, top_clear)
 
@@ -40,7 +43,7 @@ static void print_host(const Top *top, FILE *file)
     fprintf(file,
             "%s: %u machines of %u tenants, %" G_GUINT64_FORMAT " calls refused; every %g s\n",
             g_get_host_name(), g_hash_table_size(top->sample.now.machines),
-            g_hash_table_size(top->sample.now.tenants), managed_refusals(&top->sample.now),
+            g_hash_table_size(top->sample.now.tenants), managed_sum(&top->sample.now, "Refusals"),
             (double)top->delay / CLIENT_USEC_PER_SEC);
 }
 
@@ -48,11 +51,11 @@ static void print_keys(const Top *top, const Output *output)
 {
     fprintf(output->file, "Sort by ");
     for (TopKey key = 0; key < _TOP_KEY_MAX; key++) {
-        Mark mark = key == top->sort ? MARK_GOOD : MARK_NONE;
+        Style style = key == top->sort ? STYLE_GOOD : STYLE_NONE;
 
-        fprintf(output->file, "%s%s%c %s%s%s", mark_begin(output, mark),
-                key == top->sort ? "[" : "", top_key_letter(key), top_key_name(key),
-                key == top->sort ? "]" : "", mark_end(output, mark));
+        fprintf(output->file, "%s%s%c %s%s%s", style_begin(output, style),
+                key == top->sort ? "[" : "", top_key_letter(key), top_key_names[key],
+                key == top->sort ? "]" : "", style_end(output, style));
         fputs(key + 1 < _TOP_KEY_MAX ? ", " : "\n", output->file);
     }
     fprintf(output->file, "t %s, + - delay, space refresh, q quit\n",
@@ -77,8 +80,8 @@ static void show_page(Top *top)
                       MAX(columns, FIGURES_WIDTH + NAME_WIDTH_MIN) - FIGURES_WIDTH);
     print_host(top, output.file);
     print_keys(top, &output);
-    fprintf(output.file, "%s%s%s\n", mark_begin(&output, MARK_BAD),
-            top->trouble ? top->trouble : "", mark_end(&output, MARK_BAD));
+    fprintf(output.file, "%s%s%s\n", style_begin(&output, STYLE_BAD),
+            top->error_text ? top->error_text : "", style_end(&output, STYLE_BAD));
     table_print(table, &output);
     fclose(output.file);
     screen_show(&top->screen, text);
@@ -171,11 +174,11 @@ static void ask(Top *top)
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     int r = top_sample(&top->sample, top->ctl->bus, &error);
 
-    g_clear_pointer(&top->trouble, g_free);
+    g_clear_pointer(&top->error_text, g_free);
     if (r < 0) {
         g_autofree char *text = client_error_text(&error, r);
 
-        top->trouble = output_clean(&top->ctl->output, text);
+        top->error_text = output_clean(&top->ctl->output, text);
     }
 }
 
@@ -211,43 +214,24 @@ static int run_batch(Top *top)
     }
 }
 
-static int find_sort(Iommuctl *ctl, TopKey *ret_key)
-{
-    *ret_key = TOP_PINNED;
-    if (!ctl->sort)
-        return 0;
-    for (TopKey key = 0; key < _TOP_KEY_MAX; key++) {
-        if (strcmp(ctl->sort, top_key_name(key)) == 0) {
-            *ret_key = key;
-            return 0;
-        }
-    }
-    return fail_usage(ctl,
-                      "--sort takes name, pinned, limit, share, maps, unmaps, refused or peak, not "
-                      "'%s'.",
-                      ctl->sort);
-}
-
 int verb_top(Iommuctl *ctl, char **arguments)
 {
+    const Options *options = ctl->options;
     g_auto(Top) top = {
         .ctl = ctl,
         .screen = SCREEN_NONE,
-        .tenants = ctl->given & OPTION_TENANTS,
-        .delay = ctl->delay,
-        .iterations = ctl->iterations,
+        .tenants = options->tenants,
+        .sort = options->sort > 0 ? options->sort - 1 : TOP_PINNED,
+        .delay = options->delay.given ? options->delay.value : DELAY_DEFAULT,
+        .iterations = options->iterations.value,
     };
-    bool batch = (ctl->given & OPTION_BATCH) || ctl->output.json != JSON_OFF;
-    bool interactive;
-    int r = find_sort(ctl, &top.sort);
+    bool batch = options->batch || ctl->output.json != JSON_OFF;
 
-    if (r < 0)
-        return r;
-    if (top.tenants && (ctl->given & OPTION_MACHINES))
+    if (options->tenants && options->machines)
         return fail_usage(ctl, "'top' shows --tenants or --machines, not both.");
-    interactive = !batch && screen_is_there();
+    bool interactive = !batch && screen_is_there();
     /* Whoever asks for a batch gets it without end; who has just no terminal wants to see it. */
-    if (!(ctl->given & OPTION_ITERATIONS) && !interactive && !(ctl->given & OPTION_BATCH))
+    if (!options->iterations.given && !interactive && !options->batch)
         top.iterations = 1;
     return interactive ? run_interactive(&top) : run_batch(&top);
 }

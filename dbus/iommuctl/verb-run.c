@@ -5,14 +5,21 @@
  * All that can be refused is asked before the command runs, and what was done by then is undone.
  * When we are killed the command runs on: iommud watches it itself and reaps it when it ends.
  */
+#include "dbus/iommuctl/verb-run.h"
+
+#include "dbus/client/properties.h"
+#include "dbus/iommuctl/base/failure.h"
+#include "dbus/iommuctl/base/lookup.h"
 #include "dbus/iommuctl/child-process.h"
-#include "dbus/iommuctl/iommuctl.h"
+#include "dbus/iommuctl/options.h"
 #include "kernel/base/cleanup.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+/* What is reserved when it is not said: a small machine, or a program's huge pages. */
+#define MEMORY_DEFAULT (G_GUINT64_CONSTANT(1) << 30)
 #define VFIO_DRIVER "vfio-pci"
 #define VFIO_FOLDER "/dev/vfio/devices/"
 /* A simulated host's devices have no files; this one can at least be handed over. */
@@ -58,11 +65,12 @@ static void clear_fd(void *data)
 
 static void run_init(Run *run, Iommuctl *ctl, char **arguments)
 {
+    const Options *options = ctl->options;
     *run = (Run){
         .ctl = ctl,
         .arguments = arguments,
-        .uuid = ctl->uuid ? g_strdup(ctl->uuid) : g_uuid_string_random(),
-        .name = ctl->name ? g_strdup(ctl->name) : g_path_get_basename(arguments[1]),
+        .uuid = options->uuid ? g_strdup(options->uuid) : g_uuid_string_random(),
+        .name = options->name ? g_strdup(options->name) : g_path_get_basename(arguments[1]),
         .devices = g_ptr_array_new_with_free_func(device_free),
         .fds = g_array_new(FALSE, FALSE, sizeof(int)),
         .names = g_ptr_array_new_with_free_func(g_free),
@@ -97,12 +105,14 @@ static int find_devices(Run *run)
 {
     Iommuctl *ctl = run->ctl;
 
-    for (unsigned i = 0; i < ctl->devices->len; i++) {
+    const GPtrArray *devices = ctl->options->devices;
+
+    for (unsigned i = 0; i < devices->len; i++) {
         RunDevice *device = g_new0(RunDevice, 1);
         int r;
 
         g_ptr_array_add(run->devices, device);
-        r = find_device(ctl, ctl->devices->pdata[i], &device->path);
+        r = find_device(ctl, devices->pdata[i], &device->path);
         if (r < 0)
             return r;
         device->address = bus_path_device(device->path);
@@ -113,8 +123,9 @@ static int find_devices(Run *run)
 static int append_admission(const Run *run, sd_bus_message *message)
 {
     g_autoptr(GPtrArray) addresses = g_ptr_array_new();
+    const Number *memory = &run->ctl->options->memory;
     int r = sd_bus_message_append(message, "ssst", run->uuid, run->name, run->arguments[0],
-                                  run->ctl->memory);
+                                  memory->given ? memory->value : MEMORY_DEFAULT);
 
     for (unsigned i = 0; i < run->devices->len; i++)
         g_ptr_array_add(addresses, ((RunDevice *)run->devices->pdata[i])->address);
@@ -129,7 +140,7 @@ static int explain_refusal(Iommuctl *ctl, int r)
 {
     g_autofree char *text = NULL;
 
-    if ((ctl->given & OPTION_MEMORY) ||
+    if (ctl->options->memory.given ||
         !sd_bus_error_has_names(&ctl->error, BUS_ERROR_PREFIX "LimitExceeded",
                                 BUS_ERROR_PREFIX "HostBudgetExceeded"))
         return r;
@@ -336,7 +347,7 @@ static bool restore(Run *run, const RunDevice *device)
 static int connect_again(Iommuctl *ctl)
 {
     ctl->bus = sd_bus_flush_close_unref(ctl->bus);
-    return client_open_bus(ctl->address, &ctl->bus);
+    return client_open_bus(ctl->options->bus, &ctl->bus);
 }
 
 /* The machine first: its devices are its own until it is gone. */

@@ -1,102 +1,71 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Verbs about devices: who may use them, and which driver has them. */
-#include "dbus/iommuctl/iommuctl.h"
+#include "dbus/iommuctl/verbs-device.h"
 
-#include <errno.h>
+#include "dbus/iommuctl/base/figures.h"
+#include "dbus/iommuctl/base/lookup.h"
+
 #include <string.h>
 
-/* All devices of one group, by address as they come. -1: of none. */
-static char **group_members(GPtrArray *devices, int32_t group)
+/* The columns of the list, with what is said in other words between them. */
+static const FigureId where_view[] = {FIGURE_ADDRESS, FIGURE_GROUP, FIGURES_END};
+static const FigureId whose_view[] = {FIGURE_GROUP_MEMBERS, FIGURE_DRIVER, FIGURE_TENANT,
+                                      FIGURE_MACHINE, FIGURES_END};
+static const FigureId may_view[] = {FIGURE_ASSIGNABLE, FIGURE_REASON, FIGURES_END};
+
+/* The others of its group in few words: a chipset's group can have dozens of members. */
+static char *others_text(const Properties *device)
 {
-    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
-
-    for (unsigned i = 0; group >= 0 && i < devices->len; i++) {
-        const DeviceRow *device = devices->pdata[i];
-
-        if (device->group == group)
-            g_strv_builder_add(builder, device->address);
-    }
-    return g_strv_builder_end(builder);
-}
-
-/* The others of a group in few words: a chipset's group can have dozens of members. */
-static char *others_text(const DeviceRow *device, char **members)
-{
-    unsigned n = g_strv_length(members);
-
+    const char *address = properties_string(device, "Address");
+    const char *const *members = properties_strings(device, "GroupMembers");
+    unsigned n = g_strv_length((char **)members);
     for (; *members; members++) {
-        if (strcmp(*members, device->address) != 0)
+        if (strcmp(*members, address) != 0)
             return n > 2 ? g_strdup_printf("%s +%u", *members, n - 2) : g_strdup(*members);
     }
     return g_strdup("");
 }
 
-static const char *machine_name(GPtrArray *machines, const char *uuid)
+static const char *machine_name(const Managed *managed, const Properties *device)
 {
-    const MachineRow *machine = NULL;
-
-    if (!*uuid || rows_find_machine(machines, uuid, &machine) < 0)
-        return uuid;
-    return machine->name;
+    const char *uuid = properties_string(device, "Machine");
+    const Properties *machine = managed_machine(managed, uuid);
+    return machine ? properties_string(machine, "Name") : uuid;
 }
 
 static Table *device_table(void)
 {
     Table *table = table_new();
-
-    table_add_column(table, "DEVICE", "address", TABLE_LEFT);
-    table_add_column(table, "GROUP", "group", TABLE_RIGHT);
+    figures_add_columns(table, where_view, FIGURES_LIST);
     table_add_column(table, "TOGETHER WITH", NULL, TABLE_LEFT);
-    table_add_column(table, NULL, "group_members", TABLE_LEFT);
-    table_add_column(table, "DRIVER", "driver", TABLE_LEFT);
-    table_add_column(table, "TENANT", "tenant", TABLE_LEFT);
+    figures_add_columns(table, whose_view, FIGURES_LIST);
     table_add_column(table, "MACHINE", "machine_name", TABLE_LEFT);
-    table_add_column(table, NULL, "machine", TABLE_LEFT);
     table_add_column(table, "DESCRIPTION", "description", TABLE_LEFT);
-    table_add_column(table, "ASSIGNABLE", "assignable", TABLE_LEFT);
-    table_add_column(table, "WHY NOT", "reason", TABLE_LEFT);
+    figures_add_columns(table, may_view, FIGURES_LIST);
     return table;
 }
 
-static void add_device(Table *table, const DeviceRow *device, GPtrArray *devices,
-                       GPtrArray *machines)
+static void add_device(Table *table, const Properties *device, const Managed *managed)
 {
-    g_auto(GStrv) members = group_members(devices, device->group);
-    g_autofree char *others = others_text(device, members);
-
-    table_add_string(table, device->address);
-    if (device->group >= 0)
-        table_add_number(table, device->group);
-    else
-        table_add_none(table);
+    g_autofree char *others = others_text(device);
+    g_autofree char *identity = device_identity(device);
+    figures_add_cells(table, where_view, device);
     table_add_string(table, others);
-    table_add_strings(table, (const char *const *)members);
-    table_add_string(table, device->driver);
-    table_add_string(table, device->tenant);
-    table_add_string(table, machine_name(machines, device->machine));
-    table_add_string(table, device->machine);
-    table_add_string(table, device->description);
-    table_add_bool(table, device->assignable);
-    table_mark(table, device->assignable ? MARK_GOOD : MARK_FAINT);
-    if (device->assignable)
-        table_add_none(table);
-    else
-        table_add_string(table, device->reason);
+    figures_add_cells(table, whose_view, device);
+    table_add_string(table, machine_name(managed, device));
+    table_add_string(table, identity);
+    figures_add_cells(table, may_view, device);
 }
 
 int verb_devices(Iommuctl *ctl, char **arguments)
 {
-    g_autoptr(GPtrArray) devices = NULL;
-    g_autoptr(GPtrArray) machines = NULL;
-    g_autoptr(Table) table = device_table();
-    int r = rows_devices(ctl->bus, &ctl->error, &devices);
-
-    if (r >= 0)
-        r = rows_machines(ctl->bus, &ctl->error, &machines);
+    g_auto(Managed) managed = {0};
+    int r = get_managed(ctl, &managed);
     if (r < 0)
         return r;
+    g_autoptr(GPtrArray) devices = managed_sorted(managed.devices, "Address");
+    g_autoptr(Table) table = device_table();
     for (unsigned i = 0; i < devices->len; i++)
-        add_device(table, devices->pdata[i], devices, machines);
+        add_device(table, devices->pdata[i], &managed);
     table_print(table, &ctl->output);
     return 0;
 }
@@ -105,7 +74,6 @@ int verb_device_bind(Iommuctl *ctl, char **arguments)
 {
     g_autofree char *path = NULL;
     int r = find_device(ctl, arguments[0], &path);
-
     if (r < 0)
         return r;
     return client_call(ctl->bus, path, BUS_INTERFACE_DEVICE, "Bind", CLIENT_TIMEOUT, &ctl->error,
@@ -116,7 +84,6 @@ int verb_device_restore(Iommuctl *ctl, char **arguments)
 {
     g_autofree char *path = NULL;
     int r = find_device(ctl, arguments[0], &path);
-
     if (r < 0)
         return r;
     return client_call(ctl->bus, path, BUS_INTERFACE_DEVICE, "Restore", CLIENT_TIMEOUT, &ctl->error,

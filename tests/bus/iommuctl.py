@@ -20,7 +20,7 @@ class Running:
     def environment(self, **environment):
         return {"IOMMUD_BUS_ADDRESS": self.bus.address, "LC_ALL": "C", "PATH": "/usr/bin:/bin",
                 **{key: value for key, value in os.environ.items()
-                   if key.endswith("SAN_OPTIONS") or key == "IOMMUCTL_LIBVIRT"}, **environment}
+                   if key.endswith("SAN_OPTIONS") or key == "IOMMUCTL_PROGRAMS"}, **environment}
 
     def run_ctl(self, *arguments, **environment):
         """The finished process."""
@@ -57,7 +57,7 @@ class TestCase(Running, harness.TestCase):
         super().setUp()
 
 
-class FakeCase(Running, unittest.TestCase):
+class FakeCase(Running, harness.Assertions, unittest.TestCase):
     """A test that says itself what the service answers; it calls self.service.start()."""
 
     def setUp(self):

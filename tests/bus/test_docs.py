@@ -212,7 +212,9 @@ class CommandLines(unittest.TestCase):
         for name, _, options in verbs:
             term = [text for text in page if text == name or text.startswith(name + " ")][0]
             pages = set(re.findall(r"--[a-z]+=?", term.split(" -- ")[0]))
-            self.assertEqual(pages, set(options.split()) - common, name)
+            options = {re.match(r"--[a-z-]+=?", option)[0]
+                       for option in set(options.split()) - common}
+            self.assertEqual(pages, options, name)
 
     def assert_options(self, program, page, end):
         section = read(page).split("\nOPTIONS\n")[1].split("\n" + end + "\n")[0]

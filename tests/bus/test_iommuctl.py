@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import threading
@@ -32,22 +33,21 @@ class Tenants(TestCase):
                          "acme     1.5G        0B      0B        0B\n"
                          "fixed      4G        0B      0B        0B\n")
         self.assertEqual(self.ctl("tenant", "list", "--no-legend").split()[0], "acme")
-        self.assertEqual(self.ctl_json("tenant", "list")[0],
-                         {"id": "acme", "limit_bytes": 1536 * MIB, "reserved_bytes": 0,
-                          "pinned_bytes": 0, "orphaned_bytes": 0})
+        self.assert_says(self.ctl_json("tenant", "list")[0], id="acme", limit_bytes=1536 * MIB,
+                         reserved_bytes=0, pinned_bytes=0)
         self.assertIn("Isolation: machine\n", self.ctl("tenant", "show", "acme"))
         self.assertEqual(self.ctl_json("tenant", "show", "acme")["count"], "unique")
         self.assertEqual(self.ctl("tenant", "delete", "acme"), "")
         self.assertEqual(len(self.ctl_json("tenant", "list")), 1)
 
     def test_show(self):
-        shown = self.ctl_json("tenant", "show", "fixed")
-        self.assertEqual(shown, {
-            "id": "fixed", "limit_bytes": 4 * GIB, "reserved_bytes": 0, "pinned_bytes": 0,
-            "peak_bytes": 0, "orphaned_bytes": 0, "unique_bytes": 0, "mapped_bytes": 0, "maps": 0,
-            "unmaps": 0, "refusals": 0, "count": "charged", "isolation": "tenant",
-            "accounting_mode": "process", "devices": [], "machines": [],
-            "source": self.path("etc/tenants.d/fixed.conf")})
+        machine = self.admit(harness.new_uuid(), "fixed", MIB, [address(1)]).rsplit("/", 1)[1]
+        self.assert_says(self.ctl_json("tenant", "show", "fixed"),
+                         id="fixed", limit_bytes=4 * GIB, reserved_bytes=MIB, pinned_bytes=0,
+                         count="charged", isolation="tenant", accounting_mode="process",
+                         device_patterns=["*"], devices=[address(1)],
+                         machines=[machine.replace("_", "-")],
+                         source=self.path("etc/tenants.d/fixed.conf"))
 
     def test_set_limit(self):
         for size, expected in (("512M", 512 * MIB), ("infinity", None), ("4096", 4096)):
@@ -88,34 +88,58 @@ class Machines(TestCase):
 
     def test_status(self):
         lines = self.ctl("status").splitlines()
-        self.assertEqual([line.split("  ")[0].rstrip() for line in lines[2:]],
-                         ["|- acme", "|", "|", "`- globex", "", ""])
+        self.assertEqual([line[:12].rstrip() for line in lines[2:]],
+                         ["|-acme", "| `-vm-" + self.machine[:5], "|   `-0000:0", "`-globex",
+                          "  `-db 1", "    `-0000:0"])
         self.assertRegex(lines[0], r"STATE +RESERVED +PINNED +LIMIT +ORPHANED +REFUSED$")
         self.assertRegex(lines[1], r" 1\.7G +1G +64G +0B +0  simulated$")
-        self.assertRegex(lines[2], r"^\|- acme +1\.2G +1G +2G +0B +0$")
-        self.assertRegex(lines[3], r"^\|  `- vm-.* running +1\.2G +1G +0B +0  process "
+        self.assertRegex(lines[2], r"^\|-acme +1\.2G +1G +2G +0B +0$")
+        self.assertRegex(lines[3], r"^\| `-vm-.* running +1\.2G +1G +0B +0  process "
                          + str(self.leader.pid) + "$")
-        self.assertRegex(lines[4], r"^\|     `- 0000:01:00\.0 +1b36:0010 class 010802, driver "
+        self.assertRegex(lines[4], r"^\|   `-0000:01:00\.0 +1b36:0010 class 010802, driver "
                          "vfio-pci$")
-        self.assertRegex(lines[5], r"^`- globex +512M +0B +infinity +0B +0$")
-        self.assertRegex(lines[6], r"^   `- db 1 +admitted +512M +0B +0B +0$")
+        self.assertRegex(lines[5], r"^`-globex +512M +0B +infinity +0B +0$")
+        self.assertRegex(lines[6], r"^  `-db 1 +admitted +512M +0B +0B +0$")
         self.assertEqual(self.ctl(), self.ctl("status"))
 
     def test_status_of_one_tenant(self):
         text = self.ctl("status", "globex")
-        self.assertIn("`- globex", text)
+        self.assertIn("`-globex", text)
         self.assertNotIn("acme", text)
         self.ctl_fails("status", "globex", "--json", status=2)
 
     def test_status_in_a_locale(self):
-        self.assertIn("└─ globex", self.ctl("status", LC_ALL="C.UTF-8"))
+        self.assertIn("└─globex", self.ctl("status", LC_ALL="C.UTF-8"))
 
     def test_status_without_headings(self):
         self.assertEqual(self.ctl("status", "--no-legend").split(),
                          self.ctl("status").split("\n", 1)[1].split())
 
     def test_status_json_is_what_the_service_says(self):
+        """It is made of the properties of all objects, Describe() by the service itself."""
         self.assertEqual(self.ctl_json("status"), self.describe())
+
+    def test_status_json_has_all_properties(self):
+        """One that is added on the bus is a figure of iommuctl, too."""
+        status = self.ctl_json("status")
+        shown = {"Manager": {"version", *status["host"]}, "Tenant": set(status["tenants"][0]),
+                 "Machine": set(status["tenants"][0]["machines"][0]),
+                 "Device": set(status["devices"][0])}
+        # In other words, or said by where it stands.
+        elsewhere = {"Manager": {"host_budget_bytes"}, "Tenant": {"devices"},
+                     "Machine": {"tenant"}, "Device": {"group_members"}}
+        for interface, keys in shown.items():
+            properties = self.caller.get_all(*self.one_of_each()[interface])
+            names = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in properties}
+            self.assertEqual(names - keys, elsewhere[interface], interface)
+
+    def one_of_each(self):
+        """An object of each interface."""
+        return {"Manager": (harness.ROOT, harness.MANAGER),
+                "Tenant": (self.tenant_path("acme"), harness.TENANT),
+                "Machine": (self.caller.manager("GetMachine", "s", self.machine),
+                            harness.MACHINE),
+                "Device": (self.caller.manager("GetDevice", "s", address(1)), harness.DEVICE)}
 
     def test_no_colours_but_on_a_terminal(self):
         self.assertNotIn("\033", self.ctl("status", TERM="xterm"))
@@ -128,9 +152,8 @@ class Machines(TestCase):
 
     def test_machines(self):
         rows = {row["name"]: row for row in self.ctl_json("machines")}
-        self.assertEqual(rows["db 1"], {
-            "uuid": self.waiting, "name": "db 1", "tenant": "globex", "state": "admitted",
-            "reserved_bytes": 512 * MIB, "pinned_bytes": 0, "orphaned_bytes": 0, "leader": None})
+        self.assert_says(rows["db 1"], uuid=self.waiting, name="db 1", tenant="globex",
+                         state="admitted", reserved_bytes=512 * MIB, leader=None)
         self.assertEqual([row["uuid"] for row in self.ctl_json("machines", "acme")],
                          [self.machine])
         lines = self.ctl("machines", "acme").splitlines()
@@ -140,13 +163,11 @@ class Machines(TestCase):
                                             "running", "1.2G", "1G", "0B", str(self.leader.pid)])
 
     def test_machine_show(self):
-        shown = self.ctl_json("machine", "show", self.machine.upper())
-        self.assertEqual(shown, {
-            "name": "vm-" + self.machine[:8], "uuid": self.machine, "tenant": "acme",
-            "state": "running", "leader": self.leader.pid, "iommufd": True,
-            "reserved_bytes": 1280 * MIB, "pinned_bytes": GIB, "peak_bytes": GIB,
-            "orphaned_bytes": 0, "unique_bytes": GIB, "mapped_bytes": GIB, "maps": 1, "unmaps": 0,
-            "refusals": 0, "devices": [address(1)]})
+        self.assert_says(self.ctl_json("machine", "show", self.machine.upper()),
+                         name="vm-" + self.machine[:8], uuid=self.machine, tenant="acme",
+                         state="running", leader=self.leader.pid, iommufd=True,
+                         reserved_bytes=1280 * MIB, pinned_bytes=GIB, mapped_bytes=GIB, maps=1,
+                         orphaned_bytes=0, devices=[address(1)])
         self.assertEqual(self.ctl_json("machine", "show", "db 1")["uuid"], self.waiting)
         self.assertIn("Reserved: 512M\n", self.ctl("machine", "show", "db 1"))
         self.assertIn("no machine 'db'", self.ctl_fails("machine", "show", "db"))
@@ -206,9 +227,9 @@ class Refusals(FakeCase):
         self.service.add_tenant("globex", Refusals=2)
         self.service.add_machine("web-1", "acme", Refusals=5, MappedBytes=2 * GIB, Unmaps=3)
         self.service.start()
-        refused = {line.split()[1]: line.split()[-1]
+        refused = {line.lstrip("|`- ").split()[0]: line.split()[-1]
                    for line in self.ctl("status").splitlines()[2:]}
-        self.assertEqual(refused, {"acme": "7", "globex": "2", "`-": "5"})
+        self.assertEqual(refused, {"acme": "7", "globex": "2", "web-1": "5"})
         self.assertRegex(self.ctl("status").splitlines()[1], r" 0B +9$")
         self.assertIn(" Refused: 7\n", self.ctl("tenant", "show", "acme"))
         self.assertIn("  Unique: 1G\n", self.ctl("tenant", "show", "acme"))
@@ -266,10 +287,9 @@ class Devices(TestCase):
         machine = harness.new_uuid()
         self.admit(machine, devices=[address(2)], name="web-1")
         rows = self.rows()
-        self.assertEqual(rows[address(1)], {
-            "address": address(1), "group": 101, "group_members": [address(1)],
-            "driver": "nvme", "tenant": None, "machine_name": None, "machine": None,
-            "description": "1b36:0010 class 010802", "assignable": True, "reason": None})
+        self.assert_says(rows[address(1)], group=101, group_members=[address(1)], driver="nvme",
+                         tenant=None, machine_name=None, machine=None,
+                         description="1b36:0010 class 010802", assignable=True, reason=None)
         self.assertEqual((rows[address(2)]["tenant"], rows[address(2)]["machine"],
                           rows[address(2)]["machine_name"], rows[address(2)]["assignable"]),
                          ("acme", machine, "web-1", False))
@@ -328,11 +348,11 @@ class CommandLine(TestCase):
     def test_plugin_missing(self):
         """The rest of iommuctl works without it, and its verbs say what lacks."""
         for arguments in (["status"], ["associate", "vm"], ["enable", "vm", "--tenant=acme"]):
-            done = self.run_ctl("libvirt", *arguments, IOMMUCTL_LIBVIRT="/nonexistent/verbs")
+            done = self.run_ctl("libvirt", *arguments, IOMMUCTL_PROGRAMS="/nonexistent")
             self.assertEqual((done.stdout, done.returncode), ("", 1))
-            self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*/nonexistent/verbs[^\n]*No such file"
+            self.assertRegex(done.stderr, r"\Aiommuctl: [^\n]*/nonexistent/iommuctl-libvirt[^\n]*No such file"
                                           r"[^\n]*install[^\n]*\.\n\Z")
-        done = self.run_ctl("libvirt", "status", "x", IOMMUCTL_LIBVIRT="/nonexistent/verbs")
+        done = self.run_ctl("libvirt", "status", "x", IOMMUCTL_PROGRAMS="/nonexistent")
         self.assertEqual(done.returncode, 2)
 
     def test_agent_stopped(self):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The doctor's checks of a host's files, on hosts made of files. */
-#include "dbus/iommuctl/doctor/doctor.h"
+#include "dbus/iommuctl/doctor/check-guard.h"
+#include "dbus/iommuctl/doctor/check-host.h"
 
 #include <glib/gstdio.h>
 #include <stdlib.h>
@@ -61,7 +62,7 @@ static void paper_open(Paper *paper)
 {
     *paper = (Paper){0};
     paper->output.file = open_memstream(&paper->text, &paper->size);
-    report_init(&paper->report, &paper->output, false);
+    report_init(&paper->report, &paper->output);
 }
 
 static void paper_close(Paper *paper, const char *const *expected)
@@ -200,9 +201,10 @@ static void test_guard(Fixture *fixture, const void *data)
 
     expect_guard(fixture, ENFORCING, "oo", EXPECT("ok       guard", "ok       ledger"));
     expect_guard(fixture, NO_RECHECK, "wo",
-                 EXPECT("lets one call through", "-> dkms install iommud-vfio"));
+                 EXPECT("only when that call has taken effect", "-> dkms install iommud-vfio"));
     put(fixture, own_modules, "kernel/drivers/iommu/iommufd/iommufd.ko.xz: x.ko.xz\n");
-    expect_guard(fixture, NO_RECHECK, "wo", EXPECT("lets one call through", "-> Create tenants"));
+    expect_guard(fixture, NO_RECHECK, "wo",
+                 EXPECT("only when that call has taken effect", "-> Create tenants"));
     expect_guard(fixture, (GuardView){"off", "", "active", ""}, "wo",
                  EXPECT("the guard is off.\n", "-> Remove Guard=off"));
 
@@ -210,19 +212,20 @@ static void test_guard(Fixture *fixture, const void *data)
     expect_guard(fixture, (GuardView){"unavailable", no_lsm, "active", ""}, "wo",
                  EXPECT("add 'bpf' to lsm=.\n", "with RequireGuard=yes none do",
                         "-> Add lsm=lockdown,capability,yama,apparmor,bpf to GRUB_CMDLINE_LINUX"));
-    expect_guard(fixture, ENFORCING, "wo",
-                 EXPECT("without BPF among the security modules", "apparmor,bpf to GRUB_CMDLINE"));
+    expect_guard(
+        fixture, ENFORCING, "wo",
+        EXPECT("bpf is not among the kernel's security modules", "apparmor,bpf to GRUB_CMDLINE"));
     put(fixture, "/sys/kernel/security/lsm", "lockdown,bpf");
     expect_guard(fixture, (GuardView){"unavailable", no_lsm, "active", ""}, "wo",
                  EXPECT("-> Create tenants"));
 
     put(fixture, own_modules, "");
     expect_guard(fixture, UNAVAILABLE(no_iommufd), "ww",
-                 EXPECT("found by probing", "CONFIG_IOMMUFD", "dkms install iommud-vfio"));
+                 EXPECT("does not count objects", "CONFIG_IOMMUFD", "dkms install iommud-vfio"));
     put(fixture, own_modules,
         "updates/dkms/iommufd.ko.xz: x.ko.xz\nupdates/dkms/vfio-pci.ko.xz:\n");
     expect_guard(fixture, UNAVAILABLE(no_iommufd), "ww",
-                 EXPECT("found by probing", "the ledger is unavailable: iommufd is not there",
+                 EXPECT("does not count objects", "the ledger is unavailable: iommufd is not there",
                         "-> modprobe -a iommufd vfio-pci, then systemctl restart iommud"));
     put(fixture, "/sys/module/iommufd/refcnt", "");
     put(fixture, "/sys/module/vfio/refcnt", "");

@@ -33,13 +33,16 @@ ROOMS = {
     "dbus": ["kernel/base", "kernel/ledger", "kernel/host", "policy", "dbus/base", "dbus/state",
              "dbus/accounting", "dbus/core", "dbus/reaper", "dbus/bus"],
     "dbus/client": ["kernel/base", "dbus/base"],
-    "dbus/iommuctl": ["kernel/base", "policy", "dbus/base", "dbus/client"],
-    "dbus/iommuctl/doctor": ["kernel/base", "policy", "dbus/base", "dbus/client", "dbus/iommuctl"],
+    "dbus/iommuctl/base": ["kernel/base", "policy", "dbus/base", "dbus/client"],
+    "dbus/iommuctl/doctor": ["kernel/base", "policy", "dbus/base", "dbus/client", "dbus/iommuctl/base"],
+    "dbus/iommuctl": ["kernel/base", "policy", "dbus/base", "dbus/client", "dbus/iommuctl/base",
+                      "dbus/iommuctl/doctor"],
     "plugin/libvirt/domain": ["kernel/base"],
     "plugin/libvirt/service": ["kernel/base", "dbus/base", "dbus/client", "plugin/libvirt/domain"],
     "plugin/libvirt/agent": ["kernel/base", "dbus/base", "dbus/client", "plugin/libvirt/domain",
                              "plugin/libvirt/service"],
-    "plugin/libvirt": ["kernel/base", "dbus/base", "dbus/client", "dbus/iommuctl", "plugin/libvirt/domain",
+    "plugin/libvirt": ["kernel/base", "dbus/base", "dbus/client", "dbus/iommuctl", "dbus/iommuctl/base",
+                       "plugin/libvirt/domain",
                        "plugin/libvirt/service"],
 }
 FILES_MAX = 15 # .c files of a room
@@ -118,8 +121,8 @@ def circles(graph):
 
 # What still points up or in a circle; nothing may be added.
 KNOWN_ARROWS = 0
-KNOWN_CIRCLES = 1
-KNOWN_CROWDED = ["dbus/iommuctl"]
+KNOWN_CIRCLES = 0
+KNOWN_CROWDED = []
 
 
 class House(unittest.TestCase):

@@ -1,81 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The checks that ask the service and the agent, and the report. */
 #include "dbus/iommuctl/doctor/doctor.h"
 
-#include "dbus/iommuctl/iommuctl.h"
+#include "dbus/client/properties.h"
+#include "dbus/iommuctl/doctor/check-guard.h"
+#include "dbus/iommuctl/doctor/check-host.h"
 #include "policy/size.h"
 
-#include <string.h>
+#include <stdlib.h>
 #include <sys/utsname.h>
 
 /* A dead machine's memory is unpinned within two seconds: only what is still there then is left
  * for good. */
 #define ORPHANS_PATIENCE (2 * CLIENT_USEC_PER_SEC)
-
-static const char *const result_names[] = {
-    [CHECK_OK] = "ok",
-    [CHECK_WARNING] = "warning",
-    [CHECK_FAILED] = "failed",
-};
-
-/* ---- report ---- */
-
-void report_init(Report *report, const Output *output, bool quiet)
-{
-    *report = (Report){.output = output, .quiet = quiet, .table = table_new()};
-    table_add_column(report->table, NULL, "check", TABLE_LEFT);
-    table_add_column(report->table, NULL, "result", TABLE_LEFT);
-    table_add_column(report->table, NULL, "message", TABLE_LEFT);
-    table_add_column(report->table, NULL, "remedy", TABLE_LEFT);
-}
-
-void report_clear(Report *report)
-{
-    g_clear_pointer(&report->table, table_free);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Report, report_clear)
-
-static void report_print(const Report *report, const char *check, CheckResult result,
-                         const char *message, const char *remedy)
-{
-    static const Mark marks[] = {
-        [CHECK_OK] = MARK_GOOD,
-        [CHECK_WARNING] = MARK_WARNING,
-        [CHECK_FAILED] = MARK_BAD,
-    };
-    const Output *output = report->output;
-    g_autofree char *clean = output_clean(output, message);
-
-    if (report->quiet && result == CHECK_OK)
-        return;
-    fprintf(output->file, "%s%-7s%s  %-9s  %s\n", mark_begin(output, marks[result]),
-            result_names[result], mark_end(output, marks[result]), check, clean);
-    if (remedy)
-        fprintf(output->file, "%20s%s\n", "-> ", remedy);
-}
-
-void report_add(Report *report, const char *check, CheckResult result, char *message,
-                const char *remedy)
-{
-    g_autofree char *owned = message;
-
-    report->counts[result]++;
-    table_add_string(report->table, check);
-    table_add_string(report->table, result_names[result]);
-    table_add_string(report->table, owned);
-    table_add_string(report->table, remedy ? remedy : "");
-    if (report->output->json == JSON_OFF)
-        report_print(report, check, result, owned, remedy);
-}
-
-static void report_end(const Report *report)
-{
-    if (report->output->json != JSON_OFF)
-        table_print(report->table, report->output);
-    else if (report->output->legend && !report->quiet)
-        fprintf(report->output->file, "\n%u ok, %u warnings, %u failed\n", report->counts[CHECK_OK],
-                report->counts[CHECK_WARNING], report->counts[CHECK_FAILED]);
-}
 
 /* ---- the bus ---- */
 
@@ -308,7 +244,7 @@ int verb_doctor(Iommuctl *ctl, char **arguments)
     HostFiles host = {.root = "", .kernel = ""};
     bool simulated;
 
-    report_init(&report, &ctl->output, ctl->quiet);
+    report_init(&report, &ctl->output);
     if (uname(&names) == 0)
         host.kernel = names.release;
     manager = check_service(&report, ctl);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "dbus/iommuctl/signals.h"
+#include "dbus/iommuctl/base/signals.h"
 
 #include "kernel/base/cleanup.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The guard and the ledger. The service's sentence says why one of them is missing; what to type
- * about it follows from this host's files. */
-#include "dbus/iommuctl/doctor/doctor.h"
+#include "dbus/iommuctl/doctor/check-guard.h"
 
 #include "policy/size.h"
 
@@ -65,9 +63,9 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
         remedy = lsm_remedy(host);
     if (remedy) {
         report_add(report, "guard", CHECK_WARNING,
-                   g_strdup("The guard is enforcing, but without BPF among the security modules: "
-                            "many threads at once can have the kernel skip what is checked only "
-                            "once, who receives an IOMMUFD, opens /dev/iommu or resets a bus."),
+                   g_strdup("The guard is enforcing, but bpf is not among the kernel's security "
+                            "modules: a process with many threads can evade the checks of who "
+                            "receives an IOMMUFD, opens /dev/iommu or resets a bus."),
                    remedy);
         return;
     }
@@ -80,9 +78,9 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
     }
     if (strcmp(view->guard, "enforcing") == 0) {
         report_add(report, "guard", CHECK_WARNING,
-                   g_strdup("The guard is enforcing, but this kernel's iommufd lets one call "
-                            "through whose argument is changed while it is checked; its process "
-                            "is killed."),
+                   g_strdup("The guard is enforcing, but with this kernel's iommufd a process "
+                            "that changes an argument after it was checked is killed only when "
+                            "that call has taken effect."),
                    host_has_own_iommufd(host)
                        ? ISOLATE
                        : "dkms install iommud-vfio/1 (kernel/modules in iommud's source), without "
@@ -112,8 +110,8 @@ void check_ledger(Report *report, const HostFiles *host, const GuardView *view)
                    NULL);
     else
         report_add(report, "ledger", CHECK_WARNING,
-                   with_state("What dead machines leave is found by probing, and figures come from "
-                              "/proc: the ledger is ",
+                   with_state("The kernel does not count objects and pinned pages by owner, and "
+                              "figures come from /proc: the ledger is ",
                               view->ledger, view->ledger_reason),
                    remedy);
 }
