@@ -4,27 +4,30 @@
 #include <string.h>
 
 typedef struct {
-    char *string;
-    char **strings;
-    uint64_t number;
+    const char *name; /* in the message */
+    union {
+        const char *string;   /* in the message */
+        const char **strings; /* the array is owned, what it holds is in the message */
+        uint64_t number;
+    };
+    char type; /* of the union: 's', 'a' or 't' */
 } Value;
 
 struct Properties {
-    GHashTable *values; /* name -> Value, both owned */
+    sd_bus_message *message;
+    GArray *values; /* of Value: so few that a search is quicker than a table */
 };
 
-static void value_free(void *data)
+static void value_clear(void *data)
 {
     Value *value = data;
-
-    g_free(value->string);
-    g_strfreev(value->strings);
-    g_free(value);
+    if (value->type == SD_BUS_TYPE_ARRAY)
+        g_free(value->strings);
 }
 
 static int read_strings(sd_bus_message *message, char type, Value *value)
 {
-    g_autoptr(GPtrArray) strings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) strings = g_ptr_array_new();
     const char contents[] = {type, '\0'};
     const char *text;
     int r = sd_bus_message_enter_container(message, SD_BUS_TYPE_ARRAY, contents);
@@ -32,11 +35,12 @@ static int read_strings(sd_bus_message *message, char type, Value *value)
     if (r < 0)
         return r;
     while ((r = sd_bus_message_read_basic(message, type, &text)) > 0)
-        g_ptr_array_add(strings, g_strdup(text));
+        g_ptr_array_add(strings, (char *)text);
     if (r < 0)
         return r;
     g_ptr_array_add(strings, NULL);
-    value->strings = (char **)g_ptr_array_steal(strings, NULL);
+    value->strings = (const char **)g_ptr_array_steal(strings, NULL);
+    value->type = SD_BUS_TYPE_ARRAY;
     return sd_bus_message_exit_container(message);
 }
 
@@ -55,10 +59,12 @@ static int read_basic(sd_bus_message *message, char type, Value *value)
 
     if (r < 0)
         return r;
+    value->type = SD_BUS_TYPE_UINT64;
     switch (type) {
     case SD_BUS_TYPE_STRING:
     case SD_BUS_TYPE_OBJECT_PATH:
-        value->string = g_strdup(basic.s);
+        value->type = SD_BUS_TYPE_STRING;
+        value->string = basic.s;
         break;
     case SD_BUS_TYPE_BOOLEAN:
         value->number = basic.b != 0;
@@ -79,35 +85,44 @@ static int read_basic(sd_bus_message *message, char type, Value *value)
     return 0;
 }
 
-/* Reads the variant at hand, or skips one of a type that is not known here. */
-static int read_variant(sd_bus_message *message, Value **ret_value)
+/* Reads the variant at hand: > 0, or 0 for one of a type that is not known here. */
+static int read_variant(sd_bus_message *message, Value *value)
 {
     const char *contents;
-    Value *value;
     int r = sd_bus_message_peek_type(message, NULL, &contents);
 
     if (r < 0)
         return r;
-    *ret_value = NULL;
     if (strcmp(contents, "as") != 0 && strcmp(contents, "ao") != 0 &&
-        (contents[1] != '\0' || !strchr("sobquit", contents[0])))
-        return sd_bus_message_skip(message, "v");
+        (contents[1] != '\0' || !strchr("sobquit", contents[0]))) {
+        r = sd_bus_message_skip(message, "v");
+        return MIN(r, 0);
+    }
     r = sd_bus_message_enter_container(message, SD_BUS_TYPE_VARIANT, contents);
-    if (r < 0)
-        return r;
-    value = g_new0(Value, 1);
-    if (contents[0] == 'a')
-        r = read_strings(message, contents[1], value);
-    else
-        r = read_basic(message, contents[0], value);
+    if (r >= 0)
+        r = contents[0] == 'a' ? read_strings(message, contents[1], value)
+                               : read_basic(message, contents[0], value);
     if (r >= 0)
         r = sd_bus_message_exit_container(message);
-    if (r < 0) {
-        value_free(value);
+    return r < 0 ? r : 1;
+}
+
+/* One {sv}: > 0, 0 at the end. */
+static int read_property(sd_bus_message *message, GArray *values)
+{
+    Value value = {0};
+    int r = sd_bus_message_enter_container(message, SD_BUS_TYPE_DICT_ENTRY, "sv");
+
+    if (r <= 0)
         return r;
-    }
-    *ret_value = value;
-    return 0;
+    r = sd_bus_message_read_basic(message, SD_BUS_TYPE_STRING, &value.name);
+    if (r >= 0)
+        r = read_variant(message, &value);
+    if (r > 0)
+        g_array_append_val(values, value);
+    else
+        value_clear(&value);
+    return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 
 int properties_read(sd_bus_message *message, Properties **ret_properties)
@@ -115,21 +130,12 @@ int properties_read(sd_bus_message *message, Properties **ret_properties)
     g_autoptr(Properties) properties = g_new0(Properties, 1);
     int r;
 
-    properties->values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, value_free);
+    properties->message = sd_bus_message_ref(message);
+    properties->values = g_array_sized_new(FALSE, FALSE, sizeof(Value), 24);
+    g_array_set_clear_func(properties->values, value_clear);
     r = sd_bus_message_enter_container(message, SD_BUS_TYPE_ARRAY, "{sv}");
-    while (r >= 0 &&
-           (r = sd_bus_message_enter_container(message, SD_BUS_TYPE_DICT_ENTRY, "sv")) > 0) {
-        const char *name;
-        Value *value = NULL;
-
-        r = sd_bus_message_read_basic(message, SD_BUS_TYPE_STRING, &name);
-        if (r >= 0)
-            r = read_variant(message, &value);
-        if (value)
-            g_hash_table_insert(properties->values, g_strdup(name), value);
-        if (r >= 0)
-            r = sd_bus_message_exit_container(message);
-    }
+    while (r >= 0 && (r = read_property(message, properties->values)) > 0)
+        ;
     if (r >= 0)
         r = sd_bus_message_exit_container(message);
     if (r < 0)
@@ -151,20 +157,33 @@ void properties_free(Properties *properties)
 {
     if (!properties)
         return;
-    g_hash_table_destroy(properties->values);
+    g_array_unref(properties->values);
+    sd_bus_message_unref(properties->message);
     g_free(properties);
+}
+
+/* type '\0': any. */
+static Value *find_value(const Properties *properties, const char *name, char type)
+{
+    for (unsigned i = 0; i < properties->values->len; i++) {
+        Value *value = &g_array_index(properties->values, Value, i);
+
+        if (strcmp(value->name, name) == 0)
+            return !type || value->type == type ? value : NULL;
+    }
+    return NULL;
 }
 
 const char *properties_string(const Properties *properties, const char *name)
 {
-    const Value *value = g_hash_table_lookup(properties->values, name);
+    const Value *value = find_value(properties, name, SD_BUS_TYPE_STRING);
 
-    return value && value->string ? value->string : "";
+    return value ? value->string : "";
 }
 
 uint64_t properties_number(const Properties *properties, const char *name)
 {
-    const Value *value = g_hash_table_lookup(properties->values, name);
+    const Value *value = find_value(properties, name, SD_BUS_TYPE_UINT64);
 
     return value ? value->number : 0;
 }
@@ -172,9 +191,9 @@ uint64_t properties_number(const Properties *properties, const char *name)
 const char *const *properties_strings(const Properties *properties, const char *name)
 {
     static const char *const none[] = {NULL};
-    const Value *value = g_hash_table_lookup(properties->values, name);
+    const Value *value = find_value(properties, name, SD_BUS_TYPE_ARRAY);
 
-    return value && value->strings ? (const char *const *)value->strings : none;
+    return value ? value->strings : none;
 }
 
 bool properties_has(const Properties *properties, const char *name, const char *text)
@@ -184,12 +203,18 @@ bool properties_has(const Properties *properties, const char *name, const char *
 
 bool properties_is_set(const Properties *properties, const char *name)
 {
-    return g_hash_table_contains(properties->values, name);
+    return find_value(properties, name, '\0') != NULL;
 }
 
 void properties_set_number(Properties *properties, const char *name, uint64_t number)
 {
-    Value *value = g_new0(Value, 1);
-    value->number = number;
-    g_hash_table_insert(properties->values, g_strdup(name), value);
+    const Value value = {.name = name, .number = number, .type = SD_BUS_TYPE_UINT64};
+    Value *there = find_value(properties, name, '\0');
+
+    if (there) {
+        value_clear(there);
+        *there = value;
+    } else {
+        g_array_append_val(properties->values, value);
+    }
 }

@@ -8,8 +8,8 @@
 
 typedef struct Properties Properties;
 
-/* Reads the a{sv} at the message's position. Values of a type that no interface of the service uses
- * are left out. */
+/* Reads the a{sv} at the message's position, and holds the message, in which all strings stay.
+ * Values of a type that no interface of the service uses are left out. */
 int properties_read(sd_bus_message *message, Properties **ret_properties);
 /* Asks name for all properties of an interface. */
 int properties_get(sd_bus *bus, const char *name, const char *path, const char *interface,
@@ -29,5 +29,5 @@ const char *const *properties_strings(const Properties *properties, const char *
 bool properties_has(const Properties *properties, const char *name, const char *text);
 /* Whether there is such a property. */
 bool properties_is_set(const Properties *properties, const char *name);
-/* Puts a number in the place of what was there: one that was made of others. */
+/* Puts a number in the place of what was there: one that was made of others. name is not copied. */
 void properties_set_number(Properties *properties, const char *name, uint64_t number);
