@@ -7,9 +7,9 @@ import threading
 import harness
 from harness import GIB, MANAGER, OBJECTS, ROOT, TENANT, MACHINE, Gio, GLib
 
+# What iommuctl calls. test_iommuctl.py compares all of this with the real service.
 METHODS = {
-    MANAGER: {"GetTenant": ("s", "o"), "ListTenants": ("", "a(stttto)"),
-              "ListMachines": ("", "a(sssstttuo)"), "ListDevices": ("", "a(sisssbsso)")},
+    MANAGER: {"GetTenant": ("s", "o")},
     TENANT: {"ListObjects": ("", "a(ussut)")},
     OBJECTS: {"GetManagedObjects": ("", "a{oa{sa{sv}}}")},
 }
@@ -44,9 +44,11 @@ class FakeService:
             "GuardState": GLib.Variant("s", "enforcing"),
             "GuardReason": GLib.Variant("s", ""),
             "LedgerState": GLib.Variant("s", "active"),
-            "LedgerReason": GLib.Variant("s", ""),
-            **numbers(HostBudgetBytes=64 * GIB, ReservedBytes=0, PinnedBytes=0, OrphanedBytes=0,
-                      DriftBytes=0, UntrackedEvents=0, UnknownIoctls=0),
+            "LedgerReason": GLib.Variant("s", ""), "RequireGuard": GLib.Variant("b", False),
+            "DefaultTenant": GLib.Variant("s", ""),
+            **numbers(MemoryBytes=128 * GIB, KernelPinnedBytes=0, HostBudgetBytes=64 * GIB,
+                      ReservedBytes=0, PinnedBytes=0, OrphanedBytes=0, DriftBytes=0,
+                      UntrackedEvents=0, UnknownIoctls=0),
         }
         self.objects = {}
         self.tenant_objects = []
@@ -61,6 +63,7 @@ class FakeService:
             "Isolation": GLib.Variant("s", "tenant"),
             "AccountingMode": GLib.Variant("s", "process"), "Source": GLib.Variant("s", ""),
             "Machines": GLib.Variant("ao", []), "Devices": GLib.Variant("as", []),
+            "DevicePatterns": GLib.Variant("as", ["*"]),
             **numbers(LimitBytes=harness.INFINITY, ReservedBytes=0, PinnedBytes=0,
                       OrphanedBytes=0, PeakBytes=0, UniqueBytes=0, MappedBytes=0, Maps=0,
                       Unmaps=0, Refusals=0), **numbers(**figures)}}
@@ -119,30 +122,12 @@ class FakeService:
     def _get(self, path, interface):
         return self.manager if path == ROOT else self.objects[path][interface]
 
-    def _rows(self, interface, names):
-        rows = []
-        for path, interfaces in self.objects.items():
-            if interface in interfaces:
-                values = [interfaces[interface][name].unpack() for name in names]
-                rows.append((*values, path))
-        return rows
-
-    def _list_machines(self):
-        names = ["Uuid", "Name", "Tenant", "State", "ReservedBytes", "PinnedBytes",
-                 "OrphanedBytes", "Leader"]
-        return [(row[0], row[1], row[2].rsplit("/", 1)[1], *row[3:])
-                for row in self._rows(MACHINE, names)]
-
     def _on_call(self, _connection, _sender, _path, interface, member, arguments, invocation):
         if member == "GetManagedObjects":
             self.calls += 1
         replies = {
             "GetManagedObjects": lambda: self.objects,
             "GetTenant": lambda: f"{ROOT}/tenant/{arguments.unpack()[0]}",
-            "ListTenants": lambda: self._rows(TENANT, ["Id", "LimitBytes", "ReservedBytes",
-                                                       "PinnedBytes", "OrphanedBytes"]),
-            "ListMachines": self._list_machines,
-            "ListDevices": lambda: [],
             "ListObjects": lambda: self.tenant_objects,
         }
         types = METHODS[interface][member][1]

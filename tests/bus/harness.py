@@ -18,6 +18,7 @@ import threading
 import time
 import unittest
 import uuid
+import xml.etree.ElementTree as ET
 
 from gi.repository import Gio, GLib
 
@@ -214,6 +215,23 @@ class ServiceManager:
         self.socket.close()
 
 
+def arguments_of(member, direction):
+    return "".join(argument.get("type") for argument in member.findall("arg")
+                   if argument.get("direction", "in") == direction)
+
+
+def members_of(interface):
+    """kind -> {(name, signature)} of an introspected interface."""
+    found = {
+        "Methods": {(m.get("name"), arguments_of(m, "in") + "->" + arguments_of(m, "out"))
+                    for m in interface.findall("method")},
+        "Properties": {(p.get("name"), p.get("type")) for p in interface.findall("property")},
+        "Signals": {(s.get("name"), "".join(a.get("type") for a in s.findall("arg")) + "->")
+                    for s in interface.findall("signal")},
+    }
+    return {kind: members for kind, members in found.items() if members}
+
+
 class Caller:
     """A connection to the bus."""
 
@@ -260,6 +278,15 @@ class Caller:
 
     def get(self, path, interface, name):
         return self.call(path, PROPERTIES, "Get", "ss", interface, name)
+
+    def introspect(self, path, name=NAME):
+        """Our interfaces of an object: name -> kind -> {(member, signature)}."""
+        reply = self.connection.call_sync(
+            name, path, "org.freedesktop.DBus.Introspectable", "Introspect", None, None,
+            Gio.DBusCallFlags.NONE, -1, None)
+        return {interface.get("name"): members_of(interface)
+                for interface in ET.fromstring(reply.unpack()[0]).findall("interface")
+                if interface.get("name").startswith("org.iommud1.")}
 
     def get_all(self, path, interface):
         return self.call(path, PROPERTIES, "GetAll", "s", interface)

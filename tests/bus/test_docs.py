@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import unittest
-import xml.etree.ElementTree as ET
 
 import harness
 from harness import GIB, MANAGER, ROOT, SIMULATION, address
@@ -56,40 +55,15 @@ def documented():
     return found
 
 
-def arguments_of(member, direction):
-    return "".join(argument.get("type") for argument in member.findall("arg")
-                   if argument.get("direction", "in") == direction)
-
-
-def members_of(interface):
-    """kind -> {(name, signature)} of an introspected interface."""
-    found = {
-        "Methods": {(m.get("name"), arguments_of(m, "in") + "->" + arguments_of(m, "out"))
-                    for m in interface.findall("method")},
-        "Properties": {(p.get("name"), p.get("type")) for p in interface.findall("property")},
-        "Signals": {(s.get("name"), "".join(a.get("type") for a in s.findall("arg")) + "->")
-                    for s in interface.findall("signal")},
-    }
-    return {kind: members for kind, members in found.items() if members}
-
-
 class Bus(harness.TestCase):
     tenants = {"acme": ""}
-
-    def introspect(self, path, name=harness.NAME):
-        reply = self.caller.connection.call_sync(
-            name, path, "org.freedesktop.DBus.Introspectable", "Introspect", None, None,
-            harness.Gio.DBusCallFlags.NONE, -1, None)
-        return {interface.get("name"): members_of(interface)
-                for interface in ET.fromstring(reply.unpack()[0]).findall("interface")
-                if interface.get("name").startswith("org.iommud1.")}
 
     def test_members_are_those_on_the_bus(self):
         machine = self.admit(harness.new_uuid(), size=GIB)
         device = self.caller.manager("GetDevice", "s", address(1))
         live = {}
         for path in (ROOT, self.tenant_path(), machine, device):
-            live.update(self.introspect(path))
+            live.update(self.caller.introspect(path))
         self.assertIn(MANAGER, live)
         self.assertIn(SIMULATION, live)
         pages = documented()
@@ -115,7 +89,7 @@ class Bus(harness.TestCase):
 
         def ask():
             try:
-                return self.introspect("/org/iommud1/libvirt", AGENT_NAME)
+                return self.caller.introspect("/org/iommud1/libvirt", AGENT_NAME)
             except harness.GLib.Error:
                 return None
 

@@ -10,6 +10,7 @@ import threading
 import unittest
 
 import harness
+from fake_service import FakeService
 from harness import GIB, MIB, Gio, GLib, address, nvme
 from iommuctl import FakeCase, IOMMUCTL, TestCase
 
@@ -217,6 +218,31 @@ class Machines(TestCase):
         harness.wait_until(lambda: self.state(dead) is None)
         self.assertEqual(self.ctl_json("objects", "globex"), [])
         self.assertNotIn("no living process", self.ctl("status"))
+
+
+class Fake(TestCase):
+    """What stands for the service in other tests has its properties, and none but its methods."""
+
+    tenants = {"acme": ""}
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("fake"))
+        self.fake = FakeService(self.path("fake"))
+        self.addCleanup(self.fake.close)
+        self.paths = {harness.ROOT: harness.ROOT,
+                      self.fake.add_tenant("acme"): self.tenant_path("acme"),
+                      self.fake.add_machine("web-1", "acme"): self.admit(harness.new_uuid())}
+        self.fake.start()
+
+    def test_members(self):
+        caller = harness.Caller(self.fake.bus.address)
+        self.addCleanup(caller.close)
+        for path, real_path in self.paths.items():
+            for interface, members in caller.introspect(path).items():
+                real = self.caller.introspect(real_path)[interface]
+                self.assertEqual(members["Properties"], real["Properties"], interface)
+                self.assertEqual(members.get("Methods", set()) - real["Methods"], set(), interface)
 
 
 class Refusals(FakeCase):
