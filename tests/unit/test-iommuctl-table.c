@@ -127,6 +127,83 @@ static void test_hostile(void)
     assert_printed(table, table_print, (Output){.utf8 = false}, "?]0;owned????x\n");
 }
 
+static Table *tree(void)
+{
+    static const struct {
+        const char *name;
+        int parent; /* -1: none */
+    } rows[] = {{"host", -1}, {"acme", 0}, {"web-1", 1}, {"\033[31mweb-2", 1}, {"globex", 0}};
+    Table *table = table_new();
+
+    table_add_column(table, "NAME", NULL, TABLE_TREE);
+    table_add_column(table, "BYTES", NULL, TABLE_RIGHT);
+    table_add_column(table, "", NULL, TABLE_LEFT);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].parent >= 0)
+            table_set_parent(table, (size_t)rows[i].parent);
+        table_add_string(table, rows[i].name);
+        table_add_number(table, (int64_t)i * 1000);
+        if (i == 0)
+            table_add_string(table, "simulated");
+        else
+            table_add_none(table);
+    }
+    return table;
+}
+
+/* No line ends with blanks, whatever stands in the last column. */
+static void test_tree(void)
+{
+    g_autoptr(Table) table = tree();
+
+    assert_printed(table, table_print, (Output){.legend = true, .utf8 = true},
+                   "NAME            BYTES\n"
+                   "host                0  simulated\n"
+                   "├─acme           1000\n"
+                   "│ ├─web-1        2000\n"
+                   "│ └─?[31mweb-2   3000\n"
+                   "└─globex         4000\n");
+    assert_printed(table, table_print, (Output){0},
+                   "host                0  simulated\n"
+                   "|-acme           1000\n"
+                   "| |-web-1        2000\n"
+                   "| `-?[31mweb-2   3000\n"
+                   "`-globex         4000\n");
+}
+
+/* What does not fit into a column gives way to "...", but not in JSON. */
+static void test_short(void)
+{
+    g_autoptr(Table) table = table_new();
+
+    table_add_column(table, "NAME", "name", TABLE_LEFT);
+    table_add_column(table, "N", "n", TABLE_RIGHT);
+    table_add_short_string(table, "größeres", 7);
+    table_add_number(table, 1);
+    table_add_short_string(table, "größter", 7);
+    table_add_number(table, 10);
+    assert_printed(table, table_print, (Output){.utf8 = true},
+                   "größ...   1\n"
+                   "größter  10\n");
+    assert_printed(table, table_print, (Output){.json = JSON_SHORT},
+                   "[{\"name\":\"größeres\",\"n\":1},{\"name\":\"größter\",\"n\":10}]\n");
+}
+
+/* A terminal of 80 columns or an environment that says so does not cut anything. */
+static void test_wide(void)
+{
+    g_autoptr(Table) table = table_new();
+    g_autofree char *name = g_strnfill(300, 'x');
+    g_autofree char *expected = g_strdup_printf("%s  1\n", name);
+
+    g_setenv("COLUMNS", "80", TRUE);
+    table_add_column(table, "NAME", NULL, TABLE_LEFT);
+    table_add_column(table, "N", NULL, TABLE_RIGHT);
+    table_add_string(table, name);
+    table_add_number(table, 1);
+    assert_printed(table, table_print, (Output){0}, expected);
+}
+
 int main(int argc, char **argv)
 {
     /* libsmartcols measures text as the locale has it. */
@@ -137,5 +214,8 @@ int main(int argc, char **argv)
     g_test_add_func("/table/empty", test_empty);
     g_test_add_func("/table/record", test_record);
     g_test_add_func("/table/hostile", test_hostile);
+    g_test_add_func("/table/tree", test_tree);
+    g_test_add_func("/table/short", test_short);
+    g_test_add_func("/table/wide", test_wide);
     return g_test_run();
 }
