@@ -3,6 +3,7 @@
 
 #include "dbus/iommuctl/base/failure.h"
 #include "dbus/iommuctl/top-model.h"
+#include "kernel/base/enum-table.h"
 #include "policy/size.h"
 
 #include <getopt.h>
@@ -126,16 +127,15 @@ static int parse_seconds(Iommuctl *ctl, const char *text, uint64_t *ret_usec)
 /* *ret_choice: one more than the value's place, as 0 is none. */
 static int parse_choice(Iommuctl *ctl, const Option *option, const char *text, unsigned *ret_choice)
 {
-    g_autoptr(GString) all = g_string_new(NULL);
-    for (unsigned i = 0; option->values[i]; i++) {
-        const char *before = i == 0 ? "" : option->values[i + 1] ? ", " : " or ";
-        if (!text || strcmp(text, option->values[i]) == 0) {
-            *ret_choice = i + 1;
-            return 0;
-        }
-        g_string_append_printf(all, "%s%s", before, option->values[i]);
+    const EnumTable table = {.names = option->values,
+                             .n = (int)g_strv_length((char **)option->values)};
+    int choice = text ? enum_from_string(&table, text) : 0;
+    if (choice < 0) {
+        g_autofree char *all = enum_alternatives(&table);
+        return fail_usage(ctl, "--%s takes %s, not '%s'.", option->name, all, text);
     }
-    return fail_usage(ctl, "--%s takes %s, not '%s'.", option->name, all->str, text);
+    *ret_choice = (unsigned)choice + 1;
+    return 0;
 }
 
 static int set_option(Options *options, Iommuctl *ctl, const Option *option, const char *argument)

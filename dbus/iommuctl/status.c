@@ -192,52 +192,34 @@ static void print_orphans(const Status *status, char **ids, const Output *output
 
 /* ---- JSON ---- */
 
-static Table *list_new(const FigureId *view)
-{
-    Table *table = table_new();
-    figures_add_columns(table, view, FIGURES_JSON);
-    return table;
-}
-
-static Table *machines_table(const GPtrArray *machines)
-{
-    Table *table = list_new(machine_view);
-    for (unsigned i = 0; machines && i < machines->len; i++)
-        figures_add_cells(table, machine_view, machines->pdata[i]);
-    return table;
-}
-
 static Table *tenants_table(const Status *status)
 {
-    Table *table = list_new(tenant_view);
+    Table *table = table_new();
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    figures_add_columns(table, tenant_view, FIGURES_JSON);
     table_add_column(table, NULL, "machines", TABLE_LEFT);
     for (unsigned i = 0; i < status->tenants->len; i++) {
         const Properties *tenant = status->tenants->pdata[i];
+        const GPtrArray *machines = machines_of(status, tenant);
         figures_add_cells(table, tenant_view, tenant);
-        table_add_table(table, machines_table(machines_of(status, tenant)));
+        table_add_table(table,
+                        figures_list(machine_view, FIGURES_JSON, machines ? machines : none));
     }
-    return table;
-}
-
-static Table *devices_table(const Status *status)
-{
-    g_autoptr(GPtrArray) devices = managed_sorted(status->managed.devices, "Address");
-    Table *table = list_new(device_view);
-    for (unsigned i = 0; i < devices->len; i++)
-        figures_add_cells(table, device_view, devices->pdata[i]);
     return table;
 }
 
 static void print_json(const Status *status, const Output *output)
 {
-    g_autoptr(Table) table = list_new(version_view);
+    g_autoptr(GPtrArray) devices = managed_sorted(status->managed.devices, "Address");
+    g_autoptr(Table) table = table_new();
+    figures_add_columns(table, version_view, FIGURES_JSON);
     table_add_column(table, NULL, "host", TABLE_LEFT);
     table_add_column(table, NULL, "tenants", TABLE_LEFT);
     table_add_column(table, NULL, "devices", TABLE_LEFT);
     figures_add_cells(table, version_view, status->host);
     table_add_record(table, figures_record(host_view, status->host));
     table_add_table(table, tenants_table(status));
-    table_add_table(table, devices_table(status));
+    table_add_table(table, figures_list(device_view, FIGURES_JSON, devices));
     table_print_record(table, output);
 }
 

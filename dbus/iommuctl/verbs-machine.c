@@ -15,24 +15,30 @@ static const FigureId show_view[] = {
     FIGURE_RESERVED, FIGURE_PINNED, FIGURE_PEAK,     FIGURE_ORPHANED, FIGURE_UNIQUE, FIGURE_MAPPED,
     FIGURE_MAPS,     FIGURE_UNMAPS, FIGURE_REFUSALS, FIGURE_DEVICES,  FIGURES_END};
 
+/* Machines in order; tenant NULL: all. */
+static GPtrArray *machines_of(const Managed *managed, const char *tenant)
+{
+    g_autofree char *path = tenant ? bus_tenant_path(tenant) : NULL;
+    g_autoptr(GPtrArray) all = managed_sorted(managed->machines, "Name");
+    GPtrArray *machines = g_ptr_array_new();
+    for (unsigned i = 0; i < all->len; i++) {
+        if (!path || strcmp(properties_string(all->pdata[i], "Tenant"), path) == 0)
+            g_ptr_array_add(machines, all->pdata[i]);
+    }
+    return machines;
+}
+
 int verb_machines(Iommuctl *ctl, char **arguments)
 {
     g_auto(Managed) managed = {0};
-    g_autofree char *path = arguments[0] ? bus_tenant_path(arguments[0]) : NULL;
     const Properties *tenant;
     int r = get_managed(ctl, &managed);
-    if (r >= 0 && path)
+    if (r >= 0 && arguments[0])
         r = pick_tenant(ctl, &managed, arguments[0], &tenant);
     if (r < 0)
         return r;
-    g_autoptr(GPtrArray) machines = managed_sorted(managed.machines, "Name");
-    g_autoptr(Table) table = table_new();
-    figures_add_columns(table, list_view, FIGURES_LIST);
-    for (unsigned i = 0; i < machines->len; i++) {
-        const Properties *machine = machines->pdata[i];
-        if (!path || strcmp(properties_string(machine, "Tenant"), path) == 0)
-            figures_add_cells(table, list_view, machine);
-    }
+    g_autoptr(GPtrArray) machines = machines_of(&managed, arguments[0]);
+    g_autoptr(Table) table = figures_list(list_view, FIGURES_LIST, machines);
     table_print(table, &ctl->output);
     return 0;
 }

@@ -21,10 +21,7 @@ int verb_tenant_list(Iommuctl *ctl, char **arguments)
     if (r < 0)
         return r;
     g_autoptr(GPtrArray) tenants = managed_sorted(managed.tenants, "Id");
-    g_autoptr(Table) table = table_new();
-    figures_add_columns(table, list_view, FIGURES_LIST);
-    for (unsigned i = 0; i < tenants->len; i++)
-        figures_add_cells(table, list_view, tenants->pdata[i]);
+    g_autoptr(Table) table = figures_list(list_view, FIGURES_LIST, tenants);
     table_print(table, &ctl->output);
     return 0;
 }

@@ -221,6 +221,15 @@ void figures_add_cells(Table *table, const FigureId *view, const Properties *obj
         figure_add_cell(table, *view, object);
 }
 
+Table *figures_list(const FigureId *view, FiguresForm form, const GPtrArray *objects)
+{
+    Table *table = table_new();
+    figures_add_columns(table, view, form);
+    for (unsigned i = 0; i < objects->len; i++)
+        figures_add_cells(table, view, objects->pdata[i]);
+    return table;
+}
+
 Table *figures_record(const FigureId *view, const Properties *object)
 {
     Table *table = table_new();

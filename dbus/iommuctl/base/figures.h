@@ -81,6 +81,9 @@ void figures_add_cells(Table *table, const FigureId *view, const Properties *obj
 void figure_add_cell(Table *table, FigureId id, const Properties *object);
 /* The property of a number. */
 uint64_t figure_number(FigureId id, const Properties *object);
+/* A table of the figures of objects, which are Properties, in their order. Freed with
+ * table_free(). */
+Table *figures_list(const FigureId *view, FiguresForm form, const GPtrArray *objects);
 /* A table of one row, for table_print_record(). Freed with table_free(). */
 Table *figures_record(const FigureId *view, const Properties *object);
 /* What a device is, for people. Freed with g_free(). */
