@@ -131,7 +131,8 @@ int command_fork(const int *fds, const char *const *names, size_t n, const char 
     (void)signal(SIGCHLD, SIG_DFL);
     command.pid = fork();
     if (command.pid == 0) {
-        /* A copy of our end would keep the line open when we are gone. */
+        /* Else the child would hold both ends, and not read the end of the line when its parent
+         * dies without a word. */
         close_fd(line[0]);
         run_child(&(Plan){fds, names, n, path, arguments, signals}, line[1]);
     }
