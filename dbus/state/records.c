@@ -143,7 +143,10 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->bytes = g_key_file_get_uint64(file, group, "Bytes", NULL);
     record->last_pinned = g_key_file_get_uint64(file, group, "LastPinned", NULL);
     record->iommufd = g_key_file_get_boolean(file, group, "Iommufd", NULL);
-    record->shares = g_key_file_get_boolean(file, group, "Shares", NULL);
+    /* Before there was a key for it, who used an IOMMUFD shared one. */
+    record->shares = g_key_file_has_key(file, group, "Shares", NULL)
+                         ? g_key_file_get_boolean(file, group, "Shares", NULL)
+                         : record->iommufd;
     record->since = g_key_file_get_int64(file, group, "Since", NULL);
     record->leader = (pid_t)g_key_file_get_integer(file, group, "Leader", NULL);
     record->leader_start = g_key_file_get_uint64(file, group, "LeaderStart", NULL);
