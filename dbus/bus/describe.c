@@ -129,6 +129,7 @@ static void add_tenant(Json *json, const Tenant *tenant)
     add_usage(json, &usage);
     json_string(json, "count", count_mode_to_string(config->count));
     json_string(json, "isolation", isolation_to_string(config->isolation));
+    json_bool(json, "shared", tenant_shares(tenant));
     json_string(json, "accounting_mode", accounting_to_string(config->accounting));
     add_text(json, "source", config->source);
     json_strings(json, "device_patterns", describe_device_patterns(config));

@@ -175,6 +175,12 @@ static int get_device_patterns(sd_bus *bus, const char *path, const char *interf
     return bus_append_strings(reply, describe_device_patterns(tenant->policy.config));
 }
 
+static int get_shared(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+    return sd_bus_message_append(reply, "b", (int)tenant_shares(bus_tenant_at(userdata, path)));
+}
+
 /* Those that its machines hold. */
 static int get_devices(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
@@ -232,6 +238,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Refusals", "t", get_usage, 0, 0),
     SD_BUS_PROPERTY("Count", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Isolation", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("Shared", "b", get_shared, 0, 0),
     SD_BUS_PROPERTY("AccountingMode", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Source", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("Machines", "ao", get_machines, 0, 0),

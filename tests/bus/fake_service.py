@@ -61,6 +61,7 @@ class FakeService:
         self.objects[path] = {TENANT: {
             "Id": GLib.Variant("s", name), "Count": GLib.Variant("s", "charged"),
             "Isolation": GLib.Variant("s", "tenant"),
+            "Shared": GLib.Variant("b", True),
             "AccountingMode": GLib.Variant("s", "process"), "Source": GLib.Variant("s", ""),
             "Machines": GLib.Variant("ao", []), "Devices": GLib.Variant("as", []),
             "DevicePatterns": GLib.Variant("as", ["*"]),

@@ -365,6 +365,7 @@ class WithoutLedger(LedgerCase):
             self.assertEqual(self.manager(what + "State"), "unavailable")
             self.assertRegex(self.manager(what + "Reason"), "^[A-Z].*no ledger.*\\.$")
         self.assertNotIn("ledger", self.manager("Features"))
+        self.assertFalse(self.tenant_get("Shared"))
         fds = [self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1][0] for _ in range(2)]
         self.assertNotEqual(os.fstat(fds[0]).st_ino, os.fstat(fds[1]).st_ino)
         self.assertEqual(self.service_manager.names(), [])

@@ -176,7 +176,10 @@ class Restart(harness.TestCase):
         self.lose_guard()
         self.start_service()
         self.assertIn("tenant-acme", self.service_manager.names())
-        self.assertEqual(self.describe()["tenants"], before)
+        after = self.describe()["tenants"]
+        self.assertEqual([tenant.pop("shared") for tenant in after], [False])
+        self.assertEqual([tenant.pop("shared") for tenant in before], [True])
+        self.assertEqual(after, before)
         self.assertEqual(self.objects(), objects)
         self.kill(leader)
         harness.wait_until(lambda: machine not in self.machines(), 2, "the reap")

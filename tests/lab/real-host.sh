@@ -235,6 +235,16 @@ for round in 1 2; do
     check "nothing is pinned" wait_for 2 nothing_pinned
     wait_for 10 is_off alone-1
 done
+# QEMU has mapped everything when a hook refuses its start; libvirt sends no event of that.
+late=/etc/libvirt/hooks/qemu.d/60-late
+printf '#!/bin/sh\n[ "$2" != started ]\n' >"$late"
+chmod +x "$late"
+check "a start that fails late fails" eval '! virsh start alone-1'
+check "and leaves nothing pinned in what libvirt holds" wait_for 10 nothing_pinned
+rm "$late"
+check "the next start works" wait_for 10 virsh start alone-1
+virsh destroy alone-1 >/dev/null
+check "and leaves nothing, either" wait_for 2 nothing_pinned
 virsh undefine alone-1 >/dev/null
 virsh undefine alone-2 >/dev/null
 

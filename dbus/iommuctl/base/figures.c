@@ -46,6 +46,7 @@ static const struct {
     [FIGURE_REFUSALS] = {"Refusals", "refusals", "REFUSED", "Refused", UNIT_COUNT},
     [FIGURE_COUNT] = {"Count", "count", "COUNT", "Count", UNIT_TEXT},
     [FIGURE_ISOLATION] = {"Isolation", "isolation", "ISOLATION", "Isolation", UNIT_TEXT},
+    [FIGURE_SHARED] = {"Shared", "shared", "SHARED", "Shared IOMMUFD", UNIT_YES},
     [FIGURE_ACCOUNTING] = {"AccountingMode", "accounting_mode", "ACCOUNTING", "Accounting",
                            UNIT_TEXT},
     [FIGURE_SOURCE] = {"Source", "source", "DEFINED IN", "Defined in", UNIT_TEXT},

@@ -200,6 +200,18 @@ static int on_tenant_removed(sd_bus_message *message, void *userdata, sd_bus_err
     return 0;
 }
 
+/* However its start ended: of one that has failed libvirt has no event. */
+static int on_machine_removed(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    Agent *agent = userdata;
+    const char *uuid;
+
+    if (sd_bus_message_read(message, "so", &uuid, NULL) >= 0 &&
+        associations_find(agent->associations, uuid))
+        agent_request_job(agent, uuid, JOB_RENEW, NULL);
+    return 0;
+}
+
 /* Whether the dictionary of a PropertiesChanged has this property. */
 static bool has_property(sd_bus_message *message, const char *property)
 {
@@ -239,6 +251,7 @@ static int follow_iommud(Agent *agent)
     } signals[] = {
         {BUS_INTERFACE_MANAGER, "TenantNew", on_tenant_new},
         {BUS_INTERFACE_MANAGER, "TenantRemoved", on_tenant_removed},
+        {BUS_INTERFACE_MANAGER, "MachineRemoved", on_machine_removed},
         {"org.freedesktop.DBus.Properties", "PropertiesChanged", on_manager_changed},
     };
     int r = sd_bus_add_match_async(agent->bus, NULL, owner, on_owner, NULL, agent);

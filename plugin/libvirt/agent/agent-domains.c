@@ -159,6 +159,7 @@ void agent_dispatch(Agent *agent)
         request->request = request_begin(agent);
         request->job.uuid = g_strdup(association->uuid);
         request->job.pinned_tenant = g_strdup(association->pinned_tenant);
+        request->job.tenant = g_strdup(association->tenant);
         request->job.flags =
             associations_begin(agent->associations, association, &request->callers);
         worker_queue(agent->worker, run_job, on_job_done, request);

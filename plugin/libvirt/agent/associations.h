@@ -13,6 +13,9 @@
 typedef enum {
     JOB_ASSOCIATE = 1 << 0, /* hand libvirt the tenant's IOMMUFD */
     JOB_SYNC = 1 << 1,      /* make iommud's accounting say what the running domain has */
+    /* Hand libvirt another IOMMUFD, where each start is to have its own: what a start that has
+     * ended left in the one that libvirt has would stay pinned as long as that is open. */
+    JOB_RENEW = 1 << 2,
 } JobFlags;
 
 typedef struct {

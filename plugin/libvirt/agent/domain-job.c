@@ -175,6 +175,19 @@ static int associate(const WorkContext *context, virDomain *dom, DomainJob *job)
     return 0;
 }
 
+/* Whether what libvirt has is one machine's alone. When nobody can tell, iommud is away, and all
+ * are associated anew when it is back. */
+static bool is_for_one_start(const WorkContext *context, DomainJob *job)
+{
+    g_auto(sd_bus_error) ignored = SD_BUS_ERROR_NULL;
+    bool shared = true;
+    sd_bus *bus;
+
+    if (*job->tenant && work_context_bus(context, &bus, &ignored) >= 0)
+        (void)iommud_tenant_shares(bus, job->tenant, &shared, &ignored);
+    return !shared;
+}
+
 void domain_job_run(const WorkContext *context, DomainJob *job)
 {
     g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, job->uuid);
@@ -185,6 +198,8 @@ void domain_job_run(const WorkContext *context, DomainJob *job)
         return;
     }
     job->result.name = g_strdup(virDomainGetName(dom));
+    if (job->flags & JOB_RENEW && is_for_one_start(context, job))
+        job->flags |= JOB_ASSOCIATE;
     if (job->flags & JOB_ASSOCIATE)
         (void)associate(context, dom, job);
     if (job->flags & JOB_SYNC)
@@ -195,6 +210,7 @@ void domain_job_clear(DomainJob *job)
 {
     g_free(job->uuid);
     g_free(job->pinned_tenant);
+    g_free(job->tenant);
     g_free(job->result.name);
     g_free(job->result.desired_tenant);
     g_free(job->result.pinned_tenant);

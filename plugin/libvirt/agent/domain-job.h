@@ -24,12 +24,14 @@ typedef struct {
     char *uuid;
     unsigned flags;      /* JobFlags */
     char *pinned_tenant; /* that it is known to run as; "": unknown */
+    char *tenant;        /* whose IOMMUFD libvirt has for it; "": none */
 
     JobResult result;
     sd_bus_error error; /* why it is not associated */
 } DomainJob;
 
-/* Does the jobs. Why one could not be synchronized is logged: nobody waits for it. */
+/* Does the jobs; one that turns out to have to associate has JOB_ASSOCIATE among its flags
+ * afterwards. Why one could not be synchronized is logged: nobody waits for it. */
 void domain_job_run(const WorkContext *context, DomainJob *job);
 /* Frees what is in it. */
 void domain_job_clear(DomainJob *job);

@@ -197,6 +197,27 @@ int iommud_default_tenant(sd_bus *bus, char **ret_tenant, sd_bus_error *error)
     return 0;
 }
 
+int iommud_tenant_shares(sd_bus *bus, const char *tenant, bool *ret_shares, sd_bus_error *error)
+{
+    g_autoptr(sd_bus_message) message = NULL, reply = NULL;
+    g_autofree char *path = NULL;
+    int shares, r = get_path(bus, "GetTenant", tenant, &path, error);
+
+    if (r < 0)
+        return r;
+    r = new_call(bus, path, "org.freedesktop.DBus.Properties", "Get", &message);
+    if (r >= 0)
+        r = sd_bus_message_append(message, "ss", BUS_INTERFACE_TENANT, "Shared");
+    r = send_call(bus, message, r, error, &reply);
+    if (r < 0)
+        return r;
+    r = sd_bus_message_read(reply, "v", "b", &shares);
+    if (r < 0)
+        return sd_bus_error_set_errno(error, r);
+    *ret_shares = shares;
+    return 0;
+}
+
 int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;

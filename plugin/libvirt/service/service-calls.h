@@ -50,5 +50,7 @@ int iommud_list_admitted(sd_bus *bus, GPtrArray **ret_uuids, sd_bus_error *error
 
 /* The tenant of machines that name none; "" when there is no such tenant. Freed with g_free(). */
 int iommud_default_tenant(sd_bus *bus, char **ret_tenant, sd_bus_error *error);
+/* Whether machines of the tenant that are admitted now share one IOMMUFD. */
+int iommud_tenant_shares(sd_bus *bus, const char *tenant, bool *ret_shares, sd_bus_error *error);
 /* The tenant's IOMMUFD, or a fresh one if each of its machines has its own. The caller owns it. */
 int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_error *error);
