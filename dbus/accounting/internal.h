@@ -24,6 +24,7 @@ struct Accounting {
     LedgerUsage *usage;
     size_t n_usage;
     uint64_t usage_turn;
+    bool usage_known;        /* usage is NULL when nobody has anything */
     GHashTable *of_machines; /* the same summed up, by id: see usage.c */
     GHashTable *of_tenants;
     /* What VFIO's own containers have. */

@@ -95,7 +95,7 @@ static bool read_usage(Accounting *accounting)
     if (!ledger)
         return false;
     (void)sd_event_get_iteration(accounting->event, &turn);
-    if (accounting->usage && accounting->usage_turn == turn)
+    if (accounting->usage_known && accounting->usage_turn == turn)
         return true;
     accounting_refresh(accounting);
     if (ledger->ops->usage(ledger, &usage, &n) < 0)
@@ -104,6 +104,7 @@ static bool read_usage(Accounting *accounting)
     accounting->usage = usage;
     accounting->n_usage = n;
     accounting->usage_turn = turn;
+    accounting->usage_known = true;
     sum_up(accounting);
     return true;
 }
