@@ -103,8 +103,11 @@ static void take_up(Machine *machine, const MachineRecord *record, FdStore *stor
     }
     if (machine_is_live(machine) && !machine_watch(machine, &error))
         g_error("Out of memory or descriptors");
-    if (!machine_is_live(machine))
+    if (!machine_is_live(machine)) {
+        /* How long it has been tried is this run's to say. */
+        machine->since = g_get_monotonic_time();
         queue_reap(machine->manager->queue, record->tenant);
+    }
 }
 
 static void restore_machine(Manager *manager, const MachineRecord *record, FdStore *store)
