@@ -5,6 +5,8 @@
 #include "dbus/accounting/internal.h"
 #include "dbus/base/errors.h"
 
+#include <stdlib.h>
+
 /* What is mapped more than once is looked up anew when somebody asks and this has gone by, or less
  * after something was missed; on a host where that takes long, so much more that it takes a
  * fiftieth of the time at most. */
@@ -144,15 +146,24 @@ bool accounting_tenant_usage(Accounting *accounting, uint32_t tenant, Usage *ret
     return true;
 }
 
+/* The order of LedgerOps.usage(). */
+static int compare_owners(const void *a, const void *b)
+{
+    const LedgerUsage *left = a;
+    const LedgerUsage *right = b;
+    if (left->context != right->context)
+        return left->context < right->context ? -1 : 1;
+    return (left->owner > right->owner) - (left->owner < right->owner);
+}
+
 uint64_t accounting_owner_pinned(Accounting *accounting, uint32_t context, uint32_t owner)
 {
-    bool known = read_usage(accounting);
-    for (size_t i = 0; known && i < accounting->n_usage; i++) {
-        const LedgerUsage *one = &accounting->usage[i];
-        if (one->context == context && one->owner == owner)
-            return one->pinned;
-    }
-    return 0;
+    const LedgerUsage key = {.context = context, .owner = owner};
+    if (!read_usage(accounting) || accounting->n_usage == 0)
+        return 0;
+    const LedgerUsage *found =
+        bsearch(&key, accounting->usage, accounting->n_usage, sizeof(key), compare_owners);
+    return found ? found->pinned : 0;
 }
 
 /* One look at the containers of VFIO's own, which takes all open files of the host, serves all that
