@@ -5,7 +5,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <sys/eventfd.h>
 
 #define PATIENCE_MS 2000
@@ -110,15 +109,16 @@ static bool worker_drain(Worker *worker)
     return true;
 }
 
-void worker_free(Worker *worker)
+bool worker_free(Worker *worker)
 {
     if (!worker)
-        return;
+        return true;
     sd_event_source_disable_unref(worker->source);
     if (!worker_drain(worker))
-        return; /* A job still uses all of this; the process ends soon. */
+        return false;
     g_thread_pool_free(worker->threads, FALSE, TRUE);
     g_async_queue_unref(worker->results);
     close_fd(worker->result_event);
     g_free(worker);
+    return true;
 }

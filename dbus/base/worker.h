@@ -9,6 +9,8 @@
 
 #include "dbus/base/sd-cleanup.h"
 
+#include <stdbool.h>
+
 typedef struct Worker Worker;
 
 /* At most n_threads jobs run at a time, the others wait; with 1 they are done one after the other,
@@ -16,8 +18,10 @@ typedef struct Worker Worker;
  * most 15 bytes, not copied. 0 or negative errno. */
 int worker_new(sd_event *event, const char *name, unsigned n_threads, Worker **ret_worker);
 /* Waits for the jobs that were queued and hands in their results. A job that hangs in the kernel
- * is left behind after two seconds. Accepts NULL. */
-void worker_free(Worker *worker);
+ * is left behind after two seconds: false then, and what it was given must outlive it. Accepts
+ * NULL.
+ */
+bool worker_free(Worker *worker);
 
 /* From the loop's thread: calls run(data) on a thread of the worker's and then done(data) on the
  * loop's, which owns data. */

@@ -35,6 +35,7 @@ struct Manager {
     Worker *worker;             /* ioctls that can block */
     Worker *binder;             /* binds and unbinds drivers: can block for longer still */
     GHashTable *binding;        /* addresses of devices that the binder has to do with */
+    bool stuck;                 /* a job would not end: it has host and ledger to its end */
 };
 
 /* NO_SUCH_TENANT. "" or NULL is the default tenant. */

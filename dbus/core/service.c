@@ -152,8 +152,9 @@ Manager *service_new(sd_event *event, const ServiceOptions *options, GError **er
 
 void service_stop(Manager *manager)
 {
-    g_clear_pointer(&manager->worker, worker_free);
-    g_clear_pointer(&manager->binder, worker_free);
+    bool ended = worker_free(g_steal_pointer(&manager->worker));
+    ended = worker_free(g_steal_pointer(&manager->binder)) && ended;
+    manager->stuck = manager->stuck || !ended;
 }
 
 void service_free(Manager *manager)
@@ -165,7 +166,8 @@ void service_free(Manager *manager)
         writer_commit_or_log(manager->writer);
     sd_bus_flush_close_unref(manager->bus);
     registry_free(manager->registry);
-    accounting_free(manager->accounting);
+    if (!manager->stuck)
+        accounting_free(manager->accounting);
     numbers_free(manager->numbers);
     writer_free(manager->writer);
     queue_free(manager->queue);
@@ -174,7 +176,8 @@ void service_free(Manager *manager)
     g_hash_table_unref(manager->machine_ids);
     g_hash_table_unref(manager->leaders);
     g_hash_table_unref(manager->binding);
-    host_free(manager->host);
+    if (!manager->stuck)
+        host_free(manager->host);
     g_free(manager->config_dir);
     g_free(manager->state_dir);
     g_free(manager->runtime_dir);
