@@ -110,6 +110,9 @@ static void settle(const IoasJob *job, Tenant *tenant)
         (void)charge_resize(ioas->charge, bytes - MIN(bytes, job->unmapped), NULL);
     else if (job->kind != IOAS_UNMAP && job->result < 0)
         (void)charge_resize(ioas->charge, bytes - MIN(bytes, job->length), NULL);
+    /* It may have been the last that kept an IOMMUFD open which only waits for that. */
+    if (job->kind == IOAS_DESTROY)
+        queue_reap(job->manager->queue, job->tenant);
     tenant->ioas_jobs--;
     tenant_mark(tenant);
     writer_commit_or_log(tenant->manager->writer);
@@ -162,6 +165,7 @@ static gboolean charge_mapping(const IoasJob *job, Tenant *tenant, Ioas *ioas, G
     if (writer_commit(manager->writer, error))
         return TRUE;
     charge_put_back(ioas->charge, before);
+    tenant_mark(tenant);
     return FALSE;
 }
 
