@@ -50,9 +50,12 @@ static int open_iommufd(sd_bus_message *message, void *userdata, sd_bus_error *r
     g_autoptr(GError) error = NULL;
     autoclose int own = -EBADF;
     bool shares = tenant_shares(tenant);
-    if (shares ? !tenant_open(tenant, NULL, &error) : !tenant_open_fresh(tenant, &own, &error))
+    bool fresh = false;
+    if (shares ? !tenant_open(tenant, &fresh, &error) : !tenant_open_fresh(tenant, &own, &error))
         return bus_error_set(ret_error, error);
     int r = allow_caller(tenant, message, ret_error);
+    if (r < 0 && fresh)
+        tenant_close(tenant);
     if (r < 0)
         return r;
     return sd_bus_reply_method_return(message, "h", shares ? tenant->iommufd : own);
