@@ -119,10 +119,10 @@ static void take_back(Admission *admission)
         accounting_remove_machine(manager->accounting, admission->ledger_id);
     if (admission->ledger_id && admission->request->devices)
         devices_dismiss(manager, admission->request->devices);
-    if (admission->written)
-        machine_record_remove(manager->runtime_dir, admission->request->uuid);
     if (admission->fresh)
         tenant_close(admission->tenant);
+    if (admission->written && !admission->old)
+        machine_record_remove(manager->runtime_dir, admission->request->uuid);
     if (admission->old) {
         machine_mark(admission->old);
         writer_commit_or_log(manager->writer);
