@@ -139,6 +139,7 @@ static void leave_running(Machine *machine, int64_t since)
     machine->leader_event = sd_event_source_disable_unref(machine->leader_event);
     machine_set_state(machine, MACHINE_ADMITTED);
     machine->since = since;
+    machine->last_pinned = 0;
     machine_set_leader(machine, PIDREF_NULL);
     writer_commit_or_log(machine->manager->writer);
 }
@@ -169,7 +170,8 @@ static void announce_running(const Machine *machine)
 gboolean machine_start(Machine *machine, PidRef given, GError **error)
 {
     autopidref PidRef leader = given;
-    if (machine->policy.state == MACHINE_RUNNING && machine->leader.pid == leader.pid)
+    if (machine->policy.state == MACHINE_RUNNING && machine->leader.pid == leader.pid &&
+        machine->leader.start == leader.start)
         return TRUE;
     if (!check_state(machine, error) || !check_leader(machine, &leader, error))
         return FALSE;
