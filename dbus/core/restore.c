@@ -77,8 +77,11 @@ static PidRef claim_leader(const MachineRecord *record, FdStore *store)
     autoclose int fd = fd_store_claim(store, name);
     autopidref PidRef leader = PIDREF_NULL;
     bool stored = fd >= 0;
-    int r = stored ? pidref_from_pidfd(TAKE_FD(fd), &leader)
-                   : pidref_from_pid(record->leader, record->leader_start, &leader);
+    int r = -ESRCH;
+    if (stored)
+        r = pidref_from_pidfd(TAKE_FD(fd), &leader);
+    else if (record->leader_start != 0) /* else whoever has the pid by now would be taken for it */
+        r = pidref_from_pid(record->leader, record->leader_start, &leader);
     if (r >= 0 && leader.pid == record->leader) {
         if (!stored)
             fd_store_push(name, leader.fd);
@@ -312,9 +315,24 @@ static void forget_unknown_tenants(Manager *manager)
     }
 }
 
+/* What is taken up keeps its number, which nobody else may be given. */
+static void note_numbers(Manager *manager, const GPtrArray *machines)
+{
+    for (unsigned i = 0; i < machines->len; i++) {
+        const MachineRecord *record = g_ptr_array_index(machines, i);
+        numbers_note(manager->numbers, 0, record->ledger_id);
+    }
+    g_auto(GStrv) ids = tenant_records_list(manager->runtime_dir);
+    for (char **id = ids; *id; id++) {
+        g_autoptr(TenantRecord) record = tenant_record_load(manager->runtime_dir, *id);
+        numbers_note(manager->numbers, record ? record->ledger_id : 0, 0);
+    }
+}
+
 void restore(Manager *manager, FdStore *store)
 {
     g_autoptr(GPtrArray) records = machine_records_load(manager->runtime_dir);
+    note_numbers(manager, records);
     for (unsigned i = 0; i < records->len; i++)
         restore_machine(manager, g_ptr_array_index(records, i), store);
     g_autoptr(GPtrArray) tenants = registry_tenants(manager->registry);

@@ -43,6 +43,15 @@ static uint32_t next(Numbers *numbers, uint32_t *last)
     return ++*last;
 }
 
+void numbers_note(Numbers *numbers, uint32_t tenant, uint32_t machine)
+{
+    if (tenant <= numbers->last_tenant && machine <= numbers->last_machine)
+        return;
+    numbers->last_tenant = MAX(numbers->last_tenant, tenant);
+    numbers->last_machine = MAX(numbers->last_machine, machine);
+    writer_mark(numbers->writer, &numbers->item);
+}
+
 uint32_t numbers_next_tenant(Numbers *numbers)
 {
     return next(numbers, &numbers->last_tenant);

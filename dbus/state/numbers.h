@@ -16,6 +16,8 @@ typedef struct Numbers Numbers;
 Numbers *numbers_new(const char *runtime_dir, Writer *writer);
 /* Accepts NULL. */
 void numbers_free(Numbers *numbers);
+/* These have been given out, whatever the record of it says, which may be lost; 0: none. */
+void numbers_note(Numbers *numbers, uint32_t tenant, uint32_t machine);
 /* Marks what is to be written. */
 uint32_t numbers_next_tenant(Numbers *numbers);
 uint32_t numbers_next_machine(Numbers *numbers);
