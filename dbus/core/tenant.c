@@ -65,8 +65,9 @@ gboolean tenant_introduce(Tenant *tenant, GError **error)
         tenant_mark(tenant);
     }
     g_hash_table_insert(manager->tenant_ids, GUINT_TO_POINTER(tenant->ledger_id), tenant);
+    /* Its id is written by then, if the kernel has heard of it before. */
     tenant->introduced =
-        writer_commit(manager->writer, error) &&
+        (tenant->introduced || writer_commit(manager->writer, error)) &&
         accounting_set_tenant(manager->accounting, tenant->ledger_id, tenant->policy.config, error);
     return tenant->introduced;
 }
