@@ -83,6 +83,7 @@ gboolean tenant_delete(Tenant *tenant, GError **error)
     accounting_remove_tenant(manager->accounting, tenant->ledger_id);
     tenant_record_remove(manager->runtime_dir, id);
     unregister(tenant);
+    queue_reap(manager->queue, id);
     journal_write(LOG_INFO, MESSAGE_TENANT_REMOVED, &(JournalAbout){.tenant = id},
                   "Deleted tenant %s.", id);
     signal_tenant_removed(manager->bus, id);
@@ -148,6 +149,7 @@ static void forget_tenants(Manager *manager, const GPtrArray *before, const GPtr
         fd_store_remove(name);
         accounting_remove_tenant(manager->accounting, leaving->ledger_id);
         tenant_record_remove(manager->runtime_dir, leaving->id);
+        queue_reap(manager->queue, leaving->id);
         signal_tenant_removed(manager->bus, leaving->id);
     }
 }

@@ -15,18 +15,13 @@
 #define RETRY_STUCK_USEC (10 * G_USEC_PER_SEC)
 #define STUCK_USEC (60 * G_USEC_PER_SEC)
 
-typedef enum {
-    REAP_IDLE,
-    REAP_RUNNING,   /* a job is with the worker */
-    REAP_RUN_AGAIN, /* likewise, and something has happened meanwhile */
-} ReapState;
-
 /* Of one tenant. */
 typedef struct {
     Reaper *reaper;
     char *tenant;
-    ReapState state;
-    bool busy_left; /* the last job left something that was in use */
+    const DestroyJob *job; /* with the worker; NULL: none */
+    bool again;            /* something has happened meanwhile */
+    bool busy_left;        /* the last job left something that was in use */
     GPtrArray *calls;
     sd_event_source *retry;
 } Reap;
@@ -202,12 +197,11 @@ static void note_outcome(const Tenant *tenant, const DestroyJob *job)
 
 static void reap_ended(Reap *reap, Tenant *tenant)
 {
-    bool again = reap->state == REAP_RUN_AGAIN;
-    reap->state = REAP_IDLE;
-    if (again)
+    if (reap->again)
         queue_reap(tenant->manager->queue, reap->tenant);
     else
         schedule_retry(reap, tenant);
+    reap->again = false;
 }
 
 static void on_job_done(void *data)
@@ -218,15 +212,18 @@ static void on_job_done(void *data)
     Tenant *tenant = manager_find_tenant(reaper->manager, job->tenant);
     g_autofree LedgerObject *objects = NULL;
     size_t n;
-    /* A tenant that came back under the same name has another IOMMUFD. */
-    if (reap && tenant && tenant->context_id == job->context) {
+    /* A tenant that came back under the same name has another IOMMUFD, and may have another job. */
+    bool current = reap && reap->job == job;
+    if (current)
+        reap->job = NULL;
+    if (current && tenant && tenant->context_id == job->context) {
         reap->busy_left = !destroy_job_is_empty(job);
         note_outcome(tenant, job);
         if (accounting_objects(reaper->manager->accounting, job->context, &objects, &n, NULL))
             finish_reaped(tenant, objects, n);
         reap_ended(reap, tenant);
-    } else if (reap) {
-        reap->state = REAP_IDLE;
+    } else if (current) {
+        reap->again = false;
         queue_reap(reaper->manager->queue, job->tenant);
     }
     answer_calls(job->calls, job->destroyed->len, job->freed);
@@ -265,7 +262,7 @@ static void reap_shared(Reap *reap, Tenant *tenant)
     job->reaper = reap->reaper;
     job->calls = g_steal_pointer(&reap->calls);
     reap->calls = calls_new();
-    reap->state = REAP_RUNNING;
+    reap->job = job;
     worker_queue(manager->worker, destroy_job_run, on_job_done, job);
 }
 
@@ -281,8 +278,8 @@ static void on_queue(const char *name, void *data)
         return;
     }
     finish_own(tenant);
-    if (reap->state != REAP_IDLE) {
-        reap->state = REAP_RUN_AGAIN;
+    if (reap->job) {
+        reap->again = true;
     } else if (accounting_ledger(reaper->manager->accounting) && tenant->context_id != 0) {
         reap_shared(reap, tenant);
     } else {
