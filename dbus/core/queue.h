@@ -5,7 +5,8 @@
  * is entered again from below, and no object goes away under its feet. Tenants and machines are
  * queued by name, for they may be gone when their turn comes.
  *
- * What runs in a turn was queued before it began; what it queues itself comes in the next one.
+ * What is reaped in a turn was queued before it began; a reap that is queued meanwhile comes in the
+ * next one. Who is gone by then is told of in the same turn, before anybody asks anew.
  */
 #pragma once
 
@@ -25,7 +26,8 @@ void queue_free(Queue *queue);
 void queue_on_reap(Queue *queue, QueueHandler handler, void *data);
 void queue_on_gone(Queue *queue, QueueHandler handler, void *data);
 
-/* Something of the tenant may be there to be reaped. Once, however often it is queued. */
+/* Something of the tenant may be there to be reaped, or it is gone itself. Once, however often it
+ * is queued. */
 void queue_reap(Queue *queue, const char *tenant);
 /* The machine is gone. After all reaps of the turn. */
 void queue_gone(Queue *queue, const char *uuid);

@@ -39,10 +39,9 @@ void writer_free(Writer *writer)
 
 void writer_mark(Writer *writer, WriterItem *item)
 {
-    if (item->dirty)
-        return;
+    if (!item->dirty)
+        g_ptr_array_add(writer->dirty, item);
     item->dirty = true;
-    g_ptr_array_add(writer->dirty, item);
     (void)sd_event_source_set_enabled(writer->turn, SD_EVENT_ONESHOT);
 }
 
