@@ -252,9 +252,13 @@ TenantRecord *tenant_record_load(const char *runtime_dir, const char *id)
     record->isolation = (Isolation)MAX(isolation_from_string(isolation), 0);
     record->accounting = (HostAccounting)MAX(accounting_from_string(accounting), 0);
     g_auto(GStrv) ids = g_key_file_get_keys(file, GROUP_IOASES, NULL, NULL);
-    for (char **key = ids; key && *key; key++)
-        tenant_record_add_ioas(record, (uint32_t)g_ascii_strtoull(*key, NULL, 10),
-                               g_key_file_get_uint64(file, GROUP_IOASES, *key, NULL));
+    for (char **key = ids; key && *key; key++) {
+        guint64 ioas;
+        /* Half of a number would be another object's. */
+        if (g_ascii_string_to_unsigned(*key, 10, 1, UINT32_MAX, &ioas, NULL))
+            tenant_record_add_ioas(record, (uint32_t)ioas,
+                                   g_key_file_get_uint64(file, GROUP_IOASES, *key, NULL));
+    }
     return record;
 }
 
