@@ -277,7 +277,11 @@ static gboolean tell_of_machine(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;
     uint32_t tenant = machine_tenant(machine)->ledger_id;
-    /* It was admitted by a run that had no ledger. */
+    /* It was admitted by a run that had no ledger. The guard lets a device that it knows go into an
+     * IOMMUFD that it knows only, and that of a machine which has not shown itself yet was handed
+     * out by that run: its start is left as it was promised. */
+    if (machine->ledger_id == 0 && machine->policy.state == MACHINE_ADMITTED)
+        return TRUE;
     if (machine->ledger_id == 0) {
         machine_set_ledger_id(machine, numbers_next_machine(manager->numbers));
         machine_mark(machine);
@@ -291,10 +295,27 @@ static gboolean tell_of_machine(Machine *machine, GError **error)
                                    &machine->leader, error));
 }
 
+/* What was given back while nobody could tell the kernel: devices that it still takes for a
+ * machine's could be bound by nobody else. */
+static void dismiss_devices(Manager *manager)
+{
+    const HostDevice *devices;
+    size_t n;
+    if (!host_devices_list(manager->devices, &devices, &n, NULL))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const Machine *holder =
+            (Machine *)registry_device_holder(manager->registry, devices[i].address);
+        if (!holder || holder->ledger_id == 0)
+            accounting_dismiss_device(manager->accounting, devices[i].address);
+    }
+}
+
 static void tell_of_machines(Manager *manager)
 {
     if (!accounting_is_active(manager->accounting))
         return;
+    dismiss_devices(manager);
     g_autoptr(GPtrArray) machines = registry_machines(manager->registry);
     for (unsigned i = 0; i < machines->len; i++) {
         g_autoptr(GError) error = NULL;

@@ -62,7 +62,8 @@ static uint64_t charged_in_ioases(const Tenant *tenant)
     return bytes;
 }
 
-/* The ledger does not know of machines with VFIO's own containers. */
+/* The ledger does not know of machines with VFIO's own containers, nor of those that were admitted
+ * before it was there. */
 static void add_machines(const Tenant *tenant, bool known, Usage *usage)
 {
     GHashTableIter iter;
@@ -71,7 +72,7 @@ static void add_machines(const Tenant *tenant, bool known, Usage *usage)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Machine *machine = value;
         Usage one;
-        if (known && machine->policy.iommufd)
+        if (known && machine->ledger_id != 0)
             continue;
         machine_usage(machine, &one);
         usage->pinned += one.pinned + one.orphaned;
