@@ -152,7 +152,7 @@ static int load_programs(struct iommud_bpf *skeleton, LedgerReport *report)
             "The kernel does not let this process load BPF programs (%s): it needs "
             "CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.",
             g_strerror(-r));
-    if (r)
+    if (r < 0)
         return ledger_unavailable(report, "The kernel does not accept the BPF programs: %s.",
                                   g_strerror(-r));
     return 0;
@@ -169,14 +169,12 @@ static int copy_fd(int fd)
 static int take_parts(BpfLedger *ledger, struct iommud_bpf *skeleton)
 {
     struct bpf_object *object = skeleton->obj;
-    struct bpf_link *link;
-    int r;
 
     for (int i = 0; i < N_MAPS; i++) {
         const struct bpf_map *map = bpf_object__find_map_by_name(object, map_names[i]);
+        int r = map_open(copy_fd(bpf_map__fd(map)), &ledger->maps[i]);
 
-        r = map_open(copy_fd(bpf_map__fd(map)), &ledger->maps[i]);
-        if (r)
+        if (r < 0)
             return r;
     }
     for (int i = 0; i < N_PROGRAMS; i++) {
@@ -187,7 +185,8 @@ static int take_parts(BpfLedger *ledger, struct iommud_bpf *skeleton)
         if (ledger->programs[i] < 0)
             return ledger->programs[i];
     }
-    link = bpf_program__attach_iter(skeleton->progs.walk_files, NULL);
+
+    struct bpf_link *link = bpf_program__attach_iter(skeleton->progs.walk_files, NULL);
     if (!link)
         return -errno;
     ledger->walk_files = copy_fd(bpf_link__fd(link));

@@ -49,13 +49,13 @@ void types_clear(Types *types)
 /* The function's prototype, wherever it is. NULL: it is not there. */
 static const struct btf_type *find_function(const Types *types, const char *function)
 {
-    const struct btf *places[] = {types->iommufd, types->kernel};
+    const struct btf *btfs[] = {types->iommufd, types->kernel};
 
-    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-        int id = places[i] ? btf__find_by_name_kind(places[i], function, BTF_KIND_FUNC) : 0;
+    for (size_t i = 0; i < G_N_ELEMENTS(btfs); i++) {
+        int id = btfs[i] ? btf__find_by_name_kind(btfs[i], function, BTF_KIND_FUNC) : 0;
 
         if (id > 0)
-            return btf__type_by_id(places[i], btf__type_by_id(places[i], id)->type);
+            return btf__type_by_id(btfs[i], btf__type_by_id(btfs[i], id)->type);
     }
     return NULL;
 }

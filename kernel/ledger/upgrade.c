@@ -113,7 +113,7 @@ static int visit_others(BpfLedger *ledger, const char *folder, const char *versi
     const char *name;
     int r = 0;
 
-    while (!r && versions && (name = g_dir_read_name(versions))) {
+    while (r == 0 && versions && (name = g_dir_read_name(versions))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
         g_autoptr(BpfLedger) other = bpf_ledger_alloc();
 

@@ -51,11 +51,10 @@ int ledger_counters(Ledger *ledger, LedgerCounters *ret_counters)
     const uint32_t zero = 0;
     struct ledger_state state;
     uint64_t skipped = 0;
-    int r;
 
     if (!ledger->status.counting)
         return -EOPNOTSUPP;
-    r = map_get(bpf_ledger(ledger), MAP_STATE, &zero, &state);
+    int r = map_get(bpf_ledger(ledger), MAP_STATE, &zero, &state);
     if (r >= 0)
         r = count_skipped(bpf_ledger(ledger), &skipped);
     if (r < 0)
@@ -103,11 +102,10 @@ static int note_context(const void *key, const void *value, void *data)
 
 static int read_names(Ledger *ledger, Reading *reading)
 {
-    int r;
-
     reading->owners = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     reading->tenants = g_hash_table_new(NULL, NULL);
-    r = map_each(bpf_ledger(ledger), MAP_OWNERS, note_owner, reading);
+
+    int r = map_each(bpf_ledger(ledger), MAP_OWNERS, note_owner, reading);
     return r < 0 ? r : map_each(bpf_ledger(ledger), MAP_CONTEXTS, note_context, reading);
 }
 
@@ -127,12 +125,12 @@ static LedgerOwnerKind owner_kind(uint32_t owner)
                                            : LEDGER_OWNER_KIND_PROCESS;
 }
 
-static LedgerObject describe(const struct ledger_object_key *place,
-                             const struct ledger_object *entry, const struct ledger_owner *owner)
+static LedgerObject describe(const struct ledger_object_key *key, const struct ledger_object *entry,
+                             const struct ledger_owner *owner)
 {
     return (LedgerObject){
-        .context = place->context,
-        .id = place->id,
+        .context = key->context,
+        .id = key->id,
         .type = entry->type,
         .owner_kind = owner_kind(entry->owner),
         .owner = entry->owner,
@@ -145,14 +143,14 @@ static LedgerObject describe(const struct ledger_object_key *place,
 
 static int note_object(const void *key, const void *value, void *data)
 {
-    const struct ledger_object_key *place = key;
+    const struct ledger_object_key *object_key = key;
     const struct ledger_object *entry = value;
     Reading *reading = data;
     LedgerObject object;
 
-    if (!entry->object || (reading->context && reading->context != place->context))
+    if (!entry->object || (reading->context && reading->context != object_key->context))
         return 0;
-    object = describe(place, entry,
+    object = describe(object_key, entry,
                       g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(entry->owner)));
     g_array_append_val(reading->list, object);
     return 0;
@@ -170,10 +168,9 @@ static int compare_objects(const void *a, const void *b)
 int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n)
 {
     g_auto(Reading) reading = {.context = context};
-    int r;
 
     reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerObject));
-    r = read_names(ledger, &reading);
+    int r = read_names(ledger, &reading);
     if (r >= 0)
         r = map_each(bpf_ledger(ledger), MAP_OBJECTS, note_object, &reading);
     if (r < 0)
@@ -199,20 +196,20 @@ int ledger_object(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *r
 
 static int note_account(const void *key, const void *value, void *data)
 {
-    const struct ledger_account_key *place = key;
+    const struct ledger_account_key *account_key = key;
     const struct ledger_account *account = value;
     Reading *reading = data;
     const struct ledger_owner *owner =
-        g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(place->owner));
+        g_hash_table_lookup(reading->owners, GUINT_TO_POINTER(account_key->owner));
     LedgerUsage usage = {
-        .context = place->context,
-        .owner = place->owner,
+        .context = account_key->context,
+        .owner = account_key->owner,
         .machine = owner ? owner->machine : 0,
         .tenant = GPOINTER_TO_UINT(
-            g_hash_table_lookup(reading->tenants, GUINT_TO_POINTER(place->context))),
+            g_hash_table_lookup(reading->tenants, GUINT_TO_POINTER(account_key->context))),
         .pid = owner ? (pid_t)owner->tgid : 0,
         .start = owner ? owner->start : 0,
-        .alive = place->owner == LEDGER_OWNER_SERVICE || (owner && owner->processes > 0),
+        .alive = account_key->owner == LEDGER_OWNER_SERVICE || (owner && owner->processes > 0),
         .pinned = positive(account->pinned) << LEDGER_PAGE_SHIFT,
         .peak = positive(account->peak) << LEDGER_PAGE_SHIFT,
         .mapped = positive(account->mapped),
@@ -237,10 +234,9 @@ static int compare_usage(const void *a, const void *b)
 int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
 {
     g_auto(Reading) reading = {0};
-    int r;
 
     reading.list = g_array_new(FALSE, TRUE, sizeof(LedgerUsage));
-    r = read_names(ledger, &reading);
+    int r = read_names(ledger, &reading);
     if (r >= 0)
         r = map_each(bpf_ledger(ledger), MAP_ACCOUNTS, note_account, &reading);
     if (r < 0)
