@@ -315,7 +315,7 @@ static void walk_many(unsigned rounds)
         gint64 since = g_get_monotonic_time();
 
         if (ledger->ops->reconcile(ledger, &drift, NULL, NULL) || drift.repaired || drift.unstable)
-            g_error("The walk and the books differ.");
+            g_error("The walk and the ledger differ.");
         times[i] = g_get_monotonic_time() - since;
     }
     printf("\nwalk over %" G_GUINT64_FORMAT " IOMMUFDs with %" G_GUINT64_FORMAT

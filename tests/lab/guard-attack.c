@@ -224,8 +224,8 @@ static void test_limit(Guest *a, Guest *b)
     }
     check(first + second == 256 && tenant().mapped == (int64_t)(before + MIB),
           "page by page both get what is left together (%d and %d)", first, second);
-    check_books(a, "after the limit");
-    check_books(b, "after the limit");
+    check_account(a, "after the limit");
+    check_account(b, "after the limit");
     tenant_limit(LEDGER_UNLIMITED);
 }
 
@@ -268,7 +268,7 @@ static void test_restart(const LedgerOptions *options, const Guest *a)
           "a new iommud finds the "
           "programs: %s%s",
           ledger->status.reason, ledger->status.guard_reason);
-    check(pinned_by(a->token) == pinned, "and takes over the books (%" G_GINT64_FORMAT " pages)",
+    check(pinned_by(a->token) == pinned, "and takes over the account (%" G_GINT64_FORMAT " pages)",
           pinned_by(a->token));
     check_truth("after a restart");
 }
@@ -323,15 +323,15 @@ int main(int argc, char **argv)
     tenant_open(&options);
     guest_start(&a, argv[1], 4 * MIB);
     guest_start(&b, argv[2], 4 * MIB);
-    check_books(&a, "at the start");
-    check_books(&b, "at the start");
+    check_account(&a, "at the start");
+    check_account(&b, "at the start");
     check_truth("at the start");
     test_victim(&a, &b); /* First: events of who causes many in a second are not sent. */
     test_trespass(&a, &b);
     test_global(&a);
     test_devices(&a, argv[2], argv[3]);
     test_fork(&a, &b);
-    check_books(&b, "after all that");
+    check_account(&b, "after all that");
     test_limit(&a, &b);
     test_strangers(&a, argv[1]);
     test_other_tenant(&a, argv[3]);

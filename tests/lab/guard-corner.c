@@ -172,7 +172,7 @@ static void test_privileged(const char *device)
                 "and maps far above its RLIMIT_MEMLOCK");
     check(pinned_by(token) == 256 && tenant().mapped == (int64_t)(before + MIB),
           "it is counted like any other");
-    check_books(&root, "with CAP_IPC_LOCK");
+    check_account(&root, "with CAP_IPC_LOCK");
     iova = 0;
     check_error(machine_map(&root.process, ioas, memory, 4096, &iova, false), -EDQUOT,
                 "and the tenant's limit holds for it");
@@ -336,7 +336,8 @@ static void find_usage(uint32_t serial, pid_t pid, LedgerUsage *ret_usage)
             *ret_usage = usage[i];
 }
 
-/* In a context of its own a machine may hand over to another process, and its books go along. */
+/* In a context of its own a machine may hand over to another process, and its account goes along.
+ */
 static void test_change_process(const char *device)
 {
     struct iommu_ioas_change_process change = {.size = sizeof(change)};
@@ -374,7 +375,7 @@ static void test_change_process(const char *device)
         find_usage(serial, new.pid, &is);
         check(!was.mapped && !was.pinned && is.mapped == MIB && is.pinned == MIB &&
                   machine_pinned(new.pid) == 256 && !machine_pinned(old.pid),
-              "and the books follow to the new process, as the kernel's do");
+              "and the account follows to the new process, as the kernel's do");
         check_truth("after CHANGE_PROCESS");
     }
     machine_kill(&old);
@@ -417,7 +418,7 @@ static void test_ids(Guest *a, Guest *b)
         if (g_array_index(own, uint32_t, i) != 4096)
             machine_destroy(&a->process, g_array_index(own, uint32_t, i));
     check(ledger->ops->object(ledger, context, own->len / 2, &object) == -ENOENT,
-          "and they are gone from the books with the kernel's");
+          "and they are gone from the ledger with the kernel's");
 }
 
 /*
@@ -495,7 +496,7 @@ int main(int argc, char **argv)
     test_group(&a, argv[3]);
     guest_end(&a);
     test_own_group(argv[3], argv[1]);
-    check_books(&b, "after all that");
+    check_account(&b, "after all that");
     guest_end(&b);
     tenant_close(host);
     return checks_end();

@@ -88,7 +88,7 @@ static void test_replace(Guest *guests)
         options.max_owners = 4096 + version;
         bpf_ledger_open(&options, &ledger);
         check(ledger->status.guarding,
-              "another version is loaded, with the books of the one before: %s%s",
+              "another version is loaded, with the tables of the one before: %s%s",
               ledger->status.reason, ledger->status.guard_reason);
         check(tenant().limit != LEDGER_UNLIMITED && tenant().limit && count_versions() == 2,
               "both check for a while");
@@ -96,7 +96,7 @@ static void test_replace(Guest *guests)
         check_error(ledger->ops->finish_upgrade(ledger), 0, "then the earlier one is gone");
         check(count_versions() == 1, "with its maps and programs");
         ledger_free(old);
-        check(pinned_by(guests[1].token) == victims, "the victim's books are what they were");
+        check(pinned_by(guests[1].token) == victims, "the victim's account is what they were");
     }
     check_error(
         machine_map(&guests[1].process, guests[1].ioas, guests[1].memory, 2 * MIB, &iova, false),
@@ -111,7 +111,7 @@ static void test_replace(Guest *guests)
     /* Killed where its first look may be skipped: it then seems to have changed its argument. */
     check(result.tries && !result.granted && !result.other,
           "in all that time the attacker was refused");
-    check_books(&guests[1], "after the replacement");
+    check_account(&guests[1], "after the replacement");
     check_truth("after the replacement");
     tenant_limit(LEDGER_UNLIMITED);
 }
@@ -184,8 +184,8 @@ static void test_kill(Guest *guests)
     printf("# meanwhile the machine mapped %" G_GUINT64_FORMAT " times\n", result.granted);
     check(result.granted && result.granted == result.tries, "the machines notice nothing of it");
     tell(guests, 2);
-    check_books(&guests[0], "after the last one");
-    check_books(&guests[1], "after the last one");
+    check_account(&guests[0], "after the last one");
+    check_account(&guests[1], "after the last one");
     check_truth("after the last one");
     close(channel[0]);
     close(channel[1]);
@@ -205,7 +205,7 @@ static void test_looks(Guest *guests)
         LedgerDrift found = {0};
 
         if (ledger->ops->reconcile(ledger, &found, NULL, NULL))
-            g_error("The books can't be compared.");
+            g_error("The ledger can't be compared.");
         drift += found.drift;
     }
     for (int i = 0; i < 2; i++) {
@@ -218,12 +218,12 @@ static void test_looks(Guest *guests)
     printf("# %" G_GUINT64_FORMAT " looks found a drift of %" G_GUINT64_FORMAT
            " bytes, %" G_GUINT64_FORMAT " hooks were skipped\n",
            looks, drift, missed - before);
-    /* What was skipped is found by a look. (A look also finds what a hook is about to book, where
+    /* What was skipped is found by a look. (A look also finds what a hook is about to record, where
      * its processor was taken away: the hook then finds it booked.) */
     if (missed != before)
         ledger->ops->reconcile(ledger, NULL, NULL, NULL);
-    check_books(&guests[0], "after all these looks");
-    check_books(&guests[1], "after all these looks");
+    check_account(&guests[0], "after all these looks");
+    check_account(&guests[1], "after all these looks");
     check(tenant().pinned == pinned_by(guests[0].token) + pinned_by(guests[1].token),
           "and the tenant has what its machines have (%lld)", tenant().pinned);
     check_truth("after all these looks");
@@ -372,7 +372,7 @@ static void test_unprivileged(const Guest *guests)
               ledger->status.reason);
         tell(guests, 2);
         check_error(ledger->ops->counters(ledger, &known), 0, "knows what was missed");
-        check_books(&guests[1], "without capabilities");
+        check_account(&guests[1], "without capabilities");
         check_truth("without capabilities");
         check(ledger->ops->event_fd(ledger) >= 0, "and can hear of events");
         _exit(checks_failed() - before);

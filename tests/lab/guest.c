@@ -138,7 +138,7 @@ void tenant_close(uint64_t host)
            now.skipped, now.lost_contexts, now.lost_objects, now.lost_ranges, now.lost_usage,
            now.lost_owners, now.lost_events);
     check(host_pinned() == host && !tenant().mapped && !tenant().pinned,
-          "in the end nothing is pinned, and the books say so (%" G_GUINT64_FORMAT
+          "in the end nothing is pinned, and the ledger says so (%" G_GUINT64_FORMAT
           " pages; %lld mapped, %lld pinned)",
           host_pinned() - host, tenant().mapped, tenant().pinned);
     close(iommufd);
@@ -219,13 +219,13 @@ void guest_end(Guest *guest)
     ledger->ops->remove_machine(ledger, guest->token);
 }
 
-void check_books(const Guest *guest, const char *when)
+void check_account(const Guest *guest, const char *when)
 {
     uint64_t kernel = machine_pinned(guest->process.pid);
 
     check(pinned_by(guest->token) == (int64_t)kernel,
-          "%s: machine %u's books (%" G_GINT64_FORMAT ") equal VmPin (%" G_GUINT64_FORMAT ")", when,
-          guest->token, pinned_by(guest->token), kernel);
+          "%s: machine %u's account (%" G_GINT64_FORMAT ") equal VmPin (%" G_GUINT64_FORMAT ")",
+          when, guest->token, pinned_by(guest->token), kernel);
 }
 
 void check_truth(const char *when)
@@ -234,7 +234,7 @@ void check_truth(const char *when)
     int r = ledger->ops->reconcile(ledger, &drift, NULL, NULL);
 
     check(!r && !drift.drift && !drift.repaired && !drift.unstable && !drift.adopted,
-          "%s: the books equal the kernel's own structures (%" G_GUINT64_FORMAT
+          "%s: the ledger equals the kernel's own structures (%" G_GUINT64_FORMAT
           " ranges, drift %" G_GUINT64_FORMAT " bytes, repaired %" G_GUINT64_FORMAT
           ", adopted %" G_GUINT64_FORMAT ", result %d)",
           when, drift.ranges, drift.drift, drift.repaired, drift.adopted, r);

@@ -58,7 +58,7 @@ void reap(uint32_t machine);
 /* Pages. */
 int64_t pinned_by(uint32_t machine);
 
-void check_books(const Guest *guest, const char *when);
+void check_account(const Guest *guest, const char *when);
 void check_truth(const char *when);
 
 /* Events since the last time. NULL: none of this kind. */

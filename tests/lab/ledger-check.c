@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The ledger against the kernel: random sequences of maps, copies, unmaps and kills, after which
- * the books, the walk over the kernel's structures and VmPin agree to the page; books that began
- * late or were damaged; maps that are full. Run by guard.sh in the lab:
+ * the ledger, the walk over the kernel's structures and VmPin agree to the page; a ledger that
+ * began late or were damaged; maps that are full. Run by guard.sh in the lab:
  *
  *   ledger-check [--operations=N] [--seed=N] CDEV CDEV CDEV
  */
@@ -126,32 +126,32 @@ static void operate(Worker *worker, GRand *random)
 /* Ledger, VmPin and walk of one machine. */
 static bool agree(const Worker *worker, const LedgerMeasurement *truths, size_t n)
 {
-    int64_t books = pinned_by(worker->token), kernel = machine_pinned(worker->process.pid),
+    int64_t accounts = pinned_by(worker->token), kernel = machine_pinned(worker->process.pid),
             truth = 0;
 
     for (size_t i = 0; i < n; i++)
         if (truths[i].pid == worker->process.pid)
             truth += (int64_t)(truths[i].charged >> LEDGER_PAGE_SHIFT);
-    if (books == kernel && (!truths || truth == kernel))
+    if (accounts == kernel && (!truths || truth == kernel))
         return true;
-    printf("# machine %u: books %" G_GINT64_FORMAT ", VmPin %" G_GINT64_FORMAT
+    printf("# machine %u: ledger %" G_GINT64_FORMAT ", VmPin %" G_GINT64_FORMAT
            ", walk %" G_GINT64_FORMAT "\n",
-           worker->token, books, kernel, truth);
+           worker->token, accounts, kernel, truth);
     return false;
 }
 
 /* What counts against the tenant's limit, and what there is. */
 static bool count_agrees(const LedgerMeasurement *truths, size_t n)
 {
-    struct ledger_tenant account = tenant();
+    struct ledger_tenant total = tenant();
     int64_t charged = 0, unique = 0, counted;
 
     for (size_t i = 0; i < n; i++) {
         charged += truths[i].tenant == TENANT ? truths[i].mapped : 0;
         unique += truths[i].tenant == TENANT ? truths[i].mapped_unique : 0;
     }
-    counted = account.mapped - account.credit;
-    if (counted == (account.count == LEDGER_COUNT_MODE_UNIQUE ? unique : charged))
+    counted = total.mapped - total.credit;
+    if (counted == (total.count == LEDGER_COUNT_MODE_UNIQUE ? unique : charged))
         return true;
     printf("# counted %" G_GINT64_FORMAT ", charged %" G_GINT64_FORMAT ", unique %" G_GINT64_FORMAT
            "\n",
@@ -186,7 +186,7 @@ static void test_random(Worker *workers, unsigned operations, uint32_t seed, Led
         }
     }
     check(!differed,
-          "%u random operations (seed %u): books and VmPin agree to the page "
+          "%u random operations (seed %u): ledger and VmPin agree to the page "
           "(%u comparisons, %u differ)",
           operations, seed, compared, differed);
     check(!total.drift && !total.repaired,
@@ -196,11 +196,11 @@ static void test_random(Worker *workers, unsigned operations, uint32_t seed, Led
           count == LEDGER_COUNT_MODE_UNIQUE ? "unique" : "charged");
 }
 
-/* Books that begin when the machines are there already. */
+/* A ledger that begins when the machines are there already. */
 static void test_late(Worker *workers, const LedgerOptions *options)
 {
     g_autofree LedgerObject *objects = NULL;
-    struct ledger_tenant was = {0}, account = {0};
+    struct ledger_tenant was = {0}, total = {0};
     LedgerDrift drift;
     size_t n = 0, known = 0;
     uint64_t iova = 0;
@@ -222,10 +222,9 @@ static void test_late(Worker *workers, const LedgerOptions *options)
     ledger->ops->register_iommufd(ledger, iommufd, TENANT,
                                   LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
                                   &context);
-    account = tenant();
-    check(account.mapped == was.mapped && account.pinned == was.pinned,
-          "late: the tenant has what it had (%lld bytes, %lld pages)", account.mapped,
-          account.pinned);
+    total = tenant();
+    check(total.mapped == was.mapped && total.pinned == was.pinned,
+          "late: the tenant has what it had (%lld bytes, %lld pages)", total.mapped, total.pinned);
     for (int i = 0; i < 2; i++) {
         g_autofree char *address = device_address(workers[i].device);
 
@@ -234,7 +233,7 @@ static void test_late(Worker *workers, const LedgerOptions *options)
         check(!ledger->ops->name_process(ledger, workers[i].process.pid, workers[i].process.start,
                                          workers[i].token, TENANT),
               "late: the machine is named");
-        check(agree(&workers[i], NULL, 0), "late: its books are what the kernel has");
+        check(agree(&workers[i], NULL, 0), "late: its account is what the kernel has");
     }
     ledger->ops->objects(ledger, context, &objects, &n);
     for (size_t i = 0; i < n; i++)
@@ -268,28 +267,29 @@ static void test_damage(Worker *workers)
     uint64_t key, other = 0x1234567890, iova = 0;
     struct ledger_pages range, ghost;
     struct ledger_account_key place;
-    struct ledger_account book;
-    struct ledger_tenant account;
+    struct ledger_account account;
+    struct ledger_tenant total;
     LedgerDrift drift = {0};
-    int books = pinned_map("accounts"), tenants = pinned_map("tenants");
+    int accounts = pinned_map("accounts"), tenants = pinned_map("tenants");
 
     machine_map(&workers[0].process, workers[0].ioas[0], workers[0].memory, 64 << 12, &iova, false);
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
               !bpf_map_lookup_elem(fd, &key, &range),
           "damage: the pinned maps are there");
-    /* An uncharge of 7 pages was missed: range and book have too much; and the end of a range. */
+    /* An uncharge of 7 pages was missed: range and account have too much; and the end of a range.
+     */
     place = (struct ledger_account_key){range.context, range.owner};
-    bpf_map_lookup_elem(books, &place, &book);
-    book.pinned += 7;
+    bpf_map_lookup_elem(accounts, &place, &account);
+    account.pinned += 7;
     ghost = range;
     ghost.charge = 5;
-    book.pinned += 5;
-    book.mapped += ghost.bytes;
-    bpf_map_update_elem(books, &place, &book, BPF_EXIST);
-    bpf_map_lookup_elem(tenants, &range.tenant, &account);
-    account.pinned += 12;
+    account.pinned += 5;
     account.mapped += ghost.bytes;
-    bpf_map_update_elem(tenants, &range.tenant, &account, BPF_EXIST);
+    bpf_map_update_elem(accounts, &place, &account, BPF_EXIST);
+    bpf_map_lookup_elem(tenants, &range.tenant, &total);
+    total.pinned += 12;
+    total.mapped += ghost.bytes;
+    bpf_map_update_elem(tenants, &range.tenant, &total, BPF_EXIST);
     range.charge += 7;
     bpf_map_update_elem(fd, &key, &range, BPF_EXIST);
     bpf_map_update_elem(fd, &other, &ghost, BPF_ANY);
@@ -299,21 +299,22 @@ static void test_damage(Worker *workers)
           " entries)",
           drift.drift, drift.repaired);
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
-          "damage: the books are right again");
+          "damage: the ledger is right again");
     ledger->ops->reconcile(ledger, &drift, NULL, NULL);
     check(!drift.drift && !drift.repaired, "damage: and stay so");
     close(fd);
-    close(books);
+    close(accounts);
     close(tenants);
 }
 
 /* A mapping of which was not seen where it goes: it counts for no IOMMUFD and no tenant. */
 static void test_misplaced(Worker *workers)
 {
-    int fd = pinned_map("pages"), books = pinned_map("accounts"), tenants = pinned_map("tenants");
+    int fd = pinned_map("pages"), accounts = pinned_map("accounts"),
+        tenants = pinned_map("tenants");
     struct ledger_account_key place, nowhere;
-    struct ledger_tenant account, after;
-    struct ledger_account book, none = {0};
+    struct ledger_tenant total, after;
+    struct ledger_account account, none = {0};
     struct ledger_pages range, moved;
     LedgerDrift drift = {0};
     uint64_t key;
@@ -326,55 +327,56 @@ static void test_misplaced(Worker *workers)
     moved = range;
     moved.context = moved.tenant = 0;
     bpf_map_update_elem(fd, &key, &moved, BPF_EXIST);
-    bpf_map_lookup_elem(books, &place, &book);
-    book.pinned -= LEDGER_CHARGED(range.charge);
-    book.mapped -= range.bytes;
+    bpf_map_lookup_elem(accounts, &place, &account);
+    account.pinned -= LEDGER_CHARGED(range.charge);
+    account.mapped -= range.bytes;
     none.pinned = LEDGER_CHARGED(range.charge);
     none.mapped = range.bytes;
-    bpf_map_update_elem(books, &place, &book, BPF_EXIST);
-    bpf_map_update_elem(books, &nowhere, &none, BPF_ANY);
-    bpf_map_lookup_elem(tenants, &range.tenant, &account);
-    after = account;
+    bpf_map_update_elem(accounts, &place, &account, BPF_EXIST);
+    bpf_map_update_elem(accounts, &nowhere, &none, BPF_ANY);
+    bpf_map_lookup_elem(tenants, &range.tenant, &total);
+    after = total;
     after.pinned -= LEDGER_CHARGED(range.charge);
     after.mapped -= range.bytes;
     bpf_map_update_elem(tenants, &range.tenant, &after, BPF_EXIST);
     ledger->ops->reconcile(ledger, &drift, NULL, NULL);
     bpf_map_lookup_elem(tenants, &range.tenant, &after);
-    check(drift.repaired == 1 && !drift.unstable && after.pinned == account.pinned &&
-              after.mapped == account.mapped,
+    check(drift.repaired == 1 && !drift.unstable && after.pinned == total.pinned &&
+              after.mapped == total.mapped,
           "misplaced: found and put right (%" G_GUINT64_FORMAT " entries; %lld of %lld bytes)",
-          drift.repaired, after.mapped, account.mapped);
+          drift.repaired, after.mapped, total.mapped);
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
-          "misplaced: the books are right again");
+          "misplaced: the ledger is right again");
     close(fd);
-    close(books);
+    close(accounts);
     close(tenants);
 }
 
-/* Sums that are not those of their entries, and an entry that is out of the books and still there.
+/* Sums that are not those of their entries, and an entry that is out of all sums and still there.
  */
 static void test_damaged_sums(Worker *workers)
 {
     const uint32_t number = TENANT;
     uint64_t key, other = 0x1234567890;
-    int fd = pinned_map("pages"), books = pinned_map("accounts"), tenants = pinned_map("tenants");
+    int fd = pinned_map("pages"), accounts = pinned_map("accounts"),
+        tenants = pinned_map("tenants");
     struct ledger_pages range, taken;
-    struct ledger_tenant account;
+    struct ledger_tenant total;
     struct ledger_account_key place;
-    struct ledger_account book;
+    struct ledger_account account;
     LedgerDrift drift = {0};
 
     check(fd >= 0 && !bpf_map_get_next_key(fd, NULL, &key) &&
               !bpf_map_lookup_elem(fd, &key, &range),
           "sums: there is a range");
     place = (struct ledger_account_key){range.context, range.owner};
-    bpf_map_lookup_elem(books, &place, &book);
-    book.pinned -= 1;
-    book.mapped += 4096;
-    bpf_map_update_elem(books, &place, &book, BPF_EXIST);
-    bpf_map_lookup_elem(tenants, &number, &account);
+    bpf_map_lookup_elem(accounts, &place, &account);
     account.pinned -= 1;
-    bpf_map_update_elem(tenants, &number, &account, BPF_EXIST);
+    account.mapped += 4096;
+    bpf_map_update_elem(accounts, &place, &account, BPF_EXIST);
+    bpf_map_lookup_elem(tenants, &number, &total);
+    total.pinned -= 1;
+    bpf_map_update_elem(tenants, &number, &total, BPF_EXIST);
     taken = range;
     taken.charge = LEDGER_CHARGE_TAKEN;
     bpf_map_update_elem(fd, &other, &taken, BPF_NOEXIST);
@@ -383,12 +385,12 @@ static void test_damaged_sums(Worker *workers)
           "sums: found and repaired (drift %" G_GUINT64_FORMAT " bytes in %" G_GUINT64_FORMAT
           " sums)",
           drift.drift, drift.repaired);
-    check(bpf_map_lookup_elem(fd, &other, &taken), "sums: what is out of the books is removed");
+    check(bpf_map_lookup_elem(fd, &other, &taken), "sums: what is out of all sums is removed");
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
-          "sums: the books are right again");
+          "sums: the ledger is right again");
     check_truth("sums");
     close(fd);
-    close(books);
+    close(accounts);
     close(tenants);
 }
 
@@ -409,7 +411,8 @@ static void test_many(void)
         if (ioctl(many, IOMMU_IOAS_ALLOC, &alloc))
             g_error("No more address spaces.");
     ledger->ops->objects(ledger, serial, &objects, &n);
-    check(n == MANY && objects[MANY - 1].id == MANY, "many: all %d objects are in the books", MANY);
+    check(n == MANY && objects[MANY - 1].id == MANY, "many: all %d objects are in the ledger",
+          MANY);
     since = g_get_monotonic_time();
     check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.adopted && !drift.drift,
           "many: the walk finds the same");

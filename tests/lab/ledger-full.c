@@ -99,7 +99,7 @@ static void test_lost(Machine *machine, uint32_t ioas, uint64_t memory)
     close(hog);
     check(fill_objects(machine, &error) > 8, "full: until there is room again");
     check(!ledger->ops->reconcile(ledger, &drift, NULL, NULL) && !drift.adopted && !drift.repaired,
-          "full: then the books are right");
+          "full: then the ledger is right");
 }
 
 static void test_crowded(int full)
