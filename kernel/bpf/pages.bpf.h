@@ -119,6 +119,7 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 {
     struct ledger_state *counters = get_state();
     struct ledger_account *account;
+    struct ledger_owner *owner;
     struct ledger_pages was;
 
     if (!range || !counters)
@@ -133,8 +134,9 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
     account = account_bytes(was.context, was.owner, -(__s64)was.bytes);
     if (account)
         __sync_fetch_and_add(&account->unmaps, 1);
-    if (get_owner(was.owner)) {
-        owner_add_pages(was.owner, -1);
+    owner = get_owner(was.owner);
+    if (owner) {
+        __sync_fetch_and_add(&owner->pages, -1);
         drop_owner_if_idle(was.owner);
     }
     return true;
