@@ -27,7 +27,11 @@ SimLedgerOwner *sim_owner(SimLedger *ledger, uint32_t owner)
 bool sim_owner_has_process(SimLedger *ledger, uint32_t owner)
 {
     const SimLedgerOwner *entry = sim_owner(ledger, owner);
-    return owner == SIM_OWNER_SERVICE || (entry && entry->processes > 0);
+    if (!entry || entry->processes == 0)
+        return owner == SIM_OWNER_SERVICE;
+    /* Whose end is not watched for may have ended. */
+    return g_hash_table_contains(ledger->pidfds, GINT_TO_POINTER(entry->process.pid)) ||
+           sim_owner_alive(&entry->process);
 }
 
 uint32_t sim_owner_machine(SimLedger *ledger, uint32_t owner)
@@ -89,7 +93,8 @@ void sim_process_watch(SimLedger *ledger, pid_t pid)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)pid};
     autoclose int pidfd = -EBADF;
-    if (process_open(pid, &pidfd) < 0 || epoll_ctl(ledger->epoll, EPOLL_CTL_ADD, pidfd, &event) < 0)
+    if (g_hash_table_size(ledger->pidfds) >= ledger->max_pidfds || process_open(pid, &pidfd) < 0 ||
+        epoll_ctl(ledger->epoll, EPOLL_CTL_ADD, pidfd, &event) < 0)
         return;
     g_hash_table_insert(ledger->pidfds, GINT_TO_POINTER(pid), GINT_TO_POINTER(TAKE_FD(pidfd)));
 }

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define STORE_MAGIC UINT64_C(0x317265676465736c) /* "lsedger1" */
@@ -138,8 +139,11 @@ static void set_room(SimLedger *ledger, const LedgerOptions *options)
 int sim_store_open(const LedgerOptions *options, SimLedger **ret_ledger)
 {
     SimLedger *ledger = g_new0(SimLedger, 1);
+    struct rlimit files;
     ledger->descriptor = ledger->epoll = ledger->wakeup = -EBADF;
     ledger->pidfds = g_hash_table_new(NULL, NULL);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        ledger->max_pidfds = (unsigned)MIN(files.rlim_cur / 4, UINT32_MAX);
     set_room(ledger, options);
     int r = map_state(ledger, options->descriptor);
     if (r == 0)

@@ -106,6 +106,7 @@ typedef struct {
     int epoll;           /* readable when there are events, or a process has ended */
     int wakeup;          /* an eventfd in it */
     GHashTable *pidfds;  /* pid -> pidfd in it */
+    unsigned max_pidfds; /* the rest of the descriptors is the caller's */
     uint64_t corrected;
 } SimLedger;
 
