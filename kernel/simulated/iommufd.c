@@ -80,6 +80,7 @@ int sim_iommufd_get(int fd, SimTable **ret_table)
     known->device = st.st_dev;
     known->table = map;
     g_hash_table_insert(known_tables, GSIZE_TO_POINTER(st.st_ino), known);
+    sim_table_repair(map);
     sim_table_note_opened(map);
     *ret_table = map;
     return 0;

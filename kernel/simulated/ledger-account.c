@@ -372,20 +372,24 @@ static const SimObserver observer = {
 /* What entries add up to is added up anew: IOMMUFDs may have been closed meanwhile. */
 static void clear_sums(SimLedger *ledger)
 {
-    static const SimTableName tables[] = {SIM_OWNERS, SIM_TENANTS, SIM_USAGE};
+    g_autoptr(GPtrArray) owners = sim_store_list(ledger, SIM_OWNERS);
+    g_autoptr(GPtrArray) tenants = sim_store_list(ledger, SIM_TENANTS);
+    g_autoptr(GPtrArray) usage = sim_store_list(ledger, SIM_USAGE);
+    g_autoptr(GPtrArray) processes = sim_store_list(ledger, SIM_PROCESSES);
     *sim_store_objects(ledger) = *sim_store_ranges(ledger) = 0;
-    for (size_t t = 0; t < G_N_ELEMENTS(tables); t++) {
-        g_autoptr(GPtrArray) list = sim_store_list(ledger, tables[t]);
-        for (guint i = 0; i < list->len; i++) {
-            void *entry = list->pdata[i];
-            if (tables[t] == SIM_OWNERS)
-                ((SimLedgerOwner *)entry)->objects = ((SimLedgerOwner *)entry)->ranges = 0;
-            else if (tables[t] == SIM_TENANTS)
-                ((SimTenant *)entry)->counted = ((SimTenant *)entry)->pinned = 0;
-            else
-                ((SimUsage *)entry)->pinned = ((SimUsage *)entry)->mapped = 0;
-        }
+    for (guint i = 0; i < owners->len; i++) {
+        SimLedgerOwner *owner = owners->pdata[i];
+        owner->objects = owner->ranges = owner->processes = 0;
     }
+    for (guint i = 0; i < processes->len; i++) {
+        SimLedgerOwner *owner = sim_owner(ledger, ((SimProcess *)processes->pdata[i])->owner);
+        if (owner)
+            owner->processes++;
+    }
+    for (guint i = 0; i < tenants->len; i++)
+        ((SimTenant *)tenants->pdata[i])->counted = ((SimTenant *)tenants->pdata[i])->pinned = 0;
+    for (guint i = 0; i < usage->len; i++)
+        ((SimUsage *)usage->pdata[i])->pinned = ((SimUsage *)usage->pdata[i])->mapped = 0;
 }
 
 static bool visit_context(SimTable *table, void *data)
@@ -414,23 +418,63 @@ static bool visit_opened(SimTable *table, void *data)
     return false;
 }
 
-void sim_account_begin(SimLedger *ledger)
+/* ---- processes that have ended ---- */
+
+typedef struct {
+    GHashTable *pids;
+    bool closed; /* an IOMMUFD may be */
+} Dead;
+
+/* Devices of the dead go with them; and with who had it open alone, the IOMMUFD. */
+static bool visit_bury(SimTable *table, void *data)
+{
+    Dead *dead = data;
+    if (sim_table_bury(table, dead->pids) && !(table->known.flags & LEDGER_CONTEXT_FLAG_SHARED))
+        dead->closed = true;
+    return false;
+}
+
+static void bury(SimLedger *ledger, GHashTable *pids)
+{
+    Dead dead = {pids, false};
+    GHashTableIter iter;
+    void *pid;
+    if (g_hash_table_size(pids) == 0)
+        return;
+    g_hash_table_iter_init(&iter, pids);
+    while (g_hash_table_iter_next(&iter, &pid, NULL))
+        sim_process_end(ledger, GPOINTER_TO_INT(pid));
+    sim_iommufd_any(visit_bury, &dead);
+    if (dead.closed)
+        sim_iommufd_refresh();
+}
+
+void sim_account_find_ended(SimLedger *ledger)
 {
     g_autoptr(GPtrArray) processes = sim_store_list(ledger, SIM_PROCESSES);
+    g_autoptr(GHashTable) dead = g_hash_table_new(NULL, NULL);
+    for (guint i = 0; i < processes->len; i++) {
+        const SimProcess *process = processes->pdata[i];
+        const SimOwner known = {.pid = (int32_t)process->key, .start_time = process->start};
+        if (g_hash_table_contains(ledger->pidfds, GINT_TO_POINTER(known.pid)))
+            continue;
+        if (sim_owner_alive(&known))
+            sim_process_watch(ledger, known.pid);
+        else
+            g_hash_table_add(dead, GINT_TO_POINTER(known.pid));
+    }
+    bury(ledger, dead);
+}
+
+void sim_account_begin(SimLedger *ledger)
+{
     ledger->extents = g_hash_table_new_full(extent_hash, extent_equal, g_free, NULL);
     sim_iommufd_refresh();
     find_others_iommufds(ledger);
     clear_sums(ledger);
     sim_iommufd_any(visit_opened, NULL);
     sim_table_observe(&observer);
-    for (guint i = 0; i < processes->len; i++) {
-        const SimProcess *process = processes->pdata[i];
-        const SimOwner known = {.pid = (int32_t)process->key, .start_time = process->start};
-        if (sim_owner_alive(&known))
-            sim_process_watch(ledger, known.pid);
-        else
-            sim_process_end(ledger, known.pid);
-    }
+    sim_account_find_ended(ledger);
 }
 
 void sim_account_end(void)
@@ -462,24 +506,9 @@ void sim_account_close_idle(SimLedger *ledger)
     }
 }
 
-typedef struct {
-    GHashTable *pids;
-    bool closed; /* an IOMMUFD may be */
-} Dead;
-
-/* Devices of the dead go with them; and with who had it open alone, the IOMMUFD. */
-static bool visit_bury(SimTable *table, void *data)
-{
-    Dead *dead = data;
-    if (sim_table_bury(table, dead->pids) && !(table->known.flags & LEDGER_CONTEXT_FLAG_SHARED))
-        dead->closed = true;
-    return false;
-}
-
 void sim_account_settle(SimLedger *ledger)
 {
     g_autoptr(GHashTable) pids = g_hash_table_new(NULL, NULL);
-    Dead dead = {pids, false};
     struct epoll_event events[64];
     int n, ended;
     do {
@@ -488,14 +517,9 @@ void sim_account_settle(SimLedger *ledger)
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == 0)
                 continue;
+            ended += g_hash_table_add(pids, GINT_TO_POINTER((int)events[i].data.u64));
             sim_process_end(ledger, (pid_t)events[i].data.u64);
-            g_hash_table_add(pids, GINT_TO_POINTER((int)events[i].data.u64));
-            ended++;
         }
     } while (ended > 0);
-    if (g_hash_table_size(pids) == 0)
-        return;
-    sim_iommufd_any(visit_bury, &dead);
-    if (dead.closed)
-        sim_iommufd_refresh();
+    bury(ledger, pids);
 }

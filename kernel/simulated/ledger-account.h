@@ -33,5 +33,7 @@ void sim_account_charge_range(SimLedger *ledger, SimTable *table, uint32_t recor
 /* Closes what owners and contexts that are gone have had, once nothing is in it. */
 void sim_account_close_idle(SimLedger *ledger);
 
+/* Notices who has ended of those whose end nobody watches for, and watches them if it can. */
+void sim_account_find_ended(SimLedger *ledger);
 /* Notices who has ended. */
 void sim_account_settle(SimLedger *ledger);

@@ -130,27 +130,11 @@ static bool visit_reconcile(SimTable *table, void *data)
     return false;
 }
 
-/* Those whose end nobody watches for. */
-static void find_ended(SimLedger *ledger)
-{
-    g_autoptr(GPtrArray) processes = sim_store_list(ledger, SIM_PROCESSES);
-    for (guint i = 0; i < processes->len; i++) {
-        const SimProcess *process = processes->pdata[i];
-        const SimOwner known = {.pid = (int32_t)process->key, .start_time = process->start};
-        if (g_hash_table_contains(ledger->pidfds, GINT_TO_POINTER(known.pid)))
-            continue;
-        if (sim_owner_alive(&known))
-            sim_process_watch(ledger, known.pid);
-        else
-            sim_process_end(ledger, known.pid);
-    }
-}
-
 void sim_reconcile(SimLedger *ledger, LedgerDrift *ret_drift)
 {
     Reconciliation self = {.ledger = ledger};
     sim_account_settle(ledger);
-    find_ended(ledger);
+    sim_account_find_ended(ledger);
     sim_iommufd_refresh();
     sim_iommufd_any(visit_reconcile, &self);
     sim_account_close_idle(ledger);

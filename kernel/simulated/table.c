@@ -173,6 +173,66 @@ void sim_pages_drop(SimTable *table, uint32_t pages)
     sim_record_free(table, pages);
 }
 
+/* ---- repair ---- */
+
+static void repair_objects(SimTable *table)
+{
+    while (table->n_objects + 1 < SIM_OBJECTS_MAX && table->objects[table->n_objects + 1].type != 0)
+        table->n_objects++;
+    table->lowest_free = 1;
+    table->n_devices = 0;
+    for (uint32_t id = 1; id <= table->n_objects; id++)
+        table->objects[id].users = 0;
+    for (uint32_t id = 1; id <= table->n_objects; id++) {
+        const SimObject *object = &table->objects[id];
+        if (object->type != 0 && object->parent != 0)
+            table->objects[object->parent].users++;
+        table->n_devices += object->type == HOST_OBJECT_DEVICE + 1;
+    }
+}
+
+/* Counts who holds PAGES, and marks all records that belong to something. */
+static void find_records(SimTable *table, bool *used)
+{
+    for (uint32_t id = 1; id <= table->n_objects; id++) {
+        const SimObject *ioas = sim_table_object(table, id, HOST_OBJECT_IOAS);
+        for (uint32_t i = ioas ? ioas->allowed : 0; i != 0; i = table->records[i].next)
+            used[i] = true;
+        for (uint32_t i = ioas ? ioas->areas : 0; i != 0; i = table->records[i].next) {
+            SimRecord *pages = &table->records[table->records[i].pages];
+            pages->refs++;
+            pages->pinners += ioas->users > 0;
+            used[i] = used[table->records[i].pages] = true;
+        }
+    }
+}
+
+static void repair_records(SimTable *table)
+{
+    while (table->n_records + 1 < SIM_RECORDS_MAX &&
+           table->records[table->n_records + 1].kind != SIM_RECORD_FREE)
+        table->n_records++;
+    g_autofree bool *used = g_new0(bool, table->n_records + 1);
+    for (uint32_t i = 1; i <= table->n_records; i++)
+        if (table->records[i].kind == SIM_RECORD_PAGES)
+            table->records[i].refs = table->records[i].pinners = 0;
+    find_records(table, used);
+    table->pinned = table->free_records = 0;
+    for (uint32_t i = table->n_records; i > 0; i--) {
+        const SimRecord *record = &table->records[i];
+        if (!used[i])
+            sim_record_free(table, i);
+        else if (record->kind == SIM_RECORD_PAGES && record->pinners > 0)
+            table->pinned += record->bytes;
+    }
+}
+
+void sim_table_repair(SimTable *table)
+{
+    repair_objects(table);
+    repair_records(table);
+}
+
 /* ---- devices ---- */
 
 bool sim_device_lives(SimTable *table, uint32_t id)

@@ -135,6 +135,10 @@ void sim_table_observe(const SimObserver *observer);
 void sim_table_note_opened(SimTable *table);
 void sim_table_note_closed(SimTable *table);
 
+/* Whoever worked on the table may have been killed in the middle of a call, which a kernel would
+ * have finished: what follows from the rest is made so again. */
+void sim_table_repair(SimTable *table);
+
 /* The owner that pid is now. -ESRCH: no such process, or a zombie. */
 int sim_owner_of(pid_t pid, SimOwner *ret_owner);
 bool sim_owner_equal(const SimOwner *a, const SimOwner *b);

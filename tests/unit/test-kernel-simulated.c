@@ -5,6 +5,7 @@
 
 #include "kernel/base/cleanup.h"
 #include "kernel/simulated/host.h"
+#include "kernel/simulated/table.h"
 
 #include <errno.h>
 #include <glib.h>
@@ -244,6 +245,38 @@ static void test_restart(Fixture *f, gconstpointer data)
     g_assert_cmpint(f->host->ops->device_restore(f->host, ONE, "nvme"), ==, 0);
 }
 
+/* Who was killed in the middle of a call has left what no call leaves. */
+static void test_restart_in_the_middle(Fixture *f, gconstpointer data)
+{
+    uint64_t unmapped;
+    f->host->ops->device_bind(f->host, ONE, "vfio-pci");
+    g_assert_cmpint(play(f, f->fd, ONE, 100 * MIB), ==, 0);
+    host_free(f->host);
+    SimTable *table = mmap(NULL, sizeof(*table), PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
+    g_assert_true(table != MAP_FAILED);
+    for (uint32_t id = 1; id <= 3; id++)
+        table->objects[id].users += 7;
+    table->n_devices = table->n_objects = 0;
+    table->pinned = 1;
+    table->lowest_free = 3;
+    table->records[++table->n_records].kind = SIM_RECORD_PAGES;
+    for (uint32_t i = 1; i <= table->n_records; i++)
+        if (table->records[i].kind == SIM_RECORD_PAGES)
+            table->records[i].refs = table->records[i].pinners = 9;
+    table->n_records--;
+    munmap(table, sizeof(*table));
+
+    g_assert_cmpint(simulated_host_new(f->file, &f->host, NULL), ==, 0);
+    g_assert_cmpuint(pinned(f->host), ==, 100 * MIB);
+    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 3);
+    machine_kill(&f->pid);
+    g_assert_cmpint(f->host->ops->ioas_unmap(f->host, f->fd, 2, 0, UINT64_MAX, &unmapped), ==, 0);
+    g_assert_cmpuint(pinned(f->host), ==, 0);
+    g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 3), ==, 0);
+    g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 2), ==, 0);
+    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 0);
+}
+
 /* The last descriptor frees everything, but a living machine has one of its own. */
 static void test_close(Fixture *f, gconstpointer data)
 {
@@ -381,6 +414,7 @@ int main(int argc, char **argv)
     ADD("/kernel/simulated/play-refusals", NULL, test_play_refusals);
     ADD("/kernel/simulated/two-machines", NULL, test_two_machines);
     ADD("/kernel/simulated/restart", NULL, test_restart);
+    ADD("/kernel/simulated/restart-in-the-middle", NULL, test_restart_in_the_middle);
     ADD("/kernel/simulated/close", NULL, test_close);
     ADD("/kernel/simulated/copy-pins-once", NULL, test_copy_pins_once);
     ADD("/kernel/simulated/no-features", "[Host]\nFeatures=iommu;\n[Device " ONE "]\nDriver=nvme\n",
