@@ -37,19 +37,6 @@ typedef enum {
     HOST_ACCOUNTING_PROCESS = 1, /* against the mapping process's mm (VmLck), as libvirt does */
 } HostAccounting;
 
-/* Types that can be told apart without the ledger, by harmless probes. */
-typedef enum {
-    HOST_OBJECT_DEVICE,
-    HOST_OBJECT_HWPT,
-    HOST_OBJECT_IOAS,
-    HOST_OBJECT_OTHER, /* used, but none of the above: fault queue, vIOMMU, nested HWPT ... */
-} HostObjectType;
-
-typedef struct {
-    uint32_t id;
-    HostObjectType type;
-} HostObject;
-
 /* struct iommu_iova_range: both ends inclusive, bytes. */
 typedef struct {
     uint64_t start;
@@ -111,10 +98,6 @@ typedef struct {
     int (*ioas_unmap)(Host *host, int fd, uint32_t ioas, uint64_t iova, uint64_t length,
                       uint64_t *ret_unmapped);
 
-    /* The objects of an IOMMUFD, by ascending id, found by harmless probes (the kernel has no
-     * enumeration; kernel/host/iommufd.h says how far they see). At most the 65536 lowest: who
-     * destroys them finds the rest by asking again. *ret_objects is freed with g_free(). */
-    int (*objects)(Host *host, int fd, HostObject **ret_objects, size_t *ret_n);
     /* IOMMU_DESTROY. -EBUSY: in use, nothing happened. Can block up to 60 s: workers only. */
     int (*object_destroy)(Host *host, int fd, uint32_t id);
 

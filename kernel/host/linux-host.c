@@ -159,7 +159,6 @@ static const HostOps linux_ops = {
     .ioas_map_file = iommufd_ioas_map_file,
     .ioas_copy = iommufd_ioas_copy,
     .ioas_unmap = iommufd_ioas_unmap,
-    .objects = iommufd_objects,
     .object_destroy = iommufd_object_destroy,
     .devices = pci_devices,
     .device_bind = pci_driver_bind,

@@ -167,16 +167,6 @@ static int simulated_ioas_unmap(Host *host, int fd, uint32_t ioas, uint64_t iova
     return r < 0 ? r : sim_ioas_unmap(table, ioas, iova, length, ret_unmapped);
 }
 
-static int simulated_objects(Host *host, int fd, HostObject **ret_objects, size_t *ret_n)
-{
-    SIM_LOCKED;
-    SimTable *table;
-    int r = sim_iommufd_get(fd, &table);
-    if (r == 0)
-        sim_table_objects(table, ret_objects, ret_n);
-    return r;
-}
-
 static int simulated_object_destroy(Host *host, int fd, uint32_t id)
 {
     be_slow(SIM_FAULT_SLOW_DESTROY);
@@ -318,7 +308,6 @@ static const HostOps simulated_ops = {
     .ioas_map_file = simulated_ioas_map_file,
     .ioas_copy = simulated_ioas_copy,
     .ioas_unmap = simulated_ioas_unmap,
-    .objects = simulated_objects,
     .object_destroy = simulated_object_destroy,
     .devices = simulated_devices,
     .device_bind = simulated_device_bind,

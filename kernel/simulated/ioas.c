@@ -40,7 +40,7 @@ static bool range_usable(SimTable *table, uint32_t ioas, uint64_t start, uint64_
 
 int sim_ioas_iova_ranges(SimTable *table, uint32_t ioas, HostIovaRange **ret_ranges, size_t *ret_n)
 {
-    if (!sim_table_object(table, ioas, HOST_OBJECT_IOAS))
+    if (!sim_table_object(table, ioas, LEDGER_OBJECT_TYPE_IOAS))
         return -ENOENT;
     *ret_ranges = g_new(HostIovaRange, 2);
     *ret_n = usable_ranges(table, ioas, *ret_ranges);
@@ -64,7 +64,7 @@ static int range_compare(const void *a, const void *b)
 
 int sim_ioas_allow_iovas(SimTable *table, uint32_t ioas, const HostIovaRange *ranges, size_t n)
 {
-    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
+    SimObject *object = sim_table_object(table, ioas, LEDGER_OBJECT_TYPE_IOAS);
     if (!object)
         return -ENOENT;
     if (n > RANGES_MAX)
@@ -204,7 +204,7 @@ static void area_remove(SimTable *table, const SimObject *ioas, uint32_t *link)
 int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t source,
                  uint64_t offset, uint64_t length, uint64_t *iova)
 {
-    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
+    SimObject *object = sim_table_object(table, ioas, LEDGER_OBJECT_TYPE_IOAS);
     if (!object)
         return -ENOENT;
     int r = place(table, ioas, offset, length, iova);
@@ -225,8 +225,8 @@ typedef struct {
 int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova, uint64_t length,
                   uint64_t *iova)
 {
-    SimObject *from = sim_table_object(table, src, HOST_OBJECT_IOAS),
-              *to = sim_table_object(table, dst, HOST_OBJECT_IOAS);
+    SimObject *from = sim_table_object(table, src, LEDGER_OBJECT_TYPE_IOAS),
+              *to = sim_table_object(table, dst, LEDGER_OBJECT_TYPE_IOAS);
     uint64_t at = src_iova, last;
     if (!from || !to)
         return -ENOENT;
@@ -263,7 +263,7 @@ int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova
 int sim_ioas_unmap(SimTable *table, uint32_t ioas, uint64_t iova, uint64_t length,
                    uint64_t *ret_unmapped)
 {
-    SimObject *object = sim_table_object(table, ioas, HOST_OBJECT_IOAS);
+    SimObject *object = sim_table_object(table, ioas, LEDGER_OBJECT_TYPE_IOAS);
     bool all = iova == 0 && length == UINT64_MAX;
     uint64_t last = UINT64_MAX, unmapped = 0;
     if (!object)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The simulated IOMMUFDs that this process came across: memfds whose content is a SimTable, mapped
- * shared. One with some fifty objects uses 8 KiB. */
+ * shared. One with some fifty objects uses 8 KiB, and 8 KiB more where a ledger knows them. */
 #pragma once
 
 #include "kernel/simulated/table.h"

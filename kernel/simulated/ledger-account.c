@@ -166,17 +166,6 @@ void sim_account_set_tenant(SimLedger *ledger, SimTable *table, uint32_t tenant)
 
 /* ---- what there is ---- */
 
-static LedgerObjectType type_of(const SimObject *object)
-{
-    static const LedgerObjectType types[] = {
-        [HOST_OBJECT_DEVICE] = LEDGER_OBJECT_TYPE_DEVICE,
-        [HOST_OBJECT_HWPT] = LEDGER_OBJECT_TYPE_HWPT_PAGING,
-        [HOST_OBJECT_IOAS] = LEDGER_OBJECT_TYPE_IOAS,
-        [HOST_OBJECT_OTHER] = LEDGER_OBJECT_TYPE_OTHER,
-    };
-    return types[object->type - 1];
-}
-
 void sim_account_add_object(SimLedger *ledger, SimTable *table, uint32_t id, uint32_t owner)
 {
     SimKnownContext *known = sim_account_context(ledger, table);
@@ -186,7 +175,7 @@ void sim_account_add_object(SimLedger *ledger, SimTable *table, uint32_t id, uin
         return;
     }
     table->known_objects[id] = (SimKnownObject){
-        .type = type_of(&table->objects[id]) + 1,
+        .type = table->objects[id].type,
         .owner = owner,
         .maker = table->objects[id].owner,
     };

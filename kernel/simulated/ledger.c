@@ -308,7 +308,7 @@ static LedgerObject describe(SimLedger *ledger, const SimTable *table, uint32_t 
     return (LedgerObject){
         .context = table->known.serial,
         .id = id,
-        .type = known->type - 1,
+        .type = known->type,
         .owner_kind = known->owner == SIM_OWNER_NONE      ? LEDGER_OWNER_KIND_UNKNOWN
                       : known->owner == SIM_OWNER_SERVICE ? LEDGER_OWNER_KIND_SERVICE
                                                           : LEDGER_OWNER_KIND_PROCESS,

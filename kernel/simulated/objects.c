@@ -7,12 +7,12 @@
 
 uint32_t sim_ioas_new(SimTable *table, const SimOwner *owner)
 {
-    return sim_object_new(table, HOST_OBJECT_IOAS, owner);
+    return sim_object_new(table, LEDGER_OBJECT_TYPE_IOAS, owner);
 }
 
 uint32_t sim_hwpt_new(SimTable *table, const SimOwner *owner, uint32_t ioas)
 {
-    uint32_t id = sim_object_new(table, HOST_OBJECT_HWPT, owner);
+    uint32_t id = sim_object_new(table, LEDGER_OBJECT_TYPE_HWPT_PAGING, owner);
     table->objects[id].parent = ioas;
     if (table->objects[ioas].users++ == 0)
         sim_ioas_set_pinned(table, &table->objects[ioas], true);
@@ -21,7 +21,7 @@ uint32_t sim_hwpt_new(SimTable *table, const SimOwner *owner, uint32_t ioas)
 
 uint32_t sim_device_new(SimTable *table, const SimOwner *owner, uint32_t hwpt, const char *address)
 {
-    uint32_t id = sim_object_new(table, HOST_OBJECT_DEVICE, owner);
+    uint32_t id = sim_object_new(table, LEDGER_OBJECT_TYPE_DEVICE, owner);
     g_strlcpy(table->objects[id].address, address, sizeof(table->objects[id].address));
     table->n_devices++;
     if (hwpt != 0)
@@ -35,29 +35,15 @@ void sim_device_attach(SimTable *table, uint32_t device, uint32_t hwpt)
     table->objects[hwpt].users++;
 }
 
-void sim_table_objects(SimTable *table, HostObject **ret_objects, size_t *ret_n)
-{
-    g_autofree HostObject *objects = g_new(HostObject, table->n_objects);
-    size_t n = 0;
-    for (uint32_t id = 1; id <= table->n_objects; id++) {
-        uint32_t type = table->objects[id].type;
-        if (type == 0 || (type == HOST_OBJECT_DEVICE + 1 && !sim_device_lives(table, id)))
-            continue;
-        objects[n++] = (HostObject){.id = id, .type = type - 1};
-    }
-    *ret_objects = g_steal_pointer(&objects);
-    *ret_n = n;
-}
-
 int sim_table_destroy(SimTable *table, uint32_t id)
 {
     SimObject *object = id <= table->n_objects ? &table->objects[id] : NULL;
     if (!object || object->type == 0)
         return -ENOENT;
-    switch (object->type - 1) {
-    case HOST_OBJECT_DEVICE:
+    switch (object->type) {
+    case LEDGER_OBJECT_TYPE_DEVICE:
         return sim_device_lives(table, id) ? -EBUSY : -ENOENT;
-    case HOST_OBJECT_HWPT:
+    case LEDGER_OBJECT_TYPE_HWPT_PAGING:
         if (object->users > 0 && sim_hwpt_attached(table, id))
             return -EBUSY;
         if (--table->objects[object->parent].users == 0)

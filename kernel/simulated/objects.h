@@ -10,6 +10,5 @@ uint32_t sim_hwpt_new(SimTable *table, const SimOwner *owner, uint32_t ioas);
 uint32_t sim_device_new(SimTable *table, const SimOwner *owner, uint32_t hwpt, const char *address);
 void sim_device_attach(SimTable *table, uint32_t device, uint32_t hwpt);
 
-/* As HostOps.objects() and HostOps.object_destroy(). */
-void sim_table_objects(SimTable *table, HostObject **ret_objects, size_t *ret_n);
+/* As HostOps.object_destroy(). */
 int sim_table_destroy(SimTable *table, uint32_t id);

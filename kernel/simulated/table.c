@@ -69,12 +69,12 @@ bool sim_owner_alive(const SimOwner *owner)
 
 /* ---- objects ---- */
 
-uint32_t sim_object_new(SimTable *table, HostObjectType type, const SimOwner *owner)
+uint32_t sim_object_new(SimTable *table, LedgerObjectType type, const SimOwner *owner)
 {
     uint32_t id = table->lowest_free;
     while (table->objects[id].type != 0)
         id++;
-    table->objects[id] = (SimObject){.type = type + 1, .owner = *owner};
+    table->objects[id] = (SimObject){.type = type, .owner = *owner};
     table->lowest_free = id + 1;
     table->n_objects = MAX(table->n_objects, id);
     tell(observer->object_made, table, id);
@@ -90,9 +90,9 @@ void sim_object_free(SimTable *table, uint32_t id)
         table->n_objects--;
 }
 
-SimObject *sim_table_object(SimTable *table, uint32_t id, HostObjectType type)
+SimObject *sim_table_object(SimTable *table, uint32_t id, LedgerObjectType type)
 {
-    if (id == 0 || id > table->n_objects || table->objects[id].type != type + 1)
+    if (id == 0 || id > table->n_objects || table->objects[id].type != type)
         return NULL;
     return &table->objects[id];
 }
@@ -252,7 +252,7 @@ static bool has_living_device(SimTable *table, const char *address, uint32_t hwp
 {
     bool found = false;
     for (uint32_t id = 1; table->n_devices > 0 && id <= table->n_objects; id++) {
-        const SimObject *object = sim_table_object(table, id, HOST_OBJECT_DEVICE);
+        const SimObject *object = sim_table_object(table, id, LEDGER_OBJECT_TYPE_DEVICE);
         if (object && ((address && strcmp(object->address, address) == 0) ||
                        (hwpt != 0 && object->parent == hwpt)))
             found |= sim_device_lives(table, id);
@@ -273,7 +273,7 @@ bool sim_hwpt_attached(SimTable *table, uint32_t hwpt)
 bool sim_ioas_attached(SimTable *table, uint32_t ioas)
 {
     for (uint32_t id = 1; table->n_devices > 0 && id <= table->n_objects; id++) {
-        const SimObject *hwpt = sim_table_object(table, id, HOST_OBJECT_HWPT);
+        const SimObject *hwpt = sim_table_object(table, id, LEDGER_OBJECT_TYPE_HWPT_PAGING);
         if (hwpt && hwpt->parent == ioas && sim_hwpt_attached(table, id))
             return true;
     }
@@ -288,7 +288,7 @@ bool sim_table_bury(SimTable *table, GHashTable *pids)
         if (object->type == 0 || !g_hash_table_contains(pids, GINT_TO_POINTER(object->owner.pid)))
             continue;
         found = true;
-        if (object->type == HOST_OBJECT_DEVICE + 1)
+        if (object->type == LEDGER_OBJECT_TYPE_DEVICE)
             (void)sim_device_lives(table, id);
     }
     return found;

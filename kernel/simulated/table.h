@@ -29,7 +29,7 @@ typedef struct {
 } SimOwner;
 
 typedef struct {
-    uint32_t type;    /* HostObjectType + 1; 0: the id is free */
+    uint32_t type;    /* LedgerObjectType; 0: the id is free, and no OTHER is ever made here */
     uint32_t parent;  /* HWPT: its IOAS; DEVICE: the HWPT it is attached to */
     uint32_t users;   /* objects whose parent this is */
     uint32_t areas;   /* IOAS: record of the first area, by ascending IOVA */
@@ -70,7 +70,7 @@ typedef struct {
 
 /* What the ledger knows of the object with the same index. */
 typedef struct {
-    uint32_t type;  /* LedgerObjectType + 1; 0: it knows of none */
+    uint32_t type;  /* LedgerObjectType; 0: it knows of none */
     uint32_t owner; /* its number, 0: not known */
     SimOwner maker;
 } SimKnownObject;
@@ -147,10 +147,10 @@ bool sim_owner_alive(const SimOwner *owner);
 bool sim_table_has_room(const SimTable *table, uint32_t objects, uint32_t records);
 /* An object with the lowest free id, as xa_alloc() finds it. The caller has made sure of the room.
  */
-uint32_t sim_object_new(SimTable *table, HostObjectType type, const SimOwner *owner);
+uint32_t sim_object_new(SimTable *table, LedgerObjectType type, const SimOwner *owner);
 void sim_object_free(SimTable *table, uint32_t id);
 /* The object of that type, or NULL. */
-SimObject *sim_table_object(SimTable *table, uint32_t id, HostObjectType type);
+SimObject *sim_table_object(SimTable *table, uint32_t id, LedgerObjectType type);
 
 /* A record of the kind, zeroed. The caller has made sure of the room. */
 uint32_t sim_record_new(SimTable *table, SimRecordKind kind);

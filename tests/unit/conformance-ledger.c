@@ -311,7 +311,7 @@ static void check_devices_of_others(Scene *scene)
     check_result(actor_play(stranger, scene->address, MIB), 0,
                  "bind a device that is admitted for any process of the tenant");
     actor_kill(stranger);
-    destroy_all(scene->host, scene->fd);
+    destroy_all(&(Watched){scene->host, scene->ledger, scene->fd, scene->context});
     check_result(scene->ops->remove_machine(scene->ledger, FIRST), 0, "remove the first machine");
     check_result(scene->ops->remove_machine(scene->ledger, FIRST), -ENOENT, "remove it again");
 }
@@ -333,20 +333,14 @@ static bool set_scene(Scene *scene)
     return r == 0;
 }
 
-void check_ledger(Host *host, const char *address)
+void check_ledger(Host *host, Ledger *ledger, const char *address)
 {
-    const LedgerOptions options = {.descriptor = -EBADF, .guard = LEDGER_GUARD_MODE_KNOWN};
     autoclose int fd = open_iommufd(host);
-    Ledger *ledger = NULL;
     HostDevice device;
-    if (!find_device(host, address, &device) ||
-        host->ops->ledger_open(host, &options, &ledger) < 0) {
-        check(false, "open the ledger");
+    if (!find_device(host, address, &device))
         return;
-    }
     if (!ledger->status.guarding) {
         skip("the ledger and the guard", ledger->status.guard_reason);
-        ledger_free(ledger);
         return;
     }
     host->ops->device_bind(host, address, "vfio-pci");
@@ -370,5 +364,4 @@ void check_ledger(Host *host, const char *address)
     actor_kill(scene.second);
     g_array_unref(scene.events);
     host->ops->device_restore(host, address, device.driver);
-    ledger_free(ledger);
 }

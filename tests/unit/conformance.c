@@ -26,6 +26,8 @@
 
 #define MIB UINT64_C(0x100000)
 #define PAGE 4096
+/* Whose the IOMMUFDs are that are looked at. */
+#define TENANT 3
 
 static unsigned n_checks, n_failed, n_skipped;
 
@@ -82,13 +84,33 @@ bool find_device(Host *host, const char *address, HostDevice *ret_device)
     return false;
 }
 
-void destroy_all(Host *host, int fd)
+Watched watch_iommufd(Host *host, Ledger *ledger, int fd)
 {
-    g_autofree HostObject *objects = NULL;
-    size_t n = 0;
-    host->ops->objects(host, fd, &objects, &n);
+    Watched watched = {.host = host, .ledger = ledger, .fd = fd};
+    int r = ledger->ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+    if (r == 0)
+        r = ledger->ops->register_iommufd(ledger, fd, TENANT, 0, &watched.context);
+    check_result(r, 0, "make an IOMMUFD known to the ledger");
+    return watched;
+}
+
+LedgerObject *list_objects(const Watched *watched, size_t *ret_n)
+{
+    Ledger *ledger = watched->ledger;
+    LedgerObject *objects = NULL;
+    *ret_n = 0;
+    int r = ledger->ops->objects(ledger, watched->context, &objects, ret_n);
+    if (r < 0)
+        check_result(r, 0, "list the objects of an IOMMUFD");
+    return objects;
+}
+
+void destroy_all(const Watched *watched)
+{
+    size_t n;
+    g_autofree LedgerObject *objects = list_objects(watched, &n);
     for (size_t i = n; i > 0; i--)
-        host->ops->object_destroy(host, fd, objects[i - 1].id);
+        watched->host->ops->object_destroy(watched->host, watched->fd, objects[i - 1].id);
 }
 
 static int make_memfd(uint64_t length)
@@ -135,36 +157,39 @@ static void check_ids(Host *host)
     check(host->ops->ioas_alloc(host, fd, &id) == 0 && id == 6, "then a new one: 6");
 }
 
-static bool found_exactly(Host *host, int fd, uint32_t first, uint32_t last)
+static bool found_exactly(const Watched *watched, uint32_t first, uint32_t last)
 {
-    g_autofree HostObject *objects = NULL;
-    size_t n = 0, wanted = last < first ? 0 : last - first + 1;
-    if (host->ops->objects(host, fd, &objects, &n) < 0 || n != wanted)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (objects[i].id != first + i || objects[i].type != HOST_OBJECT_IOAS)
-            return false;
-    return true;
+    size_t n, wanted = last < first ? 0 : last - first + 1;
+    g_autofree LedgerObject *objects = list_objects(watched, &n);
+    bool found = n == wanted;
+    for (size_t i = 0; found && i < n; i++)
+        found = objects[i].id == first + i && objects[i].type == LEDGER_OBJECT_TYPE_IOAS &&
+                objects[i].context == watched->context;
+    return found;
 }
 
-static void check_enumeration(Host *host)
+static void check_enumeration(Host *host, Ledger *ledger)
 {
-    autoclose int fd = open_iommufd(host);
-    uint32_t id, n = 300, many = 4000;
-    check(found_exactly(host, fd, 1, 0), "a new IOMMUFD has no object");
-    for (uint32_t i = 0; i < n; i++)
+    const uint32_t n = 300;
+    autoclose int fd = open_iommufd(host), other_fd = open_iommufd(host);
+    uint32_t id;
+    for (uint32_t i = 0; i < n / 2; i++)
         host->ops->ioas_alloc(host, fd, &id);
-    check(found_exactly(host, fd, 1, n), "%u objects are found", n);
+    Watched watched = watch_iommufd(host, ledger, fd);
+    Watched other = watch_iommufd(host, ledger, other_fd);
+    check(watched.context != other.context, "two IOMMUFDs are two");
+    check(found_exactly(&other, 1, 0), "a new one has no object");
+    check(found_exactly(&watched, 1, n / 2), "what was there before it was made known is found");
+    for (uint32_t i = n / 2; i < n; i++)
+        host->ops->ioas_alloc(host, fd, &id);
+    check(found_exactly(&watched, 1, n), "%u objects are found", n);
+    check(found_exactly(&other, 1, 0), "none of them in the other");
     for (uint32_t i = 1; i < n; i++)
         host->ops->object_destroy(host, fd, i);
-    check(found_exactly(host, fd, n, n), "the last one is found when all below it are gone");
-    for (uint32_t i = 0; i < many; i++)
-        host->ops->ioas_alloc(host, fd, &id);
-    for (uint32_t i = 1; i < many; i++)
-        host->ops->object_destroy(host, fd, i);
-    check(found_exactly(host, fd, many, many + 1), "so are two behind %u free ids", many - 1);
-    destroy_all(host, fd);
-    check(found_exactly(host, fd, 1, 0), "nothing is found when all are destroyed");
+    check(found_exactly(&watched, n, n), "the last one is found when all below it are gone");
+    destroy_all(&watched);
+    check(found_exactly(&watched, 1, 0), "nothing is found when all are destroyed");
+    check(watch_iommufd(host, ledger, fd).context == watched.context, "it is the same as before");
 }
 
 static void check_ranges(Host *host)
@@ -376,13 +401,16 @@ static void check_memory(Host *host)
     check(pinned <= total, "that is %" G_GUINT64_FORMAT " MiB", pinned / MIB);
 }
 
-static int run_checks(Host *host, const char *device)
+static int run_checks(Host *host, Ledger *ledger, const char *device)
 {
     unsigned features = 0;
     check_result(host->ops->features(host, &features), 0, "what the host has");
     check_open(host, features);
     check_ids(host);
-    check_enumeration(host);
+    if (ledger->status.counting)
+        check_enumeration(host, ledger);
+    else
+        skip("what is in an IOMMUFD", ledger->status.reason);
     check_ranges(host);
     if (features & HOST_FEATURE_MAP_FILE) {
         check_map(host);
@@ -396,8 +424,8 @@ static int run_checks(Host *host, const char *device)
     check_memory(host);
     check_devices(host);
     if (device) {
-        check_device(host, device);
-        check_ledger(host, device);
+        check_device(host, ledger, device);
+        check_ledger(host, ledger, device);
     } else {
         skip("binding of devices", "no --device");
     }
@@ -433,7 +461,17 @@ int main(int argc, char **argv)
                 problem ? problem : "Give --host=linux, or --host=simulated and its file.");
         return 2;
     }
-    int status = run_checks(host, device);
+    const LedgerOptions options = {.descriptor = -EBADF, .guard = LEDGER_GUARD_MODE_KNOWN};
+    Ledger *ledger = NULL;
+    r = host->ops->ledger_open(host, &options, &ledger);
+    if (r < 0) {
+        fprintf(stderr, "iommud-conformance: The ledger could not be opened: %s.\n",
+                g_strerror(-r));
+        host_free(host);
+        return EXIT_FAILURE;
+    }
+    int status = run_checks(host, ledger, device);
+    ledger_free(ledger);
     host_free(host);
     return status;
 }

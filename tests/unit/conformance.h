@@ -16,8 +16,21 @@ void skip(const char *what, const char *why);
 int open_iommufd(Host *host);
 /* Whether the host has the device. */
 bool find_device(Host *host, const char *address, HostDevice *ret_device);
+
+/* An IOMMUFD whose objects are looked at, as a tenant's of its own on which nobody is checked. */
+typedef struct {
+    Host *host;
+    Ledger *ledger;
+    int fd; /* the caller's */
+    uint32_t context;
+} Watched;
+
+Watched watch_iommufd(Host *host, Ledger *ledger, int fd);
+/* What the ledger says is in it, by id; to be freed with g_free(). NULL: nothing, or it can't say,
+ * which is a failed check. */
+LedgerObject *list_objects(const Watched *watched, size_t *ret_n);
 /* Destroys what is in it, the highest id first. */
-void destroy_all(Host *host, int fd);
+void destroy_all(const Watched *watched);
 
 /* A child that runs the function and then waits to be killed. It does not outlive us. */
 pid_t start_process(void (*run)(void *data), void *data);
@@ -43,8 +56,8 @@ int actor_play(Actor *actor, const char *address, uint64_t bytes);
 int actor_ioctl(Actor *actor, const char *name, uint32_t id, uint64_t bytes, uint32_t *ret_id);
 
 /* conformance-ledger.c: who owns and does what, by the ledger and the guard. */
-void check_ledger(Host *host, const char *address);
+void check_ledger(Host *host, Ledger *ledger, const char *address);
 
 /* conformance-device.c: devices, drivers, and what a machine leaves behind. */
 void check_devices(Host *host);
-void check_device(Host *host, const char *address);
+void check_device(Host *host, Ledger *ledger, const char *address);

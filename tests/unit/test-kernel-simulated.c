@@ -29,7 +29,8 @@ typedef struct {
     char *root;
     char *file;
     Host *host;
-    int fd; /* an IOMMUFD */
+    Ledger *ledger; /* through which what is there is looked at */
+    int fd;         /* an IOMMUFD */
     pid_t pid;
 } Fixture;
 
@@ -53,6 +54,15 @@ static void machine_kill(pid_t *pid)
     }
 }
 
+/* What an earlier one kept in the descriptor, if any. */
+static Ledger *ledger_new(Host *host, int descriptor)
+{
+    const LedgerOptions options = {.descriptor = descriptor, .guard = LEDGER_GUARD_MODE_OFF};
+    Ledger *ledger = NULL;
+    g_assert_cmpint(host->ops->ledger_open(host, &options, &ledger), ==, 0);
+    return ledger;
+}
+
 static void set_up(Fixture *f, gconstpointer data)
 {
     const char *text = data;
@@ -60,6 +70,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->file = g_build_filename(f->root, "host.conf", NULL);
     tree_write(f->root, text ? text : HOST_FILE, "host.conf");
     g_assert_cmpint(simulated_host_new(f->file, &f->host, NULL), ==, 0);
+    f->ledger = ledger_new(f->host, -EBADF);
     f->fd = -EBADF;
     f->host->ops->iommufd_open(f->host, HOST_ACCOUNTING_PROCESS, &f->fd);
     f->pid = machine_new();
@@ -69,6 +80,7 @@ static void tear_down(Fixture *f, gconstpointer data)
 {
     machine_kill(&f->pid);
     close_fd(f->fd);
+    ledger_free(f->ledger);
     host_free(f->host);
     g_free(f->file);
     tree_remove(f->root);
@@ -79,11 +91,14 @@ static int play(Fixture *f, int fd, const char *device, uint64_t bytes)
     return simulated_host_play(f->host, f->pid, fd, &device, device ? 1 : 0, bytes);
 }
 
-static size_t count_objects(Host *host, int fd)
+static size_t count_objects(Fixture *f, int fd)
 {
-    g_autofree HostObject *objects = NULL;
+    g_autofree LedgerObject *objects = NULL;
+    const LedgerOps *ops = f->ledger->ops;
+    uint32_t context = 0;
     size_t n = 0;
-    g_assert_cmpint(host->ops->objects(host, fd, &objects, &n), ==, 0);
+    g_assert_cmpint(ops->register_iommufd(f->ledger, fd, 1, 0, &context), ==, 0);
+    g_assert_cmpint(ops->objects(f->ledger, context, &objects, &n), ==, 0);
     return n;
 }
 
@@ -181,7 +196,7 @@ static void test_play_refusals(Fixture *f, gconstpointer data)
     g_assert_cmpint(play(f, f->fd, ONE, UINT64_MAX), ==, -ENOMEM);
     g_assert_cmpint(simulated_host_play(f->host, dead, f->fd, twice, 1, MIB), ==, -ESRCH);
     g_assert_cmpint(simulated_host_play(f->host, f->pid, f->fd, twice, 2, MIB), ==, -EBUSY);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 0);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 0);
 
     g_assert_cmpint(play(f, f->fd, ONE, 1000 * MIB), ==, 0);
@@ -189,7 +204,7 @@ static void test_play_refusals(Fixture *f, gconstpointer data)
     g_assert_cmpint(play(f, other, ONE, MIB), ==, -EBUSY);
     g_assert_cmpint(play(f, f->fd, ONE, MIB), ==, -EBUSY);
     g_assert_cmpint(play(f, other, NULL, 25 * MIB), ==, -ENOMEM);
-    g_assert_cmpuint(count_objects(f->host, other), ==, 0);
+    g_assert_cmpuint(count_objects(f, other), ==, 0);
     g_assert_cmpint(play(f, other, NULL, 24 * MIB), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 1024 * MIB);
 }
@@ -205,21 +220,21 @@ static void test_two_machines(Fixture *f, gconstpointer data)
     host->ops->device_bind(host, TWO, "vfio-pci");
     g_assert_cmpint(play(f, f->fd, ONE, 100 * MIB), ==, 0);
     g_assert_cmpint(simulated_host_play(host, second, f->fd, &two, 1, 50 * MIB + 1), ==, 0);
-    g_assert_cmpuint(count_objects(host, f->fd), ==, 6);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 6);
     g_assert_cmpint(host->ops->process_pinned(host, f->pid, &bytes), ==, 0);
     g_assert_cmpuint(bytes, ==, 100 * MIB);
     g_assert_cmpint(host->ops->process_pinned(host, second, &bytes), ==, 0);
     g_assert_cmpuint(bytes, ==, 50 * MIB + 4096); /* whole pages */
 
     machine_kill(&second);
-    g_assert_cmpuint(count_objects(host, f->fd), ==, 5);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 5);
     g_assert_cmpint(host->ops->device_restore(host, TWO, "e1000e"), ==, 0);
     g_assert_cmpint(host->ops->device_restore(host, ONE, "nvme"), ==, -EBUSY);
     g_assert_cmpuint(pinned(host), ==, 150 * MIB + 4096);
     /* The dead one's IOAS and page table, by the ids they had. */
     g_assert_cmpint(host->ops->object_destroy(host, f->fd, 6), ==, 0);
     g_assert_cmpint(host->ops->object_destroy(host, f->fd, 5), ==, 0);
-    g_assert_cmpuint(count_objects(host, f->fd), ==, 3);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 3);
     g_assert_cmpuint(pinned(host), ==, 100 * MIB);
 }
 
@@ -230,11 +245,14 @@ static void test_restart(Fixture *f, gconstpointer data)
     uint64_t bytes = 0;
     f->host->ops->device_bind(f->host, ONE, "vfio-pci");
     g_assert_cmpint(play(f, f->fd, ONE, 100 * MIB), ==, 0);
+    autoclose int kept = dup(f->ledger->ops->descriptor(f->ledger));
+    ledger_free(f->ledger);
     host_free(f->host);
     g_assert_cmpint(simulated_host_new(f->file, &f->host, NULL), ==, 0);
+    f->ledger = ledger_new(f->host, kept);
 
     g_assert_cmpint(f->host->ops->iommufd_check(f->host, f->fd), ==, 0);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 3);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 3);
     g_assert_cmpuint(pinned(f->host), ==, 100 * MIB);
     g_assert_cmpint(f->host->ops->process_pinned(f->host, f->pid, &bytes), ==, 0);
     g_assert_cmpuint(bytes, ==, 100 * MIB);
@@ -360,7 +378,7 @@ static void test_threads(Fixture *f, gconstpointer data)
         threads[i] = g_thread_new("allocate", allocate_many, f);
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 4 * 250);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 4 * 250);
 }
 
 static void test_full(Fixture *f, gconstpointer data)
@@ -375,7 +393,7 @@ static void test_full(Fixture *f, gconstpointer data)
     g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 7), ==, 0);
     g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 9), ==, 0);
     g_assert_cmpint(play(f, f->fd, NULL, MIB), ==, 0);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 65535);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 65535);
 }
 
 static uint64_t memory_used(int fd)
@@ -385,24 +403,32 @@ static uint64_t memory_used(int fd)
     return (uint64_t)st.st_blocks * 512;
 }
 
-/* The figures that the rest of the project counts on. */
+/* The figures that the rest of the project counts on: of IOMMUFDs, and of what a ledger that finds
+ * them knows as well. */
 static void test_size(Fixture *f, gconstpointer data)
 {
-    uint64_t used = 0;
+    uint64_t used = 0, known = 0;
     int fds[100];
+    g_clear_pointer(&f->ledger, ledger_free);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         f->host->ops->iommufd_open(f->host, HOST_ACCOUNTING_PROCESS, &fds[i]);
         g_assert_cmpint(play(f, fds[i], NULL, 4096), ==, 0);
         used += memory_used(fds[i]);
     }
     g_assert_cmpuint(used, <=, MIB);
-    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++)
-        close(fds[i]);
-
     for (int i = 0; i < 10000; i++)
         g_assert_cmpint(play(f, f->fd, NULL, 4096), ==, 0);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 20000);
     g_assert_cmpuint(memory_used(f->fd), <=, 2 * MIB);
+
+    f->ledger = ledger_new(f->host, -EBADF);
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        g_assert_cmpuint(count_objects(f, fds[i]), ==, 2);
+        known += memory_used(fds[i]);
+        close(fds[i]);
+    }
+    g_assert_cmpuint(known, <=, 2 * MIB);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 20000);
+    g_assert_cmpuint(memory_used(f->fd), <=, 4 * MIB);
 }
 
 int main(int argc, char **argv)
