@@ -56,9 +56,3 @@ bool pci_address_is_canonical(const char *text)
     pci_address_format(&address, canonical);
     return strcmp(text, canonical) == 0;
 }
-
-bool pci_address_same_bus(const char *a, const char *b)
-{
-    const char *end = strrchr(a, ':');
-    return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
-}

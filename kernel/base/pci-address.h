@@ -28,5 +28,3 @@ bool pci_address_parse(const char *text, PciAddress *ret_address);
 void pci_address_format(const PciAddress *address, char buffer[PCI_ADDRESS_SIZE]);
 /* Whether text is the canonical one of some address. text may be NULL. */
 bool pci_address_is_canonical(const char *text);
-/* Whether two canonical addresses are on one bus of one domain. */
-bool pci_address_same_bus(const char *a, const char *b);

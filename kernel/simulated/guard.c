@@ -92,7 +92,6 @@ static bool claim_machine(SimLedgerOwner *owner, uint32_t id, uint32_t number)
         return owner->machine == number;
     if (!machine || (machine->owner != 0 && machine->owner != id))
         return false;
-    machine->claimed = machine->owner == 0;
     machine->owner = id;
     owner->machine = number;
     return true;

@@ -54,7 +54,7 @@ static int simulated_iommufd_open(Host *host, HostAccounting mode, int *ret_fd)
     SIM_LOCKED;
     if (!(host_hardware(host)->features & HOST_FEATURE_IOMMUFD))
         return -ENOENT;
-    return sim_iommufd_create(mode, ret_fd);
+    return sim_iommufd_create(ret_fd);
 }
 
 static int simulated_iommufd_check(Host *host, int fd)

@@ -35,7 +35,7 @@ static void known_table_free(void *data)
     g_free(known);
 }
 
-int sim_iommufd_create(HostAccounting mode, int *ret_fd)
+int sim_iommufd_create(int *ret_fd)
 {
     autoclose int fd = memfd_create(SIM_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, sizeof(SimTable)) < 0)
@@ -50,7 +50,6 @@ int sim_iommufd_create(HostAccounting mode, int *ret_fd)
     int r = sim_iommufd_get(fd, &table);
     if (r < 0)
         return r;
-    table->mode = mode;
     table->lowest_free = 1;
     *ret_fd = TAKE_FD(fd);
     return 0;

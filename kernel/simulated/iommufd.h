@@ -5,7 +5,7 @@
 
 #include "kernel/simulated/table.h"
 
-int sim_iommufd_create(HostAccounting mode, int *ret_fd);
+int sim_iommufd_create(int *ret_fd);
 /* The table of fd, mapped for as long as sim_iommufd_refresh() finds it in use. -ENOTTY: fd is
  * something else. */
 int sim_iommufd_get(int fd, SimTable **ret_table);

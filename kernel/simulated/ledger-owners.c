@@ -239,7 +239,6 @@ int sim_name_machine(SimLedger *ledger, const SimOwner *process, uint32_t number
     if (r < 0)
         return r;
     machine->owner = id;
-    machine->claimed = 0;
     owner->machine = number;
     return 0;
 }

@@ -43,13 +43,11 @@ typedef struct {
 typedef struct {
     uint64_t key; /* its number */
     uint32_t tenant;
-    uint32_t owner;   /* 0: it has not shown itself yet */
-    uint32_t claimed; /* by binding a device, nobody has confirmed it */
-    uint32_t unused;
+    uint32_t owner; /* 0: it has not shown itself yet */
 } SimMachine;
 
 typedef struct {
-    uint64_t key; /* sim_ledger_device_key() */
+    uint64_t key; /* sim_guard_device_key() */
     uint32_t tenant;
     uint32_t machine; /* 0: any one process of the tenant */
     uint32_t owner;   /* that bound it */

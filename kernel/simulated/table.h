@@ -100,7 +100,6 @@ typedef struct {
 
 typedef struct {
     uint64_t magic;
-    uint32_t mode;         /* HostAccounting */
     uint32_t n_objects;    /* the highest used id */
     uint32_t lowest_free;  /* no id below it is free */
     uint32_t n_devices;    /* DEVICE objects, of the living and the dead */

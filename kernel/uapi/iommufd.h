@@ -120,7 +120,6 @@ struct iommu_ioas_unmap {
 
 enum iommufd_option {
     IOMMU_OPTION_RLIMIT_MODE = 0,
-    IOMMU_OPTION_HUGE_PAGES = 1,
 };
 
 enum iommufd_option_ops {
@@ -139,8 +138,6 @@ struct iommu_option {
 
 enum iommufd_vfio_ioas_op {
     IOMMU_VFIO_IOAS_GET = 0,
-    IOMMU_VFIO_IOAS_SET = 1,
-    IOMMU_VFIO_IOAS_CLEAR = 2,
 };
 
 struct iommu_vfio_ioas {
@@ -151,8 +148,6 @@ struct iommu_vfio_ioas {
 };
 
 enum iommufd_hwpt_alloc_flags {
-    IOMMU_HWPT_ALLOC_NEST_PARENT = 1 << 0,
-    IOMMU_HWPT_ALLOC_DIRTY_TRACKING = 1 << 1,
     IOMMU_HWPT_FAULT_ID_VALID = 1 << 2,
 };
 
@@ -187,10 +182,6 @@ struct iommu_hwpt_set_dirty_tracking {
     __u32 flags;
     __u32 hwpt_id;
     __u32 __reserved;
-};
-
-enum iommufd_hwpt_get_dirty_bitmap_flags {
-    IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR = 1,
 };
 
 struct iommu_hwpt_get_dirty_bitmap {

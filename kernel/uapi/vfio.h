@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The ioctls of VFIO's character devices (/dev/vfio/devices/vfioN, Linux 6.6) that bind a device
- * to an IOMMUFD, and those of its older interface (containers and groups) that an IOMMUFD answers to
- * or that lead into one. Names are the kernel's; see kernel/uapi/iommufd.h for why they are declared
- * here.
- * argsz tells the kernel how much of a structure the caller has: the token of
+ * to an IOMMUFD, and those of its older interface (containers and groups) that an IOMMUFD answers
+ * to or that lead into one. Names are the kernel's; see kernel/uapi/iommufd.h for why they are
+ * declared here. argsz tells the kernel how much of a structure the caller has: the token of
  * VFIO_DEVICE_BIND_IOMMUFD (6.17) and the PASID of the other two (6.15) are left out.
  */
 #pragma once
@@ -26,20 +25,9 @@
 #define VFIO_IOMMU_MAP_DMA _IO(VFIO_TYPE, VFIO_BASE + 13)
 #define VFIO_DEVICE_PCI_HOT_RESET _IO(VFIO_TYPE, VFIO_BASE + 13)
 
-#define VFIO_DEVICE_GET_INFO _IO(VFIO_TYPE, VFIO_BASE + 7)
 #define VFIO_DEVICE_BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
 #define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
-
-struct vfio_device_info {
-    __u32 argsz;
-    __u32 flags;
-#define VFIO_DEVICE_FLAGS_RESET (1 << 0)
-#define VFIO_DEVICE_FLAGS_PCI (1 << 1)
-    __u32 num_regions;
-    __u32 num_irqs;
-    __u32 cap_offset;
-};
 
 /* The device stays bound until its descriptor is closed. */
 struct vfio_device_bind_iommufd {
@@ -54,11 +42,6 @@ struct vfio_device_attach_iommufd_pt {
     __u32 argsz;
     __u32 flags;
     __u32 pt_id;
-};
-
-struct vfio_device_detach_iommufd_pt {
-    __u32 argsz;
-    __u32 flags;
 };
 
 struct vfio_iommu_type1_dma_map {

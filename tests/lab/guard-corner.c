@@ -22,7 +22,6 @@
 #define VFIO_GROUP_SET_CONTAINER _IO(VFIO_TYPE, VFIO_BASE + 4)
 #define VFIO_GROUP_GET_DEVICE_FD _IO(VFIO_TYPE, VFIO_BASE + 6)
 #define VFIO_DEVICE_PCI_HOT_RESET _IO(VFIO_TYPE, VFIO_BASE + 13)
-#define VFIO_DEVICE_DETACH _IO(VFIO_TYPE, VFIO_BASE + 20)
 #define CGROUP "/sys/fs/cgroup/iommud-test"
 
 /* 32-bit programs: the device's file takes their calls, the IOMMUFD's does not. */

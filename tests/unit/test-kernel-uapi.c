@@ -37,7 +37,6 @@ static const UapiRow literals[] = {
     {UAPI_NUMBER, "VFIO_IOMMU_MAP_DMA", 0x3b71},
     {UAPI_NUMBER, "VFIO_DEVICE_PCI_HOT_RESET", 0x3b71},
     {UAPI_NUMBER, "VFIO_IOMMU_UNMAP_DMA", 0x3b72},
-    {UAPI_NUMBER, "VFIO_DEVICE_GET_INFO", 0x3b6b},
     {UAPI_NUMBER, "VFIO_DEVICE_BIND_IOMMUFD", 0x3b76},
     {UAPI_NUMBER, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", 0x3b77},
     {UAPI_NUMBER, "VFIO_DEVICE_DETACH_IOMMUFD_PT", 0x3b78},
@@ -62,10 +61,8 @@ static const UapiRow literals[] = {
     {UAPI_SIZE, "iommu_veventq_alloc", 32},
     {UAPI_SIZE, "iommu_hw_queue_alloc", 40},
     {UAPI_SIZE, "vfio_iommu_type1_dma_map", 32},
-    {UAPI_SIZE, "vfio_device_info", 20},
     {UAPI_SIZE, "vfio_device_bind_iommufd", 16},
     {UAPI_SIZE, "vfio_device_attach_iommufd_pt", 12},
-    {UAPI_SIZE, "vfio_device_detach_iommufd_pt", 8},
 };
 
 static const UapiRow *find_ours(const UapiRow *wanted)
