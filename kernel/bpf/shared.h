@@ -255,9 +255,9 @@ struct ledger_machine {
 };
 
 /* Map "devices": a device, by its name on its bus -> whose it is. */
-#define LEDGER_DEVICE_NAME 16
+#define LEDGER_DEVICE_NAME 24
 struct ledger_device_key {
-    char name[LEDGER_DEVICE_NAME]; /* "0000:01:00.0", filled up with 0; never full */
+    char name[LEDGER_DEVICE_NAME]; /* "0000:01:00.0", filled up with 0, never full */
 };
 struct ledger_device {
     __u32 tenant;

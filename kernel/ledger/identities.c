@@ -74,15 +74,15 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
     return program_run(bpf_ledger(ledger), CONTROL_NAME_PROCESS, &args, sizeof(args));
 }
 
-/* As the kernel names the device: domain (four digits or more), bus, slot and function. */
 static int name_device(const char *address, struct ledger_device_key *ret_key)
 {
-    size_t length = strlen(address);
+    /* A name that fills the key up is cut off there, and then taken for none (guard.bpf.h). */
+    G_STATIC_ASSERT(PCI_ADDRESS_SIZE < LEDGER_DEVICE_NAME);
 
-    if (!pci_address_is_canonical(address) || length > LEDGER_DEVICE_NAME - 2)
+    if (!pci_address_is_canonical(address))
         return -EINVAL;
     *ret_key = (struct ledger_device_key){0};
-    memcpy(ret_key->name, address, length);
+    memcpy(ret_key->name, address, strlen(address));
     return 0;
 }
 

@@ -9,7 +9,6 @@
 #include "kernel/uapi/vfio.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 static bool is_guarded(const SimTable *table)
 {
@@ -76,11 +75,11 @@ int sim_guard_receive(SimTable *table, const SimOwner *process)
 
 uint64_t sim_guard_device_key(const char *address)
 {
-    unsigned domain, bus, slot, function;
-    if (!pci_address_is_canonical(address) ||
-        sscanf(address, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+    PciAddress parsed;
+    if (!pci_address_is_canonical(address) || !pci_address_parse(address, &parsed))
         return 0;
-    return UINT64_C(1) << 63 | (uint64_t)domain << 16 | bus << 8 | slot << 3 | function;
+    return UINT64_C(1) << 63 | (uint64_t)parsed.domain << 16 | (uint64_t)parsed.bus << 8 |
+           (uint64_t)parsed.slot << 3 | parsed.function;
 }
 
 /* A process that has no machine yet becomes the one that the device was admitted for, if nobody has

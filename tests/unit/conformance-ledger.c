@@ -112,6 +112,11 @@ static void check_errors(const Scene *scene)
           "nobody has shown itself as the machine");
     check_result(ops->admit_device(ledger, "01:00.0", TENANT, FIRST, 0), -EINVAL,
                  "admit half an address");
+    check_result(ops->admit_device(ledger, "ffffffff:ff:1f.7", TENANT, FIRST, 0), 0,
+                 "admit a device of the longest address");
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.6"), -ENOENT,
+                 "dismiss the function beside it");
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.7"), 0, "dismiss it");
     check_result(ops->dismiss_device(ledger, "ffff:00:01.0"), -ENOENT,
                  "dismiss a device that is not admitted");
     check_result(ops->dismiss_device(ledger, "x"), -EINVAL, "dismiss no device");
