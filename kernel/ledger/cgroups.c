@@ -2,8 +2,9 @@
 #include "kernel/ledger/cgroups.h"
 
 #include <errno.h>
+#include <systemd/sd-login.h>
 
-#include "kernel/base/cgroup.h"
+#include "kernel/ledger/unit-cgroups.h"
 
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine)
 {
@@ -21,7 +22,7 @@ void ledger_add_scope(Ledger *ledger, uint32_t machine, pid_t pid)
     g_autofree char *path = NULL, *scope = NULL;
     uint64_t cgroup;
 
-    if (cgroup_of(pid, &path))
+    if (sd_pid_get_cgroup(pid, &path) < 0)
         return;
     scope = cgroup_machine(path);
     if (scope && !cgroup_id(scope, &cgroup) && !ledger_add_cgroup(ledger, cgroup, machine))

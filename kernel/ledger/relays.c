@@ -2,10 +2,11 @@
 #include "kernel/ledger/relays.h"
 
 #include <errno.h>
+#include <systemd/sd-login.h>
 
-#include "kernel/base/cgroup.h"
 #include "kernel/ledger/cgroups.h"
 #include "kernel/ledger/identities.h"
+#include "kernel/ledger/unit-cgroups.h"
 
 typedef struct {
     const uint64_t *kept;
@@ -88,12 +89,10 @@ int ledger_trust_relay(Ledger *ledger, pid_t pid, uint64_t start)
 
 static bool is_relay(const BpfLedger *self, pid_t pid)
 {
-    g_autofree char *path = NULL, *unit = NULL;
+    g_autofree char *unit = NULL;
 
-    if (cgroup_of(pid, &path))
-        return false;
-    unit = cgroup_unit(path);
-    return unit && g_strv_contains((const char *const *)self->relay_units, unit);
+    return sd_pid_get_unit(pid, &unit) >= 0 &&
+           g_strv_contains((const char *const *)self->relay_units, unit);
 }
 
 int ledger_allow_receiver(Ledger *ledger, pid_t pid, uint64_t start, uint32_t tenant)

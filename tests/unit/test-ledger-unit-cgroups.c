@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/fake-tree.h"
 
-#include "kernel/base/cgroup.h"
+#include "kernel/ledger/unit-cgroups.h"
 
 #include <errno.h>
 #include <glib.h>
@@ -16,41 +16,22 @@ static void check_machine(const char *path, const char *expected)
 static void test_machine(void)
 {
 #define SCOPE "machine-qemu\\x2d1\\x2dweb.scope"
-    check_machine("machine.slice/" SCOPE, "machine.slice/" SCOPE);
-    check_machine("machine.slice/" SCOPE "/libvirt/emulator", "machine.slice/" SCOPE);
+    check_machine("/machine.slice/" SCOPE, "/machine.slice/" SCOPE);
+    check_machine("/machine.slice/" SCOPE "/libvirt/emulator", "/machine.slice/" SCOPE);
     /* <partition>/machine/prod</partition> of libvirt: the slice is that of several machines. */
-    check_machine("machine.slice/machine-prod.slice/" SCOPE "/libvirt/emulator",
-                  "machine.slice/machine-prod.slice/" SCOPE);
-    check_machine("machine.slice/machine-prod.slice", NULL);
-    check_machine("machine.slice/machine-prod.slice/", NULL);
-    check_machine("machine.slice/machine-prod.slice/libvirt/" SCOPE, NULL);
+    check_machine("/machine.slice/machine-prod.slice/" SCOPE "/libvirt/emulator",
+                  "/machine.slice/machine-prod.slice/" SCOPE);
+    check_machine("/machine.slice/machine-prod.slice", NULL);
+    check_machine("/machine.slice/machine-prod.slice/", NULL);
+    check_machine("/machine.slice/machine-prod.slice/libvirt/" SCOPE, NULL);
     /* What somebody has put there on his own. */
-    check_machine("machine.slice/several.service", NULL);
-    check_machine("machine.slice", NULL);
-    check_machine("machine.slice/", NULL);
-    check_machine("system.slice/libvirtd.service", NULL);
-    check_machine("user.slice/user-1000.slice/session-2.scope", NULL);
-    check_machine("init.scope", NULL);
-    check_machine("", NULL);
-}
-
-static void check_unit(const char *path, const char *expected)
-{
-    g_autofree char *unit = cgroup_unit(path);
-    g_assert_cmpstr(unit, ==, expected);
-}
-
-static void test_unit(void)
-{
-    check_unit("system.slice/libvirtd.service", "libvirtd.service");
-    check_unit("system.slice/system-mine.slice/mine@1.service/payload", "mine@1.service");
-    check_unit("agents.slice/agent.service", "agent.service");
-    /* A folder that somebody has made below his own unit. */
-    check_unit("user.slice/user-1000.slice/user@1000.service/libvirtd.service",
-               "user@1000.service");
-    check_unit("init.scope", "init.scope");
-    check_unit("system.slice", NULL);
-    check_unit("", NULL);
+    check_machine("/machine.slice/several.service", NULL);
+    check_machine("/machine.slice", NULL);
+    check_machine("/machine.slice/", NULL);
+    check_machine("/system.slice/libvirtd.service", NULL);
+    check_machine("/user.slice/user-1000.slice/session-2.scope", NULL);
+    check_machine("/init.scope", NULL);
+    check_machine("/", NULL);
 }
 
 static void check_found(const char *root, const char *unit, const char *path)
@@ -82,19 +63,10 @@ static void test_find(void)
     tree_remove(root);
 }
 
-static void test_of(void)
-{
-    g_autofree char *path = NULL;
-    g_assert_cmpint(cgroup_of(0, &path), ==, -ENOENT);
-    g_assert_null(path);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/kernel/cgroup/machine", test_machine);
-    g_test_add_func("/kernel/cgroup/unit", test_unit);
-    g_test_add_func("/kernel/cgroup/find", test_find);
-    g_test_add_func("/kernel/cgroup/of", test_of);
+    g_test_add_func("/ledger/unit-cgroups/machine", test_machine);
+    g_test_add_func("/ledger/unit-cgroups/find", test_find);
     return g_test_run();
 }

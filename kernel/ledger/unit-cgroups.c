@@ -1,30 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "kernel/base/cgroup.h"
+#include "kernel/ledger/unit-cgroups.h"
 
 #include <errno.h>
 #include <glib.h>
-#include <stdio.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define CGROUP_DIR "/sys/fs/cgroup"
-#define UNIFIED "0::/"
-#define MACHINE_SLICE "machine.slice/"
-
-int cgroup_of(pid_t pid, char **ret_path)
-{
-    char file[64];
-    g_autofree char *text = NULL;
-    snprintf(file, sizeof(file), "/proc/%d/cgroup", (int)pid);
-    if (!g_file_get_contents(file, &text, NULL, NULL))
-        return -ENOENT;
-    const char *line = g_str_has_prefix(text, UNIFIED) ? text : strstr(text, "\n" UNIFIED);
-    if (!line)
-        return -ENOENT;
-    line = strchr(line, '/') + 1;
-    *ret_path = g_strndup(line, strcspn(line, "\n"));
-    return 0;
-}
+#define MACHINE_SLICE "/machine.slice/"
 
 /* A cgroup's number is the inode number of its folder. */
 static int folder_id(const char *folder, uint64_t *ret_id)
@@ -40,27 +24,6 @@ int cgroup_id(const char *path, uint64_t *ret_id)
 {
     g_autofree char *folder = g_build_filename(CGROUP_DIR, path, NULL);
     return folder_id(folder, ret_id);
-}
-
-/* The slices at its beginning, which several share, and the unit in them; NULL when it has none. */
-static char *unit_of(const char *path)
-{
-    const char *end = path;
-    for (;;) {
-        size_t length = strcspn(end, "/");
-        g_autofree char *name = g_strndup(end, length);
-        end += length;
-        if (!g_str_has_suffix(name, ".slice"))
-            return *name ? g_strndup(path, (size_t)(end - path)) : NULL;
-        if (*end++ == '\0')
-            return NULL;
-    }
-}
-
-char *cgroup_unit(const char *path)
-{
-    g_autofree char *unit = unit_of(path);
-    return unit ? g_path_get_basename(unit) : NULL;
 }
 
 /* Below slices only: what is in a unit's cgroup has the names that the unit likes. */
@@ -88,10 +51,23 @@ int cgroup_find_unit(const char *root, const char *unit, uint64_t *ret_id)
     return find_below(top, unit, ret_id);
 }
 
+static bool ends_with(const char *name, size_t length, const char *suffix)
+{
+    size_t n = strlen(suffix);
+    return length > n && strncmp(name + length - n, suffix, n) == 0;
+}
+
+/* Slices are shared by several machines, the unit in them is one's. */
 char *cgroup_machine(const char *path)
 {
-    g_autofree char *unit = unit_of(path);
-    if (!unit || !g_str_has_prefix(unit, MACHINE_SLICE) || !g_str_has_suffix(unit, ".scope"))
+    if (!g_str_has_prefix(path, MACHINE_SLICE))
         return NULL;
-    return g_steal_pointer(&unit);
+    const char *name = path + strlen(MACHINE_SLICE);
+    size_t length = strcspn(name, "/");
+    while (name[length] == '/' && ends_with(name, length, ".slice")) {
+        name += length + 1;
+        length = strcspn(name, "/");
+    }
+    return ends_with(name, length, ".scope") ? g_strndup(path, (size_t)(name + length - path))
+                                             : NULL;
 }
