@@ -187,7 +187,7 @@ static void repair_objects(SimTable *table)
         const SimObject *object = &table->objects[id];
         if (object->type != 0 && object->parent != 0)
             table->objects[object->parent].users++;
-        table->n_devices += object->type == HOST_OBJECT_DEVICE + 1;
+        table->n_devices += object->type == LEDGER_OBJECT_TYPE_DEVICE;
     }
 }
 
@@ -195,7 +195,7 @@ static void repair_objects(SimTable *table)
 static void find_records(SimTable *table, bool *used)
 {
     for (uint32_t id = 1; id <= table->n_objects; id++) {
-        const SimObject *ioas = sim_table_object(table, id, HOST_OBJECT_IOAS);
+        const SimObject *ioas = sim_table_object(table, id, LEDGER_OBJECT_TYPE_IOAS);
         for (uint32_t i = ioas ? ioas->allowed : 0; i != 0; i = table->records[i].next)
             used[i] = true;
         for (uint32_t i = ioas ? ioas->areas : 0; i != 0; i = table->records[i].next) {

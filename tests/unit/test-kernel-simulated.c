@@ -286,13 +286,13 @@ static void test_restart_in_the_middle(Fixture *f, gconstpointer data)
 
     g_assert_cmpint(simulated_host_new(f->file, &f->host, NULL), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 100 * MIB);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 3);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 3);
     machine_kill(&f->pid);
     g_assert_cmpint(f->host->ops->ioas_unmap(f->host, f->fd, 2, 0, UINT64_MAX, &unmapped), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 0);
     g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 3), ==, 0);
     g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 2), ==, 0);
-    g_assert_cmpuint(count_objects(f->host, f->fd), ==, 0);
+    g_assert_cmpuint(count_objects(f, f->fd), ==, 0);
 }
 
 /* The last descriptor frees everything, but a living machine has one of its own. */
