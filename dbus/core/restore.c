@@ -14,7 +14,7 @@
 
 /* A tenant that has machines but is configured no longer stays until they are gone. Its limit is
  * nothing: no more machines are admitted. */
-static Tenant *keep_tenant(Manager *manager, const char *id)
+static void keep_tenant(Manager *manager, const char *id)
 {
     g_autoptr(TenantRecord) record = tenant_record_load(manager->runtime_dir, id);
     TenantConfig *config = tenant_config_new(id);
@@ -23,16 +23,15 @@ static Tenant *keep_tenant(Manager *manager, const char *id)
         config->isolation = record->isolation;
         config->accounting = record->accounting;
     }
-    Tenant *tenant = (Tenant *)registry_add_tenant(manager->registry, config, NULL);
-    if (!tenant)
-        return NULL;
+    g_autoptr(GError) impossible = NULL;
+    Tenant *tenant = (Tenant *)registry_add_tenant(manager->registry, config, &impossible);
+    g_assert_no_error(impossible);
     tenant_begin(tenant, manager);
     journal_write(
         LOG_WARNING, MESSAGE_TENANT_KEPT, &(JournalAbout){.tenant = id},
         "Tenant %s is no longer configured but has machines: it stays, with a limit of 0, "
         "until they are gone.",
         id);
-    return tenant;
 }
 
 /* Machines in a shared IOMMUFD stay in it, also where none would be shared by now: what is in it
@@ -124,15 +123,14 @@ static void restore_machine(Manager *manager, const MachineRecord *record, FdSto
         .devices = (const char *const *)record->devices,
         .iommufd = record->iommufd,
     };
-    Tenant *tenant = manager_find_tenant(manager, record->tenant);
-    if (!tenant)
-        tenant = keep_tenant(manager, record->tenant);
-    MachinePolicy *policy = tenant ? registry_restore(manager->registry, &request, &error) : NULL;
+    if (!manager_find_tenant(manager, record->tenant))
+        keep_tenant(manager, record->tenant);
+    MachinePolicy *policy = registry_restore(manager->registry, &request, &error);
     if (!policy) {
         journal_write(LOG_ERR, MESSAGE_STATE_NOT_READ,
                       &(JournalAbout){.tenant = record->tenant, .machine = record->uuid},
                       "The record of machine %s can't be taken up, and it is watched no more: %s",
-                      record->uuid, error ? error->message : "its tenant has no valid name.");
+                      record->uuid, error->message);
         machine_record_remove(manager->runtime_dir, record->uuid);
         return;
     }

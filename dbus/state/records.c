@@ -125,6 +125,13 @@ void machine_record_remove(const char *runtime_dir, const char *uuid)
     file_remove(runtime_dir, MACHINES, uuid);
 }
 
+/* Whether it is one that machine_record_save() may have written. */
+static bool machine_record_is_valid(const MachineRecord *record)
+{
+    return record->name && record->tenant && record->devices && record->since >= 0 &&
+           machine_name_check(record->name, NULL) && tenant_id_check(record->tenant, NULL);
+}
+
 /* NULL when it lacks what makes a machine. */
 static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
 {
@@ -137,7 +144,8 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->tenant = g_key_file_get_string(file, group, "Tenant", NULL);
     g_auto(GStrv) devices = g_key_file_get_string_list(file, group, "Devices", NULL, NULL);
     record->devices = devices ? device_addresses_parse((const char *const *)devices, NULL) : NULL;
-    if (!record->name || !record->tenant || !record->devices || number < 0)
+    record->since = g_key_file_get_int64(file, group, "Since", NULL);
+    if (number < 0 || !machine_record_is_valid(record))
         return NULL;
     record->state = (MachineState)number;
     record->bytes = g_key_file_get_uint64(file, group, "Bytes", NULL);
@@ -147,7 +155,6 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->shares = g_key_file_has_key(file, group, "Shares", NULL)
                          ? g_key_file_get_boolean(file, group, "Shares", NULL)
                          : record->iommufd;
-    record->since = g_key_file_get_int64(file, group, "Since", NULL);
     record->leader = (pid_t)g_key_file_get_integer(file, group, "Leader", NULL);
     record->leader_start = g_key_file_get_uint64(file, group, "LeaderStart", NULL);
     record->ledger_id = get_u32(file, group, "LedgerId");

@@ -111,17 +111,17 @@ static void test_machine(Fixture *fixture, gconstpointer unused)
     g_assert_cmpuint(none->len, ==, 0);
 }
 
-static void test_empty_machine(Fixture *fixture, gconstpointer unused)
+static void test_small_machine(Fixture *fixture, gconstpointer unused)
 {
-    const MachineRecord empty = {
+    const MachineRecord small = {
         .uuid = (char *)UUID,
-        .name = (char *)"",
-        .tenant = (char *)"",
+        .name = (char *)" ",
+        .tenant = (char *)"a",
         .devices = (char *[]){NULL},
     };
-    g_assert_true(machine_record_save(&empty, fixture->folder, NULL));
+    g_assert_true(machine_record_save(&small, fixture->folder, NULL));
     g_autoptr(MachineRecord) loaded = load_one(fixture);
-    assert_same(loaded, &empty);
+    assert_same(loaded, &small);
 }
 
 /* Nobody else is to read who runs what. */
@@ -153,6 +153,9 @@ static void test_damaged(Fixture *fixture, gconstpointer unused)
         "[Machine]\nName=vm\nTenant=acme\nDevices=\nState=flying\n",
         "[Machine]\nName=vm\nTenant=acme\nDevices=0000:01:00.0;nothing;\nState=running\n",
         "[Machine]\nName=vm\nTenant=acme\nDevices=../../etc;\nState=running\n",
+        "[Machine]\nName=\nTenant=acme\nDevices=\nState=running\n",
+        "[Machine]\nName=vm\nTenant=../../etc\nDevices=\nState=running\n",
+        "[Machine]\nName=vm\nTenant=acme\nDevices=\nState=running\nSince=-9223372036854775808\n",
         "[Machine]\nName=\xff\xfe\nTenant=acme\nDevices=\nState=running\n",
     };
     for (size_t i = 0; i < G_N_ELEMENTS(damaged); i++) {
@@ -330,7 +333,7 @@ int main(int argc, char *argv[])
     g_test_init(&argc, &argv, NULL);
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
     ADD("/records/machine", test_machine);
-    ADD("/records/empty-machine", test_empty_machine);
+    ADD("/records/small-machine", test_small_machine);
     ADD("/records/private", test_private);
     ADD("/records/damaged", test_damaged);
     ADD("/records/cut-off", test_cut_off);
