@@ -65,6 +65,8 @@ gboolean writer_commit(Writer *writer, GError **error)
             i++;
         }
     }
+    /* All has been tried: the turn has nothing to add. */
+    (void)sd_event_source_set_enabled(writer->turn, SD_EVENT_OFF);
     return all;
 }
 

@@ -80,6 +80,7 @@ static void test_commit(Fixture *fixture, gconstpointer unused)
     g_assert_true(writer_commit(fixture->writer, &error));
     assert_saved(fixture, "");
     g_assert_no_error(error);
+    g_assert_cmpint(sd_event_run(fixture->event, 0), ==, 0);
 }
 
 /* The first failure is told; what could be written is; what could not is tried again. */
