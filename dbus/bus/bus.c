@@ -49,6 +49,7 @@ int bus_register_kind(Service *service, const BusKind *kind)
     /* The slot lives as long as the bus, and what its callbacks get with it. */
     (void)sd_bus_slot_set_destroy_callback(vtable, slot_free);
     (void)sd_bus_slot_set_floating(vtable, true);
+    (void)sd_bus_slot_unref(vtable);
     return sd_bus_add_node_enumerator(bus, NULL, kind->prefix, enumerate, slot);
 }
 
