@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kernel/ledger/order.h"
+
 static uint64_t positive(int64_t value)
 {
     return value > 0 ? (uint64_t)value : 0;
@@ -156,15 +158,6 @@ static int note_object(const void *key, const void *value, void *data)
     return 0;
 }
 
-static int compare_objects(const void *a, const void *b)
-{
-    const LedgerObject *x = a, *y = b;
-
-    if (x->context != y->context)
-        return x->context < y->context ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
 int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n)
 {
     g_auto(Reading) reading = {.context = context};
@@ -175,7 +168,7 @@ int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects,
         r = map_each(bpf_ledger(ledger), MAP_OBJECTS, note_object, &reading);
     if (r < 0)
         return r;
-    g_array_sort(reading.list, compare_objects);
+    g_array_sort(reading.list, ledger_object_compare);
     *ret_n = reading.list->len;
     *ret_objects = (LedgerObject *)g_array_free(g_steal_pointer(&reading.list), FALSE);
     return 0;
@@ -222,15 +215,6 @@ static int note_account(const void *key, const void *value, void *data)
     return 0;
 }
 
-static int compare_usage(const void *a, const void *b)
-{
-    const LedgerUsage *x = a, *y = b;
-
-    if (x->context != y->context)
-        return x->context < y->context ? -1 : 1;
-    return x->owner < y->owner ? -1 : x->owner > y->owner;
-}
-
 int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
 {
     g_auto(Reading) reading = {0};
@@ -241,7 +225,7 @@ int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
         r = map_each(bpf_ledger(ledger), MAP_ACCOUNTS, note_account, &reading);
     if (r < 0)
         return r;
-    g_array_sort(reading.list, compare_usage);
+    g_array_sort(reading.list, ledger_usage_compare);
     *ret_n = reading.list->len;
     *ret_usage = (LedgerUsage *)g_array_free(g_steal_pointer(&reading.list), FALSE);
     return 0;

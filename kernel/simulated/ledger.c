@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "kernel/simulated/ledger.h"
 
+#include "kernel/ledger/order.h"
 #include "kernel/simulated/faults.h"
 #include "kernel/simulated/guard.h"
 #include "kernel/simulated/iommufd.h"
@@ -259,14 +260,6 @@ static int simulated_tenant_usage(Ledger *ledger, uint32_t number, LedgerTenantU
     return 0;
 }
 
-static int compare_usage(const void *a, const void *b)
-{
-    const LedgerUsage *x = a, *y = b;
-    if (x->context != y->context)
-        return x->context < y->context ? -1 : 1;
-    return x->owner < y->owner ? -1 : x->owner > y->owner;
-}
-
 static int simulated_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
 {
     SIM_LOCKED;
@@ -296,7 +289,7 @@ static int simulated_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_
         };
         g_array_append_val(rows, row);
     }
-    g_array_sort(rows, compare_usage);
+    g_array_sort(rows, ledger_usage_compare);
     *ret_n = rows->len;
     *ret_usage = (LedgerUsage *)(void *)g_array_free(g_steal_pointer(&rows), FALSE);
     return 0;
@@ -341,14 +334,6 @@ static bool visit_objects(SimTable *table, void *data)
     return false;
 }
 
-static int compare_objects(const void *a, const void *b)
-{
-    const LedgerObject *x = a, *y = b;
-    if (x->context != y->context)
-        return x->context < y->context ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
 static int simulated_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects,
                              size_t *ret_n)
 {
@@ -359,7 +344,7 @@ static int simulated_objects(Ledger *ledger, uint32_t context, LedgerObject **re
     g_autoptr(GArray) objects = g_array_new(FALSE, TRUE, sizeof(LedgerObject));
     Listing listing = {sim(ledger), context, objects};
     sim_iommufd_any(visit_objects, &listing);
-    g_array_sort(objects, compare_objects);
+    g_array_sort(objects, ledger_object_compare);
     *ret_n = objects->len;
     *ret_objects = (LedgerObject *)(void *)g_array_free(g_steal_pointer(&objects), FALSE);
     return 0;
