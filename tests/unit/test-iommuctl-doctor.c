@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The doctor's checks of a host's files, on hosts made of files. */
+#include "tests/unit/fake-tree.h"
+
 #include "dbus/iommuctl/doctor/check-guard.h"
 #include "dbus/iommuctl/doctor/check-host.h"
 
@@ -18,36 +20,18 @@ typedef struct {
 
 static void set_up(Fixture *fixture, const void *data)
 {
-    fixture->root = g_dir_make_tmp("iommuctl-doctor-XXXXXX", NULL);
+    fixture->root = tree_new();
     fixture->host = (HostFiles){.root = fixture->root, .kernel = KERNEL};
-}
-
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        remove_tree(child);
-    }
-    g_assert_cmpint(g_remove(path), ==, 0);
 }
 
 static void tear_down(Fixture *fixture, const void *data)
 {
-    remove_tree(fixture->root);
-    g_free(fixture->root);
+    tree_remove(fixture->root);
 }
 
 static void put(Fixture *fixture, const char *path, const char *text)
 {
-    g_autofree char *full = g_strconcat(fixture->root, path, NULL);
-    g_autofree char *folder = g_path_get_dirname(full);
-
-    g_assert_cmpint(g_mkdir_with_parents(folder, 0755), ==, 0);
-    g_assert_true(g_file_set_contents(full, text, -1, NULL));
+    tree_write(fixture->root, text, "%s", path);
 }
 
 /* What a check has printed: its line and its remedy. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* With real files in a folder of its own. */
+#include "tests/unit/fake-tree.h"
+
 #include "policy/config.h"
 #include "policy/size.h"
 
@@ -20,27 +22,14 @@ typedef struct {
 
 static void set_up(Fixture *fixture, gconstpointer data)
 {
-    fixture->top = g_dir_make_tmp("iommud-config-XXXXXX", NULL);
-    g_assert_nonnull(fixture->top);
+    fixture->top = tree_new();
     fixture->etc = g_build_filename(fixture->top, "etc", NULL);
     fixture->state = g_build_filename(fixture->top, "state", NULL);
 }
 
-static void remove_tree(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-        remove_tree(child);
-    }
-    g_assert_cmpint(g_remove(path), ==, 0);
-}
-
 static void tear_down(Fixture *fixture, gconstpointer data)
 {
-    remove_tree(fixture->top);
-    g_free(fixture->top);
+    tree_remove(fixture->top);
     g_free(fixture->etc);
     g_free(fixture->state);
 }
@@ -311,7 +300,7 @@ static void test_twice(Fixture *fixture, gconstpointer data)
                             "two files, or change its Id.",
                             folders[i], folders[i]);
         assert_refused(fixture, message);
-        remove_tree(folder);
+        tree_remove(g_steal_pointer(&folder));
     }
 }
 
