@@ -194,7 +194,6 @@ typedef struct {
     uint32_t machine; /* 0: none, or not known */
     pid_t pid;
     uint64_t start;
-    uint64_t areas;
     uint64_t pinned;  /* bytes that the kernel has pinned */
     uint64_t charged; /* bytes that the kernel has charged; at rest the same */
     uint64_t unique;  /* of the bytes pinned */

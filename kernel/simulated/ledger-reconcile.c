@@ -176,7 +176,6 @@ static void measure_range(Marks *marks, const SimRecord *pages, LedgerMeasuremen
     if (!marks->last || marks->last->source != pages->source)
         marks->mapped_mark = marks->pinned_mark = 0;
     marks->last = pages;
-    sum->areas += pages->refs;
     sum->mapped += pages->bytes;
     sum->mapped_unique += above(&marks->mapped_mark, begin, end);
     if (pages->pinners == 0)

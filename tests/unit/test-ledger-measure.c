@@ -133,8 +133,8 @@ static void test_processes(void)
                                       {2, 1, 9, 100, 8, 8, 8, .missed = true}};
     const struct {
         uint32_t context, pid;
-        uint64_t areas, unique;
-    } expected[] = {{1, 8, 1, 4}, {1, 9, 2, 16}, {2, 9, 2, 16}};
+        uint64_t mapped, unique;
+    } expected[] = {{1, 8, 4, 4}, {1, 9, 32, 16}, {2, 9, 16, 16}};
     g_autoptr(Snapshot) snapshot = make_snapshot(ranges, NULL);
     g_autoptr(GArray) measurements = snapshot_measure(snapshot);
 
@@ -146,7 +146,7 @@ static void test_processes(void)
         g_assert_cmpint(sum->pid, ==, expected[i].pid);
         g_assert_cmpuint(sum->start, ==, 5);
         g_assert_cmpuint(sum->machine, ==, MACHINE);
-        g_assert_cmpuint(sum->areas, ==, expected[i].areas);
+        g_assert_cmpuint(sum->mapped, ==, expected[i].mapped * PAGE);
         g_assert_cmpuint(sum->unique, ==, expected[i].unique * PAGE);
     }
 }

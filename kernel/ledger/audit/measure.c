@@ -87,15 +87,9 @@ static uint32_t machine_of(const Snapshot *snapshot, uint64_t range)
 typedef struct {
     const Snapshot *snapshot;
     GArray *measurements; /* LedgerMeasurement */
-    GHashTable *indexes;  /* context and process -> 1 + its index there */
     const WalkRecord *last;
     Counted mapped, pinned;
 } Sum;
-
-static uint64_t process_key(const WalkRecord *range)
-{
-    return (uint64_t)range->context << 32 | range->record.tgid;
-}
 
 static bool same_process(const WalkRecord *a, const WalkRecord *b)
 {
@@ -106,8 +100,6 @@ static bool same_process(const WalkRecord *a, const WalkRecord *b)
 /* The process's sum, which is the last one. */
 static LedgerMeasurement *measurement_of(Sum *sum, const WalkRecord *range)
 {
-    uint64_t key = process_key(range);
-
     if (!sum->last || !same_process(sum->last, range)) {
         const LedgerMeasurement new = {
             .context = range->context,
@@ -118,8 +110,6 @@ static LedgerMeasurement *measurement_of(Sum *sum, const WalkRecord *range)
         };
 
         g_array_append_val(sum->measurements, new);
-        g_hash_table_insert(sum->indexes, g_memdup2(&key, sizeof(key)),
-                            GUINT_TO_POINTER(sum->measurements->len));
         sum->mapped = sum->pinned = (Counted){0};
     }
     sum->last = range;
@@ -145,21 +135,11 @@ static void sum_range(Sum *sum, const WalkRecord *range)
 GArray *snapshot_measure(const Snapshot *snapshot)
 {
     g_autoptr(GPtrArray) ranges = sorted_ranges(snapshot, compare_by_process);
-    g_autoptr(GHashTable) indexes =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     Sum sum = {.snapshot = snapshot,
-               .measurements = g_array_new(FALSE, TRUE, sizeof(LedgerMeasurement)),
-               .indexes = indexes};
+               .measurements = g_array_new(FALSE, TRUE, sizeof(LedgerMeasurement))};
 
     for (guint i = 0; i < ranges->len; i++)
         sum_range(&sum, ranges->pdata[i]);
-    for (guint i = 0; i < snapshot->areas->len; i++) {
-        uint64_t key = process_key(&g_array_index(snapshot->areas, WalkRecord, i));
-        guint index = GPOINTER_TO_UINT(g_hash_table_lookup(indexes, &key));
-
-        if (index)
-            g_array_index(sum.measurements, LedgerMeasurement, index - 1).areas++;
-    }
     return sum.measurements;
 }
 
