@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The man pages name all there is and nothing else: on the bus, on command lines, in files."""
+"""The man pages name all there is and nothing else: on the bus, on command lines, in files. What other
+pages name is there."""
 
+import glob
 import os
 import re
 import signal
 import subprocess
+import sys
 import unittest
 
 import harness
@@ -13,6 +16,7 @@ from harness import GIB, MANAGER, ROOT, SIMULATION, address
 IOMMUCTL = os.environ.get("IOMMUCTL", "")
 AGENT = os.environ.get("IOMMUD_LIBVIRT", "")
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+sys.path.append(os.path.join(TOP, "tests/unit"))
 AGENT_NAME = "org.iommud1.Libvirt"
 
 
@@ -232,6 +236,65 @@ class Configuration(unittest.TestCase):
             elif terms(line):
                 pages.append((group, terms(line)[0].removesuffix("=")))
         self.assertEqual(sorted(pages), sorted(rules))
+
+    def test_example_file(self):
+        """The installed file shows every key of the main file, with its default."""
+        rules = re.findall(r'\{"(?!Tenant")(\w+)", "(\w+)", parse_', read("policy/config.c"))
+        shown = []
+        group = None
+        for line in read("dbus/iommud.conf").splitlines():
+            if re.fullmatch(r"\[\w+\]", line):
+                group = line[1:-1]
+            elif match := re.match(r"#(\w+)=", line):
+                shown.append((group, match[1]))
+        self.assertEqual(sorted(shown), sorted(rules))
+        page = read("docs/iommud.conf.5.rst")
+        for key in ("Budget", "Guard", "RequireGuard", "DirectOpen", "AdmissionTimeout", "MaxMappings",
+                    "MaxObjects", "MaxIommufds", "MaxProcesses"):
+            default = re.search(rf"^#{key}=(.*)$", read("dbus/iommud.conf"), re.MULTILINE)[1]
+            text = page.split(f"\n``{key}=``\n")[1].split("\n``")[0]
+            self.assertEqual(re.findall(r"Default:\s+(?:``)?(\w+%?)", text), [default], key)
+
+
+class Pages(unittest.TestCase):
+    """What is written for readers of the source."""
+
+    @staticmethod
+    def pages():
+        found = ["README.md"]
+        for pattern in ("docs/*.md", "tests/*/README.md"):
+            found += [os.path.relpath(path, TOP) for path in glob.glob(os.path.join(TOP, pattern))]
+        return sorted(found)
+
+    @staticmethod
+    def paths(text):
+        """Those of the tree that stand between backticks, less what follows them on a command line."""
+        words = re.findall(r"`([^`\s]+)[^`]*`", text)
+        folders = tuple(name + "/" for name in ("dbus", "docs", "examples", "kernel", "plugin", "policy", "tests"))
+        return [word for word in words if word.startswith(folders) and not re.search(r"[*<>]", word)]
+
+    def test_paths(self):
+        self.assertGreater(len(self.pages()), 5)
+        for page in self.pages():
+            for path in self.paths(read(page)):
+                self.assertTrue(os.path.exists(os.path.join(TOP, path)), f"{page}: {path}")
+
+    def test_rooms(self):
+        import test_house
+
+        table = read("docs/architecture.md").split("| room |")[1].split("\n\n")[0]
+        self.assertEqual(re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE), list(test_house.ROOMS))
+
+    def test_functions(self):
+        """A function is in one of the files that its row or paragraph names."""
+        text = read("docs/architecture.md").split("\n## Where is what\n")[1]
+        functions = 0
+        for block in re.split(r"\n(?=\||- |\n)", text):
+            sources = "".join(read(path) for path in self.paths(block) if path.endswith((".c", ".h")))
+            for name in re.findall(r"`(\w+)\(\)`", block):
+                self.assertRegex(sources, rf"(?m)^[a-z][\w *]*\b{name}\(", block)
+                functions += 1
+        self.assertGreater(functions, 20)
 
 
 if __name__ == "__main__":
