@@ -68,7 +68,7 @@ static gboolean refuse_file(const char *path, const char *reason, GError **error
 {
     g_autofree char *name = g_filename_display_name(path);
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                "File %s can't be read: %s: mend or remove it.", name, reason);
+                "File %s can't be read: %s: correct or remove it.", name, reason);
     return FALSE;
 }
 
@@ -116,7 +116,7 @@ static GPtrArray *list_files(const char *folder, GError **error)
     if (!dir && !g_error_matches(wrong, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
         g_autofree char *name = g_filename_display_name(folder);
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                    "Folder %s can't be read: %s: mend or remove it.", name, wrong->message);
+                    "Folder %s can't be read: %s: correct or remove it.", name, wrong->message);
         return NULL;
     }
     const char *name;
@@ -220,7 +220,7 @@ Config *config_load(const char *config_dir, const char *state_dir, GError **erro
 static gboolean refuse_change(const char *id, const char *verb, const char *reason, GError **error)
 {
     g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_KERNEL_REFUSED,
-                "The file of tenant %s can't be %s: %s: make room or mend its folder, and try "
+                "The file of tenant %s can't be %s: %s: make room or correct its folder, and try "
                 "again.",
                 id, verb, reason);
     return FALSE;

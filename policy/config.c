@@ -201,7 +201,7 @@ static gboolean apply_key(GKeyFile *keys, const Rule *rule, const char *file, vo
     if (wrong->domain != IOMMUD_ERROR) {
         g_autofree char *raw = g_key_file_get_value(keys, rule->group, rule->key, NULL);
         g_clear_error(&wrong);
-        refuse_value(raw, "a value that can be read: mend its backslashes", &wrong);
+        refuse_value(raw, "a value that can be read: correct its backslashes", &wrong);
     }
     g_propagate_prefixed_error(error, g_steal_pointer(&wrong),
                                "File %s, group [%s], key %s: ", file, rule->group, rule->key);
@@ -214,7 +214,8 @@ static gboolean apply_group(GKeyFile *keys, const char *group, const Rule *rules
     if (!find_rule(rules, n_rules, group, NULL)) {
         g_autofree char *quoted = error_quote(group);
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                    "File %s has an unknown group %s: remove it, or mend its name.", file, quoted);
+                    "File %s has an unknown group %s: remove it, or correct its name.", file,
+                    quoted);
         return FALSE;
     }
     g_auto(GStrv) names = g_key_file_get_keys(keys, group, NULL, NULL);
@@ -222,9 +223,10 @@ static gboolean apply_group(GKeyFile *keys, const char *group, const Rule *rules
         const Rule *rule = find_rule(rules, n_rules, group, *name);
         if (!rule) {
             g_autofree char *quoted = error_quote(*name);
-            g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
-                        "File %s, group [%s] has an unknown key %s: remove it, or mend its name.",
-                        file, group, quoted);
+            g_set_error(
+                error, IOMMUD_ERROR, IOMMUD_ERROR_INVALID_ARGUMENT,
+                "File %s, group [%s] has an unknown key %s: remove it, or correct its name.", file,
+                group, quoted);
             return FALSE;
         }
         if (!apply_key(keys, rule, file, target, error))

@@ -36,7 +36,9 @@ static LedgerOptions options_of(const Config *config)
 static void set_reasons(Accounting *accounting, const AccountingSetup *setup)
 {
     const LedgerStatus *status = accounting->ledger ? &accounting->ledger->status : NULL;
-    const char *ledger = status ? status->reason : "There is no memory for the ledger.";
+    const char *ledger = status
+                             ? status->reason
+                             : "There is no memory for the ledger: free some, and restart iommud.";
     const char *guard = status ? status->guard_reason : ledger;
     g_autofree char *loader_ledger = NULL;
     g_autofree char *loader_guard = NULL;
@@ -120,8 +122,10 @@ const char *accounting_sharing_reason(const Accounting *accounting)
 {
     if (!accounting_is_active(accounting))
         return accounting->ledger_reason;
-    return *accounting->guard_reason ? accounting->guard_reason
-                                     : "The guard is switched off (Guard=off).";
+    return *accounting->guard_reason
+               ? accounting->guard_reason
+               : "The guard is switched off: remove Guard=off from iommud.conf "
+                 "and restart iommud.";
 }
 
 bool accounting_requires_guard(const Accounting *accounting)
@@ -177,7 +181,7 @@ static void log_lost_events(Accounting *accounting, const LedgerCounters *counte
     if (counters->lost_events > accounting->lost_events)
         journal_write(LOG_WARNING, MESSAGE_REFUSED_UNHEARD, NULL,
                       "%" PRIu64 " refusals were not logged one by one, because there were too "
-                      "many in a second; Refusals of each machine counts them all.",
+                      "many in a second; 'iommuctl status' counts them all, by machine.",
                       counters->lost_events - accounting->lost_events);
     accounting->lost_events = counters->lost_events;
 }
@@ -200,7 +204,11 @@ static void log_corrected(Accounting *accounting, const LedgerCounters *counters
     accounting->corrected = counters->corrected;
     if (off > 0)
         journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &off},
-                      "The ledger was off by %" PRIu64 " bytes and is right again.", off);
+                      "The ledger was off by %" PRIu64
+                      " bytes against the kernel's own structures, and "
+                      "was repaired. This is usual when its programs have just been loaded; if it "
+                      "goes on, 'iommuctl doctor' says more.",
+                      off);
 }
 
 void accounting_reconcile(Accounting *accounting)

@@ -67,11 +67,12 @@ gboolean accounting_set_tenant(Accounting *accounting, uint32_t tenant, const Te
                                GError **error);
 void accounting_remove_tenant(Accounting *accounting, uint32_t tenant);
 /* fd is an IOMMUFD of the tenant, shared by its machines or for one alone: it is guarded from now
- * on. *ret_context names it below, 0 without a ledger. KERNEL_REFUSED: it must not be handed out.
- */
+ * on. *ret_context names it below, 0 without a ledger. KERNEL_REFUSED: it must not be handed out;
+ * the caller begins the sentence with whose it is. */
 gboolean accounting_register_iommufd(Accounting *accounting, int fd, uint32_t tenant, bool shared,
                                      uint32_t *ret_context, GError **error);
-/* A machine that may bind its devices from now on. Again for the same: nothing. KERNEL_REFUSED. */
+/* A machine that may bind its devices from now on. Again for the same: nothing. KERNEL_REFUSED: the
+ * caller begins the sentence with the machine's name. */
 gboolean accounting_add_machine(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 GError **error);
 /* It is gone; what it left keeps its owner until it is destroyed. */

@@ -59,7 +59,7 @@ gboolean accounting_register_iommufd(Accounting *accounting, int fd, uint32_t te
     if (accounting_guard_is_active(accounting))
         flags |= LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_RESTRICTED;
     int r = ledger->ops->register_iommufd(ledger, fd, tenant, flags, ret_context);
-    return r >= 0 || set_error(error, r, "MaxIommufds", "The IOMMUFD could not be put under guard");
+    return r >= 0 || set_error(error, r, "MaxIommufds", "the IOMMUFD could not be put under guard");
 }
 
 /* ---- machines and devices ---- */
@@ -71,7 +71,7 @@ gboolean accounting_add_machine(Accounting *accounting, uint32_t machine, uint32
     int r = ledger ? ledger->ops->add_machine(ledger, machine, tenant) : 0;
     if (r < 0)
         return set_error(error, r, "MaxProcesses",
-                         "The machine could not be made known to the kernel's guard");
+                         "it could not be made known to the kernel's guard");
     g_hash_table_insert(accounting->machines, GUINT_TO_POINTER(machine), GUINT_TO_POINTER(tenant));
     return TRUE;
 }

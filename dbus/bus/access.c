@@ -33,7 +33,7 @@ static const struct {
     {BUS_INTERFACE_TENANT, "ListObjects"},
 };
 
-/* A call may leave out its interface; such a call is nobody's but the privileged. */
+/* A call may leave out its interface: such a call is for the privileged only. */
 static bool is_open_to_all(const char *interface, const char *member)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(open_to_all); i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who may call what: the one place, in front of every object.
+ * Who may call what: checked here only, before a call gets to any object.
  *
  * What only reads is open to everybody. All the rest, and whatever is not listed, is for uid 0, the
  * user iommud-libvirt (the agent), and the user that the service itself runs as; everybody else

@@ -32,8 +32,7 @@ int bus_allocate_ioas(sd_bus_message *message, void *userdata, sd_bus_error *ret
         tenant_remove_ioas(tenant, id);
     } else if (charge) {
         charge_free(charge);
-        error_set_kernel(&error, r, "The kernel made no address space for tenant %s",
-                         tenant_id(tenant));
+        error_set_kernel(&error, r, "IOMMU_IOAS_ALLOC failed for tenant %s", tenant_id(tenant));
     }
     if (fresh)
         tenant_close(tenant);
@@ -58,7 +57,7 @@ int bus_iova_ranges(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
         return bus_error_set(ret_error, error);
     r = host->ops->ioas_iova_ranges(host, tenant->iommufd, id, &ranges, &n);
     if (r < 0) {
-        error_set_kernel(&error, r, "The ranges of address space %u can't be had", id);
+        error_set_kernel(&error, r, "IOMMU_IOAS_IOVA_RANGES failed for address space %u", id);
         return bus_error_set(ret_error, error);
     }
     r = sd_bus_message_new_method_return(message, &reply);
@@ -102,7 +101,7 @@ int bus_allow_iovas(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
                                  "they end, overlap, or contain what a device reserves.",
                                  id);
     if (r < 0) {
-        error_set_kernel(&error, r, "The ranges of address space %u can't be set", id);
+        error_set_kernel(&error, r, "IOMMU_IOAS_ALLOW_IOVAS failed for address space %u", id);
         return bus_error_set(ret_error, error);
     }
     return sd_bus_reply_method_return(message, "");
@@ -144,7 +143,8 @@ static int check_file(int fd, const IoasJob *job, sd_bus_error *ret_error)
 {
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || fcntl(fd, F_GET_SEALS) < 0)
-        return bus_error_invalid(ret_error, "What is to be mapped is not a memfd.");
+        return bus_error_invalid(
+            ret_error, "What is to be mapped is not a memfd: make it with memfd_create(2).");
     if (job->offset + job->length > (uint64_t)st.st_size)
         return bus_error_invalid(ret_error,
                                  "The memfd is %" G_GUINT64_FORMAT " bytes long: %" G_GUINT64_FORMAT

@@ -53,11 +53,13 @@ static void set_map_error(const IoasJob *job, GError **error)
          "The kernel can't map this: offset, length and address must be multiples of the page "
          "size, inside of a memfd."},
         {-EACCES, IOMMUD_ERROR_INVALID_ARGUMENT,
-         "The file can't be mapped for writing: it was opened read-only."},
+         "The file can't be mapped for writing, as it was opened read-only: open it for both, or "
+         "ask "
+         "for access 'r'."},
         {-EPERM, IOMMUD_ERROR_INVALID_ARGUMENT,
-         "The file can't be mapped for writing: it is sealed against it."},
+         "The file can't be mapped for writing, as it is sealed against that: ask for access 'r'."},
         {-ENOENT, IOMMUD_ERROR_INVALID_ARGUMENT,
-         "Nothing is mapped there in the source, or not all of it."},
+         "Nothing is mapped there in the source, or not all of it: map it first."},
         {-EEXIST, IOMMUD_ERROR_INVALID_ARGUMENT,
          "Something is mapped at that address: unmap it first, or ask for any address."},
         {-EADDRINUSE, IOMMUD_ERROR_INVALID_ARGUMENT,
@@ -176,7 +178,7 @@ static gboolean prepare(IoasJob *job, Tenant *tenant, GError **error)
         return FALSE;
     job->fd = fcntl(tenant->iommufd, F_DUPFD_CLOEXEC, 3);
     if (job->fd < 0) {
-        error_set_kernel(error, -errno, "The IOMMUFD of tenant %s can't be used",
+        error_set_kernel(error, -errno, "The descriptor of tenant %s's IOMMUFD can't be duplicated",
                          tenant_id(tenant));
         return FALSE;
     }

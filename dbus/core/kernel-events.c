@@ -64,15 +64,35 @@ static bool is_expected(const LedgerEvent *event)
     return (event->command & 0xff) == (IOMMU_IOAS_CHANGE_PROCESS & 0xff);
 }
 
+/* An open of /dev/iommu, which is in no IOMMUFD yet; or an mmap(2) by a machine of the tenant; or
+ * the receipt of an IOMMUFD by anybody else. */
+static void log_refused_file(const KernelEvent *self, const JournalAbout *about)
+{
+    const LedgerEvent *event = self->event;
+    if (event->context == 0)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+                      "%s was refused to open /dev/iommu, as DirectOpen=no in iommud.conf says: no "
+                      "limit would hold for what it maps there.",
+                      self->who);
+    else if (self->machine && machine_tenant(self->machine)->ledger_id == event->tenant)
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+                      "%s was refused mmap(2) of tenant %s's IOMMUFD, whose registers are not kept "
+                      "apart by machine. Give it Isolation=machine if it needs them.",
+                      self->who, self->refusal.tenant);
+    else
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+                      "%s was refused the IOMMUFD of tenant %s: it is no machine of the tenant. If "
+                      "it passes IOMMUFDs on, add its unit to FdRelayUnits= in iommud.conf and "
+                      "reload iommud.",
+                      self->who, self->refusal.tenant);
+}
+
 static void log_refusal(const KernelEvent *self)
 {
     const Refusal *refusal = &self->refusal;
     JournalAbout about = {.refusal = refusal};
     if (self->event->command == 0)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
-                      "%s was refused %s: it is no machine of the tenant, nor a unit that stands "
-                      "in FdRelayUnits= of iommud.conf.",
-                      self->who, *refusal->tenant ? "a tenant's IOMMUFD" : "/dev/iommu");
+        log_refused_file(self, &about);
     else if (*refusal->owner)
         journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
                       "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
@@ -94,7 +114,9 @@ static void on_refused(const KernelEvent *self)
     if (is_expected(self->event)) {
         journal_write(
             LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalAbout){.refusal = &self->refusal},
-            "%s was refused %s in an IOMMUFD that it shares.", self->who, self->refusal.ioctl);
+            "%s was refused %s in an IOMMUFD that it shares: QEMU asks for it at each start, and "
+            "goes on without.",
+            self->who, self->refusal.ioctl);
         return;
     }
     log_refusal(self);
@@ -134,20 +156,23 @@ static void queue_owner(const KernelEvent *self)
 
 static void on_argument_changed(const KernelEvent *self)
 {
-    journal_write(LOG_ALERT, MESSAGE_ARGUMENT_CHANGED, &(JournalAbout){.refusal = &self->refusal},
-                  "%s changed the argument of %s while it was being checked, and was killed.",
-                  self->who, self->refusal.ioctl);
+    journal_write(
+        LOG_ALERT, MESSAGE_ARGUMENT_CHANGED, &(JournalAbout){.refusal = &self->refusal},
+        "%s changed the argument of %s while it was being checked, and was killed. Only an "
+        "attack or a fault of that program does so: look into it before it starts again.",
+        self->who, self->refusal.ioctl);
     queue_owner(self);
 }
 
 static void on_full(const KernelEvent *self)
 {
     bool object = self->event->requested == 0;
-    journal_write(LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
-                  "%s was refused %s: what is left of the ledger's room for %s is kept for others. "
-                  "Raise %s= in iommud.conf and restart iommud.",
-                  self->who, self->refusal.ioctl, object ? "objects" : "mappings",
-                  object ? "MaxObjects" : "MaxMappings");
+    journal_write(
+        LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
+        "%s was refused %s: the ledger's table of %s is so full that what is left is kept "
+        "for others. Raise %s= in iommud.conf and restart iommud.",
+        self->who, self->refusal.ioctl, object ? "objects" : "mappings",
+        object ? "MaxObjects" : "MaxMappings");
 }
 
 void kernel_event_handle(const LedgerEvent *event, void *manager)

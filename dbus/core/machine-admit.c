@@ -105,8 +105,12 @@ static gboolean tell_kernel(const Admission *admission, GError **error)
     uint32_t tenant = admission->tenant->ledger_id;
     if (admission->ledger_id == 0)
         return TRUE;
-    return accounting_add_machine(manager->accounting, admission->ledger_id, tenant, error) &&
-           devices_admit(manager, admission->request->devices, tenant, admission->ledger_id,
+    if (!accounting_add_machine(manager->accounting, admission->ledger_id, tenant, error)) {
+        g_prefix_error(error, "Machine %s (%s): ", admission->request->name,
+                       admission->request->uuid);
+        return FALSE;
+    }
+    return devices_admit(manager, admission->request->devices, tenant, admission->ledger_id,
                          admission->old ? &admission->old->policy : NULL, error);
 }
 
@@ -130,8 +134,8 @@ static void take_back(Admission *admission)
     }
 }
 
-/* The old one was never seen to run: what it may have left in the IOMMUFD has its own owner, and is
- * reaped. */
+/* The old one was never seen to run. What it may have left in the IOMMUFD has an owner of its own
+ * in the ledger, by which the reaper finds it. */
 static void forget_old(Admission *admission)
 {
     Machine *old = admission->old;

@@ -108,8 +108,8 @@ static gboolean check_state(const Machine *machine, GError **error)
         return TRUE;
     if (machine->policy.state == MACHINE_RUNNING)
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_MACHINE_EXISTS,
-                    "Machine %s (%s) runs already as process %d.", machine->policy.name,
-                    machine_uuid(machine), (int)machine->leader.pid);
+                    "Machine %s (%s) runs already as process %d: stop that one first.",
+                    machine->policy.name, machine_uuid(machine), (int)machine->leader.pid);
     else
         g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NO_SUCH_MACHINE,
                     "Machine %s (%s) was released and is being reaped: admit it again.",
@@ -133,7 +133,7 @@ static void enter_running(Machine *machine, PidRef leader)
     }
 }
 
-/* Back to where it was admitted, since then. The time limit of that has not been touched. */
+/* Takes enter_running() back. The timer of the admission still runs. */
 static void leave_running(Machine *machine, int64_t since)
 {
     machine->leader_event = sd_event_source_disable_unref(machine->leader_event);
@@ -144,7 +144,7 @@ static void leave_running(Machine *machine, int64_t since)
     writer_commit_or_log(machine->manager->writer);
 }
 
-/* The kernel hears of it last: there is nothing to be taken back from it. */
+/* The kernel is told last, for that can't be taken back. */
 static gboolean commit_running(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;

@@ -62,7 +62,7 @@ static void claim_iommufd(Tenant *tenant, FdStore *store)
                   valid ? "Closed the shared IOMMUFD of tenant %s: no machine is in it, and none "
                           "is shared any more."
                         : "What the service manager kept as the shared IOMMUFD of tenant %s is "
-                          "another file: closed it.",
+                          "no open /dev/iommu: closed it. The tenant's next start gets a new one.",
                   tenant_id(tenant));
 }
 
@@ -127,10 +127,12 @@ static void restore_machine(Manager *manager, const MachineRecord *record, FdSto
         keep_tenant(manager, record->tenant);
     MachinePolicy *policy = registry_restore(manager->registry, &request, &error);
     if (!policy) {
-        journal_write(LOG_ERR, MESSAGE_STATE_NOT_READ,
-                      &(JournalAbout){.tenant = record->tenant, .machine = record->uuid},
-                      "The record of machine %s can't be taken up, and it is watched no more: %s",
-                      record->uuid, error->message);
+        journal_write(
+            LOG_ERR, MESSAGE_STATE_NOT_READ,
+            &(JournalAbout){.tenant = record->tenant, .machine = record->uuid},
+            "The record of machine %s can't be taken up, so that it is not accounted until it is "
+            "started again: %s",
+            record->uuid, error->message);
         machine_record_remove(manager->runtime_dir, record->uuid);
         return;
     }
@@ -208,7 +210,8 @@ static void take_back(Tenant *tenant)
     else if (wanted)
         journal_write(LOG_ERR, MESSAGE_IOMMUFD_LOST, &about,
                       "The shared IOMMUFD of tenant %s is lost: its machines run on, but what they "
-                      "leave behind stays pinned until the last of them has stopped.",
+                      "leave behind stays pinned until the last of them has stopped. Stop them to "
+                      "free it.",
                       tenant_id(tenant));
 }
 
@@ -217,10 +220,12 @@ static void take_back(Tenant *tenant)
 static void log_unguarded(const char *tenant, const char *uuid, const GError *error)
 {
     journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
-                  &(JournalAbout){.tenant = tenant, .machine = uuid}, "%s", error->message);
+                  &(JournalAbout){.tenant = tenant, .machine = uuid},
+                  "After the restart the guard does not know all of tenant %s%s%s: %s", tenant,
+                  uuid ? ", machine " : "", uuid ? uuid : "", error->message);
 }
 
-/* An IOAS is there as long as the ledger has it, or where that can't tell. */
+/* Whether an IOAS is still there, by the ledger; true where that can't tell. */
 static bool has_ioas(const LedgerObject *objects, size_t n, uint32_t id)
 {
     for (size_t i = 0; i < n; i++) {

@@ -28,7 +28,7 @@ gboolean service_open_host(const ServiceOptions *options, Host **ret_host, GErro
     if (!options->simulate) {
         int r = linux_host_new("", ret_host);
         if (r < 0)
-            error_set_kernel(error, r, "There is no memory to look at the host");
+            error_set_kernel(error, r, "There is no memory to open the host with");
         return r >= 0;
     }
     int r = simulated_host_new(options->simulate, ret_host, &sentence);

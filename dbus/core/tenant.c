@@ -101,7 +101,7 @@ gboolean tenant_need_shared(const Tenant *tenant, GError **error)
 static gboolean open_iommufd(Tenant *tenant, int *ret_fd, GError **error)
 {
     Host *host = tenant->manager->host;
-    /* Without an id it would be nobody's, who has no limit. */
+    /* Before it is registered: the ledger knows a limit by the tenant's id only. */
     if (!manager_need_iommufd(tenant->manager, error) ||
         (!tenant->introduced && !tenant_introduce(tenant, error)))
         return FALSE;
@@ -111,13 +111,22 @@ static gboolean open_iommufd(Tenant *tenant, int *ret_fd, GError **error)
     return r >= 0;
 }
 
+static gboolean register_iommufd(const Tenant *tenant, int fd, bool shared, uint32_t *ret_context,
+                                 GError **error)
+{
+    Accounting *accounting = tenant->manager->accounting;
+    gboolean done =
+        accounting_register_iommufd(accounting, fd, tenant->ledger_id, shared, ret_context, error);
+    if (!done)
+        g_prefix_error(error, "Tenant %s: ", tenant_id(tenant));
+    return done;
+}
+
 gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, GError **error)
 {
     uint32_t context;
     autoclose int fd = -EBADF;
-    if (!open_iommufd(tenant, &fd, error) ||
-        !accounting_register_iommufd(tenant->manager->accounting, fd, tenant->ledger_id, false,
-                                     &context, error))
+    if (!open_iommufd(tenant, &fd, error) || !register_iommufd(tenant, fd, false, &context, error))
         return FALSE;
     *ret_fd = TAKE_FD(fd);
     return TRUE;
@@ -134,8 +143,7 @@ void tenant_adopt_iommufd(Tenant *tenant, int fd, bool stored)
 
 gboolean tenant_register_iommufd(Tenant *tenant, GError **error)
 {
-    return accounting_register_iommufd(tenant->manager->accounting, tenant->iommufd,
-                                       tenant->ledger_id, true, &tenant->context_id, error);
+    return register_iommufd(tenant, tenant->iommufd, true, &tenant->context_id, error);
 }
 
 gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error)

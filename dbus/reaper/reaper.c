@@ -96,8 +96,8 @@ static void log_stuck(Machine *machine)
     journal_write(LOG_WARNING, MESSAGE_REAP_STUCK,
                   &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
                   "Machine %s (%s) of tenant %s died, but what it left in the tenant's IOMMUFD is "
-                  "still in use after %d seconds: up to %s stay orphaned; trying on. Look for a "
-                  "process that holds its VFIO devices.",
+                  "still in use after %d seconds: up to %s stay orphaned. This is tried again and "
+                  "again; look for a process that holds its VFIO devices.",
                   machine->policy.name, machine_uuid(machine), tenant_id(machine_tenant(machine)),
                   (int)(STUCK_USEC / G_USEC_PER_SEC), size);
 }

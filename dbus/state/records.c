@@ -57,8 +57,11 @@ static void file_remove(const char *runtime_dir, const char *folder, const char 
 {
     g_autofree char *path = g_build_filename(runtime_dir, folder, name, NULL);
     if (g_unlink(path) < 0 && errno != ENOENT)
-        journal_write(LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, NULL,
-                      "The state file %s could not be removed: %s.", path, g_strerror(errno));
+        journal_write(
+            LOG_WARNING, MESSAGE_STATE_NOT_WRITTEN, NULL,
+            "The state file %s could not be removed: %s. Remove it, or the next restart takes "
+            "it for true.",
+            path, g_strerror(errno));
 }
 
 static GKeyFile *file_load(const char *runtime_dir, const char *folder, const char *name)

@@ -134,7 +134,9 @@ static void say_unreachable(const Hook *hook, const char *so, const sd_bus_error
 
     if (g_str_has_suffix(why, "."))
         why[strlen(why) - 1] = '\0';
-    say("The machine %s %s, since iommud.service can't be asked (%s).", hook->name, so, why);
+    say("The machine %s %s, since iommud.service can't be asked (%s): see 'systemctl status "
+        "iommud'.",
+        hook->name, so, why);
 }
 
 static void say_refused(const sd_bus_error *error)

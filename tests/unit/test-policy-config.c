@@ -198,13 +198,14 @@ static void test_values(Fixture *fixture, gconstpointer data)
         {"[Host]\nBudget=64X\n", "File TOP/etc/iommud.conf, group [Host], key Budget: \"64X\" is "
                                  "not a size: ..."},
         {"[Host]\nBudget=64\\q\n", "File TOP/etc/iommud.conf, group [Host], key Budget: \"64\\q\" "
-                                   "is not a value that can be read: mend its backslashes."},
+                                   "is not a value that can be read: correct its backslashes."},
         {"[Host]\nbudget=64G\n", "File TOP/etc/iommud.conf, group [Host] has an unknown key "
-                                 "\"budget\": remove it, or mend its name."},
+                                 "\"budget\": remove it, or correct its name."},
         {"[Host]\nBudget[de]=64G\n", "File TOP/etc/iommud.conf, group [Host] has an unknown key "
-                                     "\"Budget[de]\": remove it, or mend its name."},
-        {"[host]\n", "File TOP/etc/iommud.conf has an unknown group \"host\": remove it, or mend "
-                     "its name."},
+                                     "\"Budget[de]\": remove it, or correct its name."},
+        {"[host]\n",
+         "File TOP/etc/iommud.conf has an unknown group \"host\": remove it, or correct "
+         "its name."},
         {"[Host]\nBudget=1G\n[Tenant]\nId=a\n", "File TOP/etc/iommud.conf has an unknown group..."},
         {"[Tenants]\nDefault=a/b\n", "File TOP/etc/iommud.conf, group [Tenants], key Default: "
                                      "\"a/b\" can't be the id of a tenant: ..."},
@@ -267,9 +268,9 @@ static void test_tenant_values(Fixture *fixture, gconstpointer data)
         {"[Tenant]\nDevices=10de:*;81:00.*\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant], "
                                                "key Devices: \"81:00.*\" matches no device: ..."},
         {"[Tenant]\nColour=red\n", "File TOP/etc/tenants.d/acme.conf, group [Tenant] has an "
-                                   "unknown key \"Colour\": remove it, or mend its name."},
+                                   "unknown key \"Colour\": remove it, or correct its name."},
         {"[Host]\nBudget=1G\n", "File TOP/etc/tenants.d/acme.conf has an unknown group \"Host\": "
-                                "remove it, or mend its name."},
+                                "remove it, or correct its name."},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         write_file(fixture->etc, "tenants.d/acme.conf", files[i].text);
@@ -318,7 +319,7 @@ static void test_large(Fixture *fixture, gconstpointer data)
     g_autofree char *text = g_strnfill(1024 * 1024 + 1, '#');
     write_file(fixture->etc, "iommud.conf", text);
     assert_refused(fixture, "File TOP/etc/iommud.conf can't be read: it is larger than 1 MiB: "
-                            "mend or remove it.");
+                            "correct or remove it.");
     text[1024 * 1024] = '\0';
     write_file(fixture->etc, "iommud.conf", text);
     g_autoptr(Config) config = load(fixture);
@@ -333,15 +334,15 @@ static void test_not_a_file(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(g_mkdir_with_parents(tenants, 0700), ==, 0);
     g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
     assert_refused(fixture, "File TOP/etc/tenants.d/acme.conf can't be read: it is not a regular "
-                            "file: mend or remove it.");
+                            "file: correct or remove it.");
     g_assert_cmpint(unlink(fifo), ==, 0);
     g_assert_cmpint(mkdir(fifo, 0700), ==, 0);
     assert_refused(fixture, "File TOP/etc/tenants.d/acme.conf can't be read: it is not a regular "
-                            "file: mend or remove it.");
+                            "file: correct or remove it.");
     g_assert_cmpint(rmdir(fifo), ==, 0);
     g_assert_cmpint(symlink("/nowhere/at/all", fifo), ==, 0);
     assert_refused(fixture, "File TOP/etc/tenants.d/acme.conf can't be read: No such file or "
-                            "directory: mend or remove it.");
+                            "directory: correct or remove it.");
     g_assert_cmpint(unlink(fifo), ==, 0);
     g_assert_cmpint(rmdir(tenants), ==, 0);
     write_file(fixture->etc, "tenants.d", "a file");
@@ -461,7 +462,7 @@ static void test_save_without_room(Fixture *fixture, gconstpointer data)
     g_assert_false(saved);
     g_assert_true(g_str_has_prefix(error->message, "The file of tenant acme can't be written: "));
     g_assert_true(g_str_has_suffix(
-        error->message, ": File too large: make room or mend its folder, and try again."));
+        error->message, ": File too large: make room or correct its folder, and try again."));
 
     g_autoptr(Config) config = load(fixture);
     const TenantConfig *read = config->tenants->pdata[0];
