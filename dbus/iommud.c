@@ -144,8 +144,8 @@ static int watch_signals(sd_event *event, Manager *manager)
 
 /* ---- bus ---- */
 
-/* The bus itself receives the descriptors that it passes on. One that does not say who it is has no
- * guard that could refuse it. */
+/* The bus receives the descriptors that it passes on, which the guard allows only those that it was
+ * told of. If a bus does not say its pid, the guard refuses it what Open() sends. */
 static void trust_bus(Manager *manager)
 {
     g_autoptr(sd_bus_message) reply = NULL;
@@ -157,7 +157,7 @@ static void trust_bus(Manager *manager)
         accounting_trust_relay(manager->accounting, (pid_t)pid);
 }
 
-/* The name comes last: who sees it finds everything behind it. */
+/* The name is requested last: whoever sees it finds all objects. */
 static int join_bus(Service *service, const char *name)
 {
     Manager *manager = service->manager;
@@ -204,7 +204,7 @@ static int run(sd_event *event, Service *service, const char *bus)
     return r;
 }
 
-/* Steps of their own: the service has not the privileges that loading needs. */
+/* Each is a run of its own (ExecStartPre): the service lacks the privileges that they need. */
 static int load_or_unload(const Options *options)
 {
     const ServiceOptions *service = &options->service;
@@ -230,7 +230,8 @@ int main(int argc, char *argv[])
         .service = {.config_dir = CONFIG_DIR, .state_dir = STATE_DIR, .runtime_dir = RUNTIME_DIR},
         .bus = "system",
     };
-    /* One arena and no big steps: the workers' threads do next to nothing. */
+    /* One malloc() arena for all threads: an arena for each worker would only cost memory, as
+     * workers allocate next to nothing. */
     mallopt(M_ARENA_MAX, 1);
     setlocale(LC_CTYPE, "C.UTF-8");
     bus_error_register();

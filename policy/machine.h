@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * What policy knows of a machine, from its admission to the end of its reap. Who runs machines has
- * more to say of one: its own struct begins with this one (registry.h, RegistryTypes).
- */
+/* What policy knows of a machine, from its admission to the end of its reap. The service's own
+ * struct of a machine begins with this one (registry.h, RegistryTypes). */
 #pragma once
 
 #include "policy/tenant.h"

@@ -32,7 +32,8 @@ static LedgerOptions options_of(const Config *config)
 
 /* ---- states ---- */
 
-/* The loader had the privileges that the service lacks: what it could not do is the reason. */
+/* What the loader (iommud --load) has recorded comes first: it had the privileges to load, and this
+ * process has none. */
 static void set_reasons(Accounting *accounting, const AccountingSetup *setup)
 {
     const LedgerStatus *status = accounting->ledger ? &accounting->ledger->status : NULL;
@@ -49,7 +50,7 @@ static void set_reasons(Accounting *accounting, const AccountingSetup *setup)
     bool active = accounting_is_active(accounting);
     bool guarding = accounting_guard_is_active(accounting);
     accounting->ledger_reason = g_strdup(active ? "" : ledger);
-    /* A guard that is there may not hold against everybody, and says so. */
+    /* Also set when the guard is active: then it says what the guard does not hold against. */
     accounting->guard_reason = g_strdup(guard);
     accounting->guard_state = guarding                            ? "enforcing"
                               : setup->config->guard == GUARD_OFF ? "off"
@@ -174,8 +175,7 @@ uint64_t accounting_unknown_ioctls(Accounting *accounting)
 
 /* ---- reconciliation ---- */
 
-/* Who causes many events in a second is not reported for the rest of it; and some may find no
- * room. */
+/* Events are lost when an owner causes too many in a second, and when the ring has no room. */
 static void log_lost_events(Accounting *accounting, const LedgerCounters *counters)
 {
     if (counters->lost_events > accounting->lost_events)
@@ -186,7 +186,7 @@ static void log_lost_events(Accounting *accounting, const LedgerCounters *counte
     accounting->lost_events = counters->lost_events;
 }
 
-/* Once, until it can be done again. */
+/* Logged once, until a reconciliation succeeds. */
 static void log_failing(Accounting *accounting, int error)
 {
     if (!accounting->reconcile_failing)
@@ -300,7 +300,7 @@ Accounting *accounting_new(const AccountingSetup *setup)
         g_clear_pointer(&accounting->ledger, ledger_free);
     set_reasons(accounting, setup);
     log_states(accounting);
-    /* What an earlier run has not told of is not told now. */
+    /* What was lost before this run began is not logged by it. */
     if (read_counters(accounting, &counters))
         accounting->lost_events = counters.lost_events;
     return accounting;

@@ -7,8 +7,8 @@
 #include "dbus/base/journal.h"
 #include "kernel/base/process.h"
 
-/* What the kernel said of somebody who was to be made known to it: where a table is full (-E2BIG,
- * and -ENOMEM from our own programs), by which key it gets larger. */
+/* The ledger's answer r as an error. key: of iommud.conf, which makes the table larger when that is
+ * full (-E2BIG, or -ENOMEM from our own programs). */
 G_GNUC_PRINTF(4, 5)
 static gboolean set_error(GError **error, int r, const char *key, const char *format, ...)
 {

@@ -7,9 +7,9 @@
 
 #include <stdlib.h>
 
-/* What is mapped more than once is looked up anew when somebody asks and this has gone by, or less
- * after something was missed; on a host where that takes long, so much more that it takes a
- * fiftieth of the time at most. */
+/* When somebody asks for figures the ledger is reconciled, if the last time is AUDIT_USEC ago, or
+ * UNTRACKED_USEC when it has missed something since; but never so often that reconciliations take
+ * more than 1/AUDIT_SHARE of the time. */
 #define AUDIT_USEC (10 * G_USEC_PER_SEC)
 #define UNTRACKED_USEC G_USEC_PER_SEC
 #define AUDIT_SHARE 50
@@ -61,8 +61,8 @@ static void add_usage(Sum *sum, const LedgerUsage *one)
     usage->refusals += one->refused;
 }
 
-/* Whose what is in an IOMMUFD is: that one's tenant, or its machine's if iommud has not opened it.
- */
+/* The tenant that an account counts for: that of its IOMMUFD, or, if iommud has not opened that,
+ * the machine's. */
 static uint32_t tenant_of(const Accounting *accounting, uint32_t of_context, uint32_t machine)
 {
     void *tenant = g_hash_table_lookup(accounting->machines, GUINT_TO_POINTER(machine));
@@ -119,7 +119,7 @@ static bool find_usage(Accounting *accounting, GHashTable *sums, uint32_t id, Us
     const Sum *sum = g_hash_table_lookup(sums, GUINT_TO_POINTER(id));
     if (sum) {
         *ret_usage = sum->usage;
-        /* Never less than nothing, whatever was given back since. */
+        /* Pages may have been given back since the audit: never below 0. */
         ret_usage->unique = sum->usage.pinned - MIN(sum->twice, sum->usage.pinned);
     }
     return true;
@@ -166,8 +166,8 @@ uint64_t accounting_owner_pinned(Accounting *accounting, uint32_t context, uint3
     return found ? found->pinned : 0;
 }
 
-/* One look at the containers of VFIO's own, which takes all open files of the host, serves all that
- * is asked in its time. */
+/* Reading VFIO's own containers goes through all open files of the host: one reading serves for
+ * LEGACY_USEC. */
 static bool read_legacy(Accounting *accounting)
 {
     Ledger *ledger = accounting_ledger(accounting);

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The field names are ours: the code that calls sd_journal_sendv() here is no news to anybody. */
+/* No CODE_FILE= and the like: all entries are sent from one function of this file. */
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 

@@ -44,8 +44,8 @@ static bool is_open_to_all(const char *interface, const char *member)
     return false;
 }
 
-/* Looked up until it is found, for the agent may be installed later than the service; but not at
- * each call that somebody makes in vain: whoever answers for users may take its time. */
+/* Looked up until it is found, for the agent may be installed later than the service; but at most
+ * once in AGENT_USEC, since getpwnam() may ask a server and wait for it. */
 static uid_t agent_uid(void)
 {
     static uid_t uid = UID_NOBODY_HAS;

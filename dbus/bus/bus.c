@@ -46,7 +46,7 @@ int bus_register_kind(Service *service, const BusKind *kind)
         g_free(slot);
         return r;
     }
-    /* The slot lives as long as the bus, and what its callbacks get with it. */
+    /* The bus owns both vtable and slot: the callback frees slot with it. */
     (void)sd_bus_slot_set_destroy_callback(vtable, slot_free);
     (void)sd_bus_slot_set_floating(vtable, true);
     (void)sd_bus_slot_unref(vtable);

@@ -99,7 +99,7 @@ static void set_error(const IoasJob *job, GError **error)
                          job->ioas);
 }
 
-/* The charge follows what has happened. */
+/* Makes the charge what is mapped now that the ioctl has ended. */
 static void settle(const IoasJob *job, Tenant *tenant)
 {
     Ioas *ioas = g_hash_table_lookup(tenant->ioases, GUINT_TO_POINTER(job->ioas));
@@ -135,7 +135,7 @@ static void answer(const IoasJob *job)
     }
 }
 
-/* A tenant with jobs is not deleted, so that it is still there. */
+/* The tenant is still there: one with jobs is not deleted (tenant_delete(), manager_reload()). */
 static void ioas_job_done(void *data)
 {
     IoasJob *job = data;

@@ -13,7 +13,7 @@ typedef struct PendingCalls PendingCalls;
 /* Answers call, which is read from its beginning, or lets it wait again. */
 typedef void (*PendingCallAnswer)(void *data, sd_bus_message *call);
 
-/* Hears from the manager's queue who is gone, from now on. */
+/* From now on the manager's queue tells it which machines are gone. */
 PendingCalls *pending_calls_new(Manager *manager);
 /* Who waits is not answered. Accepts NULL. */
 void pending_calls_free(PendingCalls *calls);

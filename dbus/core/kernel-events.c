@@ -142,12 +142,13 @@ static void on_limit(KernelEvent *self)
     if (!self->tenant)
         return;
     signal_limit_exceeded(self->manager->bus, refusal);
-    /* What it has mapped twice may have become known to count once. A machine can ask for this. */
+    /* Memory that is mapped twice counts once only when a reconciliation has found that. Rate
+     * limited, since a machine can cause this event at will. */
     if (self->tenant->policy.config->count == COUNT_UNIQUE)
         accounting_refresh_if_older(self->manager->accounting, G_USEC_PER_SEC);
 }
 
-/* What it has left is reaped. */
+/* The owner's last process has ended or was killed: the tenant is reaped. */
 static void queue_owner(const KernelEvent *self)
 {
     if (self->tenant)

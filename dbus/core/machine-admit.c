@@ -69,7 +69,7 @@ static gboolean open_iommufd(Admission *admission, GError **error)
     return tenant_open(admission->tenant, &admission->fresh, error);
 }
 
-/* Before the kernel hears of the id, which must not be given out again. */
+/* Written before the kernel is told the id, so that no later run gives it out again. */
 static gboolean write_down(Admission *admission, GError **error)
 {
     Manager *manager = admission->manager;
@@ -114,8 +114,8 @@ static gboolean tell_kernel(const Admission *admission, GError **error)
                          admission->old ? &admission->old->policy : NULL, error);
 }
 
-/* Nothing has happened to the old one but that its record and its devices in the kernel are the new
- * one's. */
+/* Undoes what was done. Of the old one only its record and its devices' entries in the kernel were
+ * overwritten: they are written again. */
 static void take_back(Admission *admission)
 {
     Manager *manager = admission->manager;

@@ -28,7 +28,7 @@ void machine_reap(Machine *machine)
     queue_reap(manager->queue, tenant_id(machine_tenant(machine)));
 }
 
-/* Out of the state, the fd store, the registry and the kernel. */
+/* Removes it from the records, the fd store, the registry and the kernel. */
 static void forget(Machine *machine)
 {
     Manager *manager = machine->manager;

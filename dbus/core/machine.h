@@ -19,7 +19,7 @@ struct Machine {
     Manager *manager;
     WriterItem record;
     uint32_t ledger_id; /* 0: the kernel was not told of it */
-    /* Since its admission: it has, and leaves things in, its tenant's shared IOMMUFD. */
+    /* Since its admission: it uses its tenant's shared IOMMUFD, and may leave objects in it. */
     bool shares;
     int64_t since; /* CLOCK_MONOTONIC, µs: when its state was entered */
     PidRef leader; /* running, or reaping after that */
@@ -47,7 +47,7 @@ static inline bool machine_is_live(const Machine *machine)
     return machine->policy.state != MACHINE_REAPING;
 }
 
-/* Begins the life of one that the registry has just made, and whose record is written. */
+/* Sets up one that the registry has just made, and whose record is written. */
 void machine_begin(Machine *machine, Manager *manager);
 /* For the registry (RegistryTypes). */
 void machine_clear(MachinePolicy *machine);

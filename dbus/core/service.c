@@ -44,7 +44,7 @@ static void log_missing(const Manager *manager)
 {
     static const struct {
         unsigned feature;
-        unsigned needs; /* where this is missing, too, that says it all */
+        unsigned needs; /* not logged where this one is missing, too: its sentence implies it */
         const char *sentence;
     } missing[] = {
         {HOST_FEATURE_IOMMUFD, 0,
@@ -136,7 +136,7 @@ static gboolean prepare(Manager *manager, const ServiceOptions *options, FdStore
     return TRUE;
 }
 
-/* A start that fails leaves the descriptors with the service manager, for one that does not. */
+/* When the start fails the service manager keeps the descriptors, for the next one. */
 Manager *service_new(sd_event *event, const ServiceOptions *options, GError **error)
 {
     g_autoptr(Manager) manager = alloc(event, options);

@@ -8,7 +8,8 @@
 #include "dbus/state/records.h"
 #include "policy/size.h"
 
-/* Where nothing can be taken back: it has no IOMMUFD until the kernel knows it. */
+/* For a tenant that can't be taken back. If it fails, tenant_open() tries again before there is an
+ * IOMMUFD. */
 static void introduce_or_log(Tenant *tenant)
 {
     g_autoptr(GError) error = NULL;
@@ -112,7 +113,7 @@ gboolean tenant_set_limit(Tenant *tenant, uint64_t limit, GError **error)
 
 /* ---- by the configuration ---- */
 
-/* What a reload takes along of a tenant that is no longer configured. */
+/* What is still needed of a tenant after the registry has freed it in a reload. */
 typedef struct {
     char *id;
     uint32_t ledger_id;

@@ -20,7 +20,7 @@ struct Tenant {
     int iommufd;         /* shared by its machines; -EBADF: none */
     uint32_t context_id; /* the same in the ledger; 0: none */
     HostAccounting iommufd_accounting;
-    uint64_t peak_pinned; /* that was seen; the ledger may know better */
+    uint64_t peak_pinned; /* the most that was read; the ledger may have seen more */
     GHashTable *ioases;   /* id -> Ioas, owned */
     unsigned ioas_jobs;   /* on ioases, with the worker */
 };
@@ -30,7 +30,7 @@ static inline const char *tenant_id(const Tenant *tenant)
     return tenant->policy.config->id;
 }
 
-/* Begins the life of one that the registry has just made. */
+/* Sets up one that the registry has just made. */
 void tenant_begin(Tenant *tenant, Manager *manager);
 /* For the registry (RegistryTypes): closes the descriptor here, not in the fd store. */
 void tenant_clear(TenantPolicy *tenant);

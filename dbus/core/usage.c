@@ -41,7 +41,7 @@ void machine_usage(const Machine *machine, Usage *ret_usage)
                                           &usage);
         usage.pinned = usage.unique = machine_leader_pinned(machine);
     } else if (machine->policy.state == MACHINE_REAPING && machine->shares) {
-        /* The ledger was lost, and with it who knows when it is gone. */
+        /* The ledger was lost, and nobody else knows how much of it is still pinned. */
         usage.orphaned = machine->last_pinned;
     }
     usage.peak = MAX(usage.peak, machine->last_pinned);
@@ -50,7 +50,7 @@ void machine_usage(const Machine *machine, Usage *ret_usage)
 
 /* ---- a tenant ---- */
 
-/* What is mapped by MapFile, when only the charges are left to tell. */
+/* What is mapped by MapFile, by its charges: for want of a ledger. */
 static uint64_t charged_in_ioases(const Tenant *tenant)
 {
     uint64_t bytes = 0;

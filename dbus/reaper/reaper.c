@@ -109,7 +109,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
     Reap *reap = userdata;
     Manager *manager = reap->reaper->manager;
     reap->retry = sd_event_source_disable_unref(reap->retry);
-    /* What is said to be left may be what the ledger has missed the end of. */
+    /* Objects may be gone, and the ledger have missed it: a reconciliation finds that. */
     accounting_refresh(manager->accounting);
     queue_reap(manager->queue, reap->tenant);
     return 0;
@@ -159,7 +159,8 @@ static void finish_reaped(const Tenant *tenant, const LedgerObject *objects, siz
     }
 }
 
-/* Nobody knows whose the objects are: they go all together, when nobody alive can have any. */
+/* Without the ledger no object has a known owner: the IOMMUFD is closed, with all that is in it,
+ * when no machine lives that shares it and AllocateIoas has made nothing in it. */
 static void reap_without_ledger(Tenant *tenant)
 {
     if (tenant->iommufd >= 0 && (orphans_has_live(tenant) || g_hash_table_size(tenant->ioases) > 0))
@@ -171,8 +172,7 @@ static void reap_without_ledger(Tenant *tenant)
 
 /* ---- jobs ---- */
 
-/* What was destroyed counts for the machine whose it was, else for the first that is being reaped.
- */
+/* Adds what was destroyed to the figures of its machine, or of the first that is being reaped. */
 static void note_outcome(const Tenant *tenant, const DestroyJob *job)
 {
     Manager *manager = tenant->manager;

@@ -43,7 +43,7 @@ FdStore *fd_store_take(void)
     int n = sd_listen_fds_with_names(1, &names);
     for (int i = 0; i < n; i++) {
         int fd = SD_LISTEN_FDS_START + i;
-        /* Of two with one name neither can be told to be the right one: the first is as good. */
+        /* Of two with one name nothing says which is right: the first is taken. */
         if (g_hash_table_contains(store->fds, names[i]))
             close_fd(fd);
         else

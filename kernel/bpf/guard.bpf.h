@@ -96,7 +96,7 @@ static __noinline int check_id(__u64 ictx, __u32 context_id, __u32 id, __u32 own
     return object ? check_object(context_id, id, object, owner_id) : 0;
 }
 
-/* A device's name; one that does not fit is cut off, and then nobody's. */
+/* A device's name; one that does not fit is cut off, and then no entry has it. */
 static __always_inline void name_device(const struct device *device, struct ledger_device_key *key)
 {
     const char *name = BPF_CORE_READ(device, kobj.name);
@@ -211,7 +211,8 @@ static __always_inline bool has_capacity(__s64 entries, __u32 max, __s64 own)
     return own < (__s64)max - entries;
 }
 
-/* An object of which the ledger could not know whose it is had better not be made. */
+/* An object that finds no room in the ledger would have no owner: it is refused before it is made.
+ */
 static __noinline int reserve_object(struct task_state *self)
 {
     struct ledger_config *options = get_config();

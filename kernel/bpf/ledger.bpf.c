@@ -223,12 +223,14 @@ int BPF_PROG(ledger_pinned_6_12, struct iopt_pages *range, unsigned long npages,
 }
 
 /*
- * What an owner forks belongs to it. ledger_fork books that. From Linux 7.0 on tracepoints can be
- * preempted, and the kernel then skips the program for what another task forks on the same
- * processor. A program of the BPF LSM it never skips, but when that runs the child has no pid to be
- * booked under: the child's task keeps the owner, and inherit() books it at its first use.
+ * What an owner forks belongs to it: ledger_fork adds the child's entry. From Linux 7.0 on
+ * tracepoints can be preempted, and the kernel then skips the program for what another task forks
+ * on the same processor. It never skips a program of the BPF LSM, but when that one runs the child
+ * has no pid yet to be entered under: it leaves the owner with the child's task, and inherit() adds
+ * the entry at the child's first use.
  *
- * A thread is no process of its own. That it is looked whose it is books its process, if need be.
+ * A thread is no process of its own. current_process() adds the entry of its process, if that was
+ * forked without one.
  */
 static __always_inline int leave_to_child(struct task_struct *child, __u64 flags)
 {

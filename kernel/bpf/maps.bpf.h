@@ -229,7 +229,8 @@ static __noinline struct ledger_account *get_account(__u32 context, __u32 owner_
 }
 
 /* Who is who has changed: every thread looks up anew who it is (identify()). To be called after the
- * change: a thread that sees the old number may still use what it knew before. */
+ * change: a thread that sees the old number may still use what it knew before. On x86 the addition
+ * is a full barrier (a locked instruction); pairs with the addition of 0 in identify_anew(). */
 static __always_inline void note_change(void)
 {
     COUNT(changes);

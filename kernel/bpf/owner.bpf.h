@@ -106,8 +106,8 @@ struct {
     __type(value, __u32);
 } parents SEC(".maps");
 
-/* The current process's entry, if its fork was not booked (ledger_fork): made now, from the owner
- * that its task keeps (ledger_birth). NULL: no owner forked it. */
+/* The current process's entry, if ledger_fork was skipped: made now, for the owner that
+ * ledger_birth has left with the task. NULL: no owner forked it. */
 static __noinline struct ledger_process *inherit(__u32 tgid, __u64 start)
 {
     __u32 *parent = bpf_task_storage_get(&parents, bpf_get_current_task_btf(), NULL, 0);
@@ -230,8 +230,8 @@ struct report {
     __u32 owner;
 };
 
-/* An owner that causes many events is counted but not is_sent, lest it drown the others. So are all
- * together of whom no owner is known. */
+/* Whether the event is sent: of each owner at most so many in a second, so that its events don't
+ * displace those of others. All events without a known owner share one such limit. */
 static __always_inline bool ratelimit_ok(struct ledger_ratelimit ratelimits[2], __u32 kind)
 {
     struct ledger_ratelimit *ratelimit = &ratelimits[kind != LEDGER_EVENT_REFUSED];

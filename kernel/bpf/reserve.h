@@ -173,7 +173,7 @@ static __always_inline int tenant_set_credit(struct ledger_tenant *tenant, __s64
 
 /*
  * Sets the pages of a range's charge, and keeps its number: 0 and how many there were; -ESTALE: the
- * range is taken, its figures are nobody's business any more; -EAGAIN: too many others set it.
+ * range is taken, nobody changes its figures any more; -EAGAIN: too many others set it.
  */
 static __always_inline int charge_set(__u64 *charge, __u64 pages, __u64 *ret_was)
 {

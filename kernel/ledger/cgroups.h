@@ -7,7 +7,7 @@
 /* Processes in the cgroup (inode number of its folder) and below are the machine; with LEDGER_RELAY
  * they are relays. Of several the nearest to a process counts. -E2BIG, -ENOMEM: no room. */
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
-/* -ENOENT: it was nobody's. */
+/* -ENOENT: it has no entry. */
 int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
 /* The scope that systemd-machined has made for the process, if it has, is the machine's, with
  * helpers in it that the process did not fork. */

@@ -35,7 +35,9 @@ MODULE_PARM_DESC(guard_hooks, "Let BPF programs refuse ioctls, not only watch th
 
 /*
  * The hooks themselves. What an attached BPF program returns is returned in their place. They are
- * weak, so that a compiler that sees them return 0 does not drop the callers' checks.
+ * weak, so that a compiler that sees them return 0 does not drop the callers' checks. barrier() is for
+ * the compiler alone, as in the kernel's own empty hooks: it keeps calls of a function that does nothing,
+ * and pairs with nothing.
  */
 int iommud_guard_call(struct iommufd_ctx *ictx, unsigned int cmd, unsigned long argument);
 int iommud_guard_object(struct iommufd_ctx *ictx, struct iommufd_object *object);

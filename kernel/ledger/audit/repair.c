@@ -12,7 +12,7 @@ static void add(Plan *plan, const Repair *repair)
     g_array_append_vals(plan->repairs, repair, 1);
 }
 
-/* ---- sums: what moves all the time is right all the time, and not even unstable ---- */
+/* ---- sums: one that moves between the snapshots is left alone, and is not unstable ---- */
 
 static bool same_count(const OwnerCount *a, const OwnerCount *b)
 {
@@ -20,7 +20,7 @@ static bool same_count(const OwnerCount *a, const OwnerCount *b)
            a->pages == b->pages && a->recorded_pages == b->recorded_pages;
 }
 
-/* Without drift: nothing but an owner's end depends on it. */
+/* Their drift is 0: no figure depends on these counts, only whether an owner's entry can go. */
 static void plan_counts(Plan *plan)
 {
     for (guint i = 0; i < plan->second->owners->len; i++) {
