@@ -203,7 +203,7 @@ static void log_corrected(Accounting *accounting, const LedgerCounters *counters
     uint64_t off = counters->corrected - accounting->corrected;
     accounting->corrected = counters->corrected;
     if (off > 0)
-        journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalAbout){.bytes = &off},
+        journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalFields){.bytes = &off},
                       "The ledger was off by %" PRIu64
                       " bytes against the kernel's own structures, and "
                       "was repaired. This is usual when its programs have just been loaded; if it "

@@ -57,10 +57,10 @@ static bool stderr_is_journal(void)
            fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
-/* A refusal says by itself what it is about. */
-static JournalAbout about_refusal(const Refusal *refusal)
+/* Those of a refusal, which has them in members of its own. */
+static JournalFields fields_of_refusal(const Refusal *refusal)
 {
-    return (JournalAbout){
+    return (JournalFields){
         .tenant = refusal->tenant,
         .machine = refusal->machine,
         .bytes = refusal->requested > 0 ? &refusal->requested : NULL,
@@ -69,22 +69,22 @@ static JournalAbout about_refusal(const Refusal *refusal)
     };
 }
 
-static void entry_add_about(Entry *entry, const JournalAbout *about)
+static void entry_add_fields(Entry *entry, const JournalFields *fields)
 {
     static const Refusal none;
-    const Refusal *refusal = about->refusal ? about->refusal : &none;
-    entry_add(entry, "IOMMUD_TENANT", about->tenant);
-    entry_add(entry, "IOMMUD_MACHINE", about->machine);
-    entry_add(entry, "IOMMUD_DEVICE", about->device);
-    entry_add_bytes(entry, "IOMMUD_BYTES", about->bytes);
-    entry_add_bytes(entry, "IOMMUD_LIMIT", about->limit);
+    const Refusal *refusal = fields->refusal ? fields->refusal : &none;
+    entry_add(entry, "IOMMUD_TENANT", fields->tenant);
+    entry_add(entry, "IOMMUD_MACHINE", fields->machine);
+    entry_add(entry, "IOMMUD_DEVICE", fields->device);
+    entry_add_bytes(entry, "IOMMUD_BYTES", fields->bytes);
+    entry_add_bytes(entry, "IOMMUD_LIMIT", fields->limit);
     entry_add_number(entry, "IOMMUD_PID", refusal->pid);
     entry_add(entry, "IOMMUD_IOCTL", refusal->ioctl);
     entry_add_number(entry, "IOMMUD_OBJECT", refusal->object);
     entry_add(entry, "IOMMUD_OWNER", refusal->owner);
 }
 
-void journal_write(int priority, const char *message_id, const JournalAbout *about,
+void journal_write(int priority, const char *message_id, const JournalFields *fields,
                    const char *format, ...)
 {
     va_list arguments;
@@ -101,10 +101,10 @@ void journal_write(int priority, const char *message_id, const JournalAbout *abo
     entry_add(&entry, "PRIORITY", level);
     entry_add(&entry, "SYSLOG_IDENTIFIER", program_invocation_short_name);
     entry_add(&entry, "MESSAGE_ID", message_id);
-    JournalAbout fields = about && about->refusal ? about_refusal(about->refusal)
-                          : about                 ? *about
-                                                  : (JournalAbout){0};
-    entry_add_about(&entry, &fields);
+    JournalFields all = fields && fields->refusal ? fields_of_refusal(fields->refusal)
+                        : fields                  ? *fields
+                                                  : (JournalFields){0};
+    entry_add_fields(&entry, &all);
     (void)sd_journal_sendv(entry.fields, (int)entry.n);
     for (size_t i = 0; i < entry.n; i++)
         g_free(entry.fields[i].iov_base);

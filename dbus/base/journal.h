@@ -22,9 +22,9 @@ typedef struct {
     const uint64_t *bytes;
     const uint64_t *limit;
     const Refusal *refusal; /* its tenant, machine, bytes and limit count, not those above */
-} JournalAbout;
+} JournalFields;
 
 /* Writes one entry in the name of the program. priority: LOG_ERR ... LOG_DEBUG. message_id and
- * about may be NULL. */
-void journal_write(int priority, const char *message_id, const JournalAbout *about,
+ * fields may be NULL. */
+void journal_write(int priority, const char *message_id, const JournalFields *fields,
                    const char *format, ...) G_GNUC_PRINTF(4, 5);

@@ -62,7 +62,7 @@ static void rebind_done(void *data)
         device_record_remove(manager->runtime_dir, rebind->address);
     g_autoptr(GError) error = NULL;
     if (bound)
-        journal_write(LOG_INFO, MESSAGE_DEVICE_BOUND, &(JournalAbout){.device = rebind->address},
+        journal_write(LOG_INFO, MESSAGE_DEVICE_BOUND, &(JournalFields){.device = rebind->address},
                       "Bound device %s to %s.", rebind->address,
                       *rebind->driver ? rebind->driver : "the driver that the kernel chose");
     else

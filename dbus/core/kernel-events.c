@@ -66,21 +66,21 @@ static bool is_expected(const LedgerEvent *event)
 
 /* An open of /dev/iommu, which is in no IOMMUFD yet; or an mmap(2) by a machine of the tenant; or
  * the receipt of an IOMMUFD by anybody else. */
-static void log_refused_file(const KernelEvent *self, const JournalAbout *about)
+static void log_refused_file(const KernelEvent *self, const JournalFields *fields)
 {
     const LedgerEvent *event = self->event;
     if (event->context == 0)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, fields,
                       "%s was refused to open /dev/iommu, as DirectOpen=no in iommud.conf says: no "
                       "limit would hold for what it maps there.",
                       self->who);
     else if (self->machine && machine_tenant(self->machine)->ledger_id == event->tenant)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, fields,
                       "%s was refused mmap(2) of tenant %s's IOMMUFD, whose registers are not kept "
                       "apart by machine. Give it Isolation=machine if it needs them.",
                       self->who, self->refusal.tenant);
     else
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, about,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, fields,
                       "%s was refused the IOMMUFD of tenant %s: it is no machine of the tenant. If "
                       "it passes IOMMUFDs on, add its unit to FdRelayUnits= in iommud.conf and "
                       "reload iommud.",
@@ -90,22 +90,22 @@ static void log_refused_file(const KernelEvent *self, const JournalAbout *about)
 static void log_refusal(const KernelEvent *self)
 {
     const Refusal *refusal = &self->refusal;
-    JournalAbout about = {.refusal = refusal};
+    JournalFields fields = {.refusal = refusal};
     if (self->event->command == 0)
-        log_refused_file(self, &about);
+        log_refused_file(self, &fields);
     else if (*refusal->owner)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields,
                       "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
                       "machine %s's.",
                       self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error,
                       refusal->owner);
     else if (refusal->object)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields,
                       "%s was refused %s on object %u of tenant %s's IOMMUFD (%s): the object is "
                       "not its own.",
                       self->who, refusal->ioctl, refusal->object, refusal->tenant, refusal->error);
     else
-        journal_write(LOG_WARNING, MESSAGE_REFUSED, &about, "%s was refused %s: %s.", self->who,
+        journal_write(LOG_WARNING, MESSAGE_REFUSED, &fields, "%s was refused %s: %s.", self->who,
                       refusal->ioctl, refusal->error);
 }
 
@@ -113,7 +113,7 @@ static void on_refused(const KernelEvent *self)
 {
     if (is_expected(self->event)) {
         journal_write(
-            LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalAbout){.refusal = &self->refusal},
+            LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalFields){.refusal = &self->refusal},
             "%s was refused %s in an IOMMUFD that it shares: QEMU asks for it at each start, and "
             "goes on without.",
             self->who, self->refusal.ioctl);
@@ -133,7 +133,7 @@ static void on_limit(KernelEvent *self)
     g_autofree char *asked = size_format(refusal->requested);
     g_autofree char *left = size_format(refusal->left);
     g_autofree char *limit = size_format(refusal->limit);
-    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalAbout){.refusal = refusal},
+    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = refusal},
                   "%s was refused %s of %s (%" PRIu64 " bytes): tenant %s has %s (%" PRIu64
                   " bytes) left of its limit of %s. Raise it with 'iommuctl tenant set-limit', or "
                   "stop a machine.",
@@ -158,7 +158,7 @@ static void queue_owner(const KernelEvent *self)
 static void on_argument_changed(const KernelEvent *self)
 {
     journal_write(
-        LOG_ALERT, MESSAGE_ARGUMENT_CHANGED, &(JournalAbout){.refusal = &self->refusal},
+        LOG_ALERT, MESSAGE_ARGUMENT_CHANGED, &(JournalFields){.refusal = &self->refusal},
         "%s changed the argument of %s while it was being checked, and was killed. Only an "
         "attack or a fault of that program does so: look into it before it starts again.",
         self->who, self->refusal.ioctl);
@@ -169,7 +169,7 @@ static void on_full(const KernelEvent *self)
 {
     bool object = self->event->requested == 0;
     journal_write(
-        LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalAbout){.refusal = &self->refusal},
+        LOG_ERR, MESSAGE_LEDGER_FULL, &(JournalFields){.refusal = &self->refusal},
         "%s was refused %s: the ledger's table of %s is so full that what is left is kept "
         "for others. Raise %s= in iommud.conf and restart iommud.",
         self->who, self->refusal.ioctl, object ? "objects" : "mappings",

@@ -191,7 +191,7 @@ static void announce(const Machine *machine)
     uint64_t limit = budget_limit(machine->policy.tenant->budget);
     g_autofree char *size = size_format(bytes);
     journal_write(LOG_INFO, MESSAGE_MACHINE_ADMITTED,
-                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &bytes, .limit = &limit},
+                  &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &bytes, .limit = &limit},
                   "Admitted machine %s (%s) of tenant %s with %s.", machine->policy.name,
                   machine_uuid(machine), tenant, size);
     signal_machine_added(manager->bus, machine_uuid(machine));

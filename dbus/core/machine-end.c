@@ -53,7 +53,7 @@ void machine_finish(Machine *machine)
     unsigned objects = machine->reaped_objects;
     g_autofree char *size = size_format(bytes);
     journal_write(LOG_INFO, MESSAGE_MACHINE_REAPED,
-                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &bytes},
+                  &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &bytes},
                   "Reaped machine %s (%s) of tenant %s: %u objects destroyed, and %s given back.",
                   machine->policy.name, uuid, tenant, objects, size);
     forget(machine);
@@ -78,7 +78,7 @@ gboolean machine_release(Machine *machine, const char *reason, GError **error)
     if (machine->policy.state == MACHINE_RUNNING && machine_check_alive(machine))
         return refuse_running(machine, error);
     g_autofree char *quoted = error_quote(reason);
-    journal_write(LOG_INFO, MESSAGE_MACHINE_RELEASED, &(JournalAbout){JOURNAL_MACHINE(machine)},
+    journal_write(LOG_INFO, MESSAGE_MACHINE_RELEASED, &(JournalFields){JOURNAL_MACHINE(machine)},
                   "Machine %s (%s) of tenant %s is released: %s.", machine->policy.name,
                   machine_uuid(machine), tenant_id(machine_tenant(machine)), quoted);
     if (machine->policy.state == MACHINE_ADMITTED)

@@ -20,7 +20,8 @@ static int on_leader(sd_event_source *source, int fd, uint32_t revents, void *us
 static int on_admission_expired(sd_event_source *source, uint64_t usec, void *userdata)
 {
     Machine *machine = userdata;
-    journal_write(LOG_WARNING, MESSAGE_ADMISSION_EXPIRED, &(JournalAbout){JOURNAL_MACHINE(machine)},
+    journal_write(LOG_WARNING, MESSAGE_ADMISSION_EXPIRED,
+                  &(JournalFields){JOURNAL_MACHINE(machine)},
                   "Machine %s (%s) was admitted %u seconds ago and has not started: what it was "
                   "promised is given back.",
                   machine->policy.name, machine_uuid(machine), machine->manager->admission_timeout);
@@ -159,7 +160,7 @@ static void announce_running(const Machine *machine)
 {
     sd_bus *bus = machine->manager->bus;
     journal_write(LOG_INFO, MESSAGE_MACHINE_STARTED,
-                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
+                  &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
                   "Machine %s (%s) of tenant %s runs as process %d.", machine->policy.name,
                   machine_uuid(machine), tenant_id(machine_tenant(machine)),
                   (int)machine->leader.pid);

@@ -78,7 +78,7 @@ void manager_log_refusal(Manager *manager, const char *tenant, const char *uuid,
         .limit = budget_limit(policy->budget),
         .error = error->message,
     };
-    journal_write(LOG_NOTICE, MESSAGE_LIMIT_EXCEEDED, &(JournalAbout){.refusal = &refusal}, "%s",
+    journal_write(LOG_NOTICE, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = &refusal}, "%s",
                   error->message);
     signal_limit_exceeded(manager->bus, &refusal);
 }

@@ -28,7 +28,7 @@ static void keep_tenant(Manager *manager, const char *id)
     g_assert_no_error(impossible);
     tenant_begin(tenant, manager);
     journal_write(
-        LOG_WARNING, MESSAGE_TENANT_KEPT, &(JournalAbout){.tenant = id},
+        LOG_WARNING, MESSAGE_TENANT_KEPT, &(JournalFields){.tenant = id},
         "Tenant %s is no longer configured but has machines: it stays, with a limit of 0, "
         "until they are gone.",
         id);
@@ -58,7 +58,7 @@ static void claim_iommufd(Tenant *tenant, FdStore *store)
         return;
     }
     fd_store_remove(name);
-    journal_write(LOG_NOTICE, MESSAGE_IOMMUFD_CLOSED, &(JournalAbout){.tenant = tenant_id(tenant)},
+    journal_write(LOG_NOTICE, MESSAGE_IOMMUFD_CLOSED, &(JournalFields){.tenant = tenant_id(tenant)},
                   valid ? "Closed the shared IOMMUFD of tenant %s: no machine is in it, and none "
                           "is shared any more."
                         : "What the service manager kept as the shared IOMMUFD of tenant %s is "
@@ -129,7 +129,7 @@ static void restore_machine(Manager *manager, const MachineRecord *record, FdSto
     if (!policy) {
         journal_write(
             LOG_ERR, MESSAGE_STATE_NOT_READ,
-            &(JournalAbout){.tenant = record->tenant, .machine = record->uuid},
+            &(JournalFields){.tenant = record->tenant, .machine = record->uuid},
             "The record of machine %s can't be taken up, so that it is not accounted until it is "
             "started again: %s",
             record->uuid, error->message);
@@ -201,14 +201,14 @@ static void take_back(Tenant *tenant)
         if (fd >= 0)
             tenant_adopt_iommufd(tenant, fd, false);
     }
-    const JournalAbout about = {.tenant = tenant_id(tenant)};
+    const JournalFields fields = {.tenant = tenant_id(tenant)};
     if (wanted && tenant->iommufd >= 0)
-        journal_write(LOG_NOTICE, MESSAGE_IOMMUFD_REGAINED, &about,
+        journal_write(LOG_NOTICE, MESSAGE_IOMMUFD_REGAINED, &fields,
                       "The shared IOMMUFD of tenant %s was not in the fd store: took it back from "
                       "a machine that holds it.",
                       tenant_id(tenant));
     else if (wanted)
-        journal_write(LOG_ERR, MESSAGE_IOMMUFD_LOST, &about,
+        journal_write(LOG_ERR, MESSAGE_IOMMUFD_LOST, &fields,
                       "The shared IOMMUFD of tenant %s is lost: its machines run on, but what they "
                       "leave behind stays pinned until the last of them has stopped. Stop them to "
                       "free it.",
@@ -220,7 +220,7 @@ static void take_back(Tenant *tenant)
 static void log_unguarded(const char *tenant, const char *uuid, const GError *error)
 {
     journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
-                  &(JournalAbout){.tenant = tenant, .machine = uuid},
+                  &(JournalFields){.tenant = tenant, .machine = uuid},
                   "After the restart the guard does not know all of tenant %s%s%s: %s", tenant,
                   uuid ? ", machine " : "", uuid ? uuid : "", error->message);
 }

@@ -15,7 +15,7 @@ static void introduce_or_log(Tenant *tenant)
     g_autoptr(GError) error = NULL;
     if (!tenant_introduce(tenant, &error))
         journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD,
-                      &(JournalAbout){.tenant = tenant_id(tenant)}, "%s", error->message);
+                      &(JournalFields){.tenant = tenant_id(tenant)}, "%s", error->message);
 }
 
 /* ---- by the bus ---- */
@@ -44,7 +44,7 @@ Tenant *tenant_create(Manager *manager, TenantConfig *config, GError **error)
     const TenantConfig *made = tenant->policy.config;
     g_autofree char *limit = size_format(made->limit);
     journal_write(LOG_INFO, MESSAGE_TENANT_CREATED,
-                  &(JournalAbout){.tenant = made->id, .limit = &made->limit},
+                  &(JournalFields){.tenant = made->id, .limit = &made->limit},
                   "Created tenant %s with a limit of %s.", made->id, limit);
     signal_tenant_added(manager->bus, made->id);
     manager_notify_status(manager);
@@ -85,7 +85,7 @@ gboolean tenant_delete(Tenant *tenant, GError **error)
     tenant_record_remove(manager->runtime_dir, id);
     unregister(tenant);
     queue_reap(manager->queue, id);
-    journal_write(LOG_INFO, MESSAGE_TENANT_REMOVED, &(JournalAbout){.tenant = id},
+    journal_write(LOG_INFO, MESSAGE_TENANT_REMOVED, &(JournalFields){.tenant = id},
                   "Deleted tenant %s.", id);
     signal_tenant_removed(manager->bus, id);
     signal_manager_changed(manager->bus, "ReservedBytes");

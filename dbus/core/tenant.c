@@ -158,7 +158,7 @@ gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error)
         }
         tenant_adopt_iommufd(tenant, tenant->iommufd, false);
         journal_write(LOG_INFO, MESSAGE_IOMMUFD_OPENED,
-                      &(JournalAbout){.tenant = tenant_id(tenant)},
+                      &(JournalFields){.tenant = tenant_id(tenant)},
                       "Opened the shared IOMMUFD of tenant %s.", tenant_id(tenant));
     }
     if (ret_fresh)

@@ -94,7 +94,7 @@ static void log_stuck(Machine *machine)
     g_autofree char *size = size_format(machine->last_pinned);
     machine->stuck_logged = true;
     journal_write(LOG_WARNING, MESSAGE_REAP_STUCK,
-                  &(JournalAbout){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
+                  &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
                   "Machine %s (%s) of tenant %s died, but what it left in the tenant's IOMMUFD is "
                   "still in use after %d seconds: up to %s stay orphaned. This is tried again and "
                   "again; look for a process that holds its VFIO devices.",

@@ -176,7 +176,7 @@ static void set_aside(const char *runtime_dir, const char *name)
         return;
     }
     bool moved = g_rename(path, aside) == 0;
-    journal_write(LOG_WARNING, MESSAGE_STATE_NOT_READ, &(JournalAbout){.machine = uuid},
+    journal_write(LOG_WARNING, MESSAGE_STATE_NOT_READ, &(JournalFields){.machine = uuid},
                   "The state file %s is damaged, and what it says of a machine is lost: its bytes "
                   "and devices are promised to nobody. %s%s.",
                   path, moved ? "It is kept as " : "It could not be renamed to ", aside);
