@@ -179,7 +179,7 @@ uint64_t accounting_unknown_ioctls(Accounting *accounting)
 static void log_lost_events(Accounting *accounting, const LedgerCounters *counters)
 {
     if (counters->lost_events > accounting->lost_events)
-        journal_write(LOG_WARNING, MESSAGE_REFUSED_UNHEARD, NULL,
+        journal_write(LOG_WARNING, MESSAGE_EVENTS_LOST, NULL,
                       "%" PRIu64 " refusals were not logged one by one, because there were too "
                       "many in a second; 'iommuctl status' counts them all, by machine.",
                       counters->lost_events - accounting->lost_events);
@@ -203,7 +203,7 @@ static void log_corrected(Accounting *accounting, const LedgerCounters *counters
     uint64_t off = counters->corrected - accounting->corrected;
     accounting->corrected = counters->corrected;
     if (off > 0)
-        journal_write(LOG_NOTICE, MESSAGE_DRIFT, &(JournalFields){.bytes = &off},
+        journal_write(LOG_NOTICE, MESSAGE_LEDGER_CORRECTED, &(JournalFields){.bytes = &off},
                       "The ledger was off by %" PRIu64
                       " bytes against the kernel's own structures, and "
                       "was repaired. This is usual when its programs have just been loaded; if it "

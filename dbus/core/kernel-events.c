@@ -113,7 +113,7 @@ static void on_refused(const KernelEvent *self)
 {
     if (is_expected(self->event)) {
         journal_write(
-            LOG_DEBUG, MESSAGE_REFUSED_AS_ALWAYS, &(JournalFields){.refusal = &self->refusal},
+            LOG_DEBUG, MESSAGE_REFUSED_EXPECTED, &(JournalFields){.refusal = &self->refusal},
             "%s was refused %s in an IOMMUFD that it shares: QEMU asks for it at each start, and "
             "goes on without.",
             self->who, self->refusal.ioctl);
