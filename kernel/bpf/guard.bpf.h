@@ -60,7 +60,7 @@ static __always_inline __u64 argument_u64(const union argument *argument, __u32 
 
 /* Whether the owner may name what iommud made, which is for all machines of the context, or what
  * itself or another process of its machine made. */
-static __always_inline bool may_name(const struct ledger_object *entry, __u32 owner_id)
+static __always_inline bool owner_may_name(const struct ledger_object *entry, __u32 owner_id)
 {
     struct ledger_owner *owner, *other;
 
@@ -84,8 +84,8 @@ static __noinline int check_object(__u32 context_id, __u32 id, __u64 object, __u
     struct ledger_object *entry = bpf_map_lookup_elem(&objects, &key);
 
     if (object == XARRAY_RESERVED)
-        return entry && entry->object && !may_name(entry, owner_id) ? -EACCES : 0;
-    return entry && entry->object == object && may_name(entry, owner_id) ? 0 : -EACCES;
+        return entry && entry->object && !owner_may_name(entry, owner_id) ? -EACCES : 0;
+    return entry && entry->object == object && owner_may_name(entry, owner_id) ? 0 : -EACCES;
 }
 
 /* The same of whatever is there now. An id that is free is left to the kernel to answer. */
