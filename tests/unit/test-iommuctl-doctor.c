@@ -174,6 +174,7 @@ static void expect_guard(Fixture *fixture, GuardView view, const char *results,
 #define NO_RECHECK ((GuardView){"enforcing", "", "active", ""})
 #define UNAVAILABLE(reason, ...)                                                                   \
     ((GuardView){"unavailable", reason, "unavailable", reason, ##__VA_ARGS__})
+#define NO_GUARD(reason, ...) ((GuardView){"unavailable", reason, "active", "", ##__VA_ARGS__})
 
 static void test_guard(Fixture *fixture, const void *data)
 {
@@ -193,15 +194,18 @@ static void test_guard(Fixture *fixture, const void *data)
                  EXPECT("the guard is off.\n", "-> Remove Guard=off"));
 
     put(fixture, "/sys/kernel/security/lsm", "lockdown,capability,yama,apparmor\n");
-    expect_guard(fixture, (GuardView){"unavailable", no_lsm, "active", ""}, "wo",
-                 EXPECT("add 'bpf' to lsm=.\n", "with RequireGuard=yes none do",
+    expect_guard(fixture, NO_GUARD(no_lsm, .require_guard = true), "wo",
+                 EXPECT("add 'bpf' to lsm=.\n", "Machines share no IOMMUFD",
                         "-> Add lsm=lockdown,capability,yama,apparmor,bpf to GRUB_CMDLINE_LINUX"));
     expect_guard(
         fixture, ENFORCING, "wo",
         EXPECT("bpf is not among the kernel's security modules", "apparmor,bpf to GRUB_CMDLINE"));
     put(fixture, "/sys/kernel/security/lsm", "lockdown,bpf");
-    expect_guard(fixture, (GuardView){"unavailable", no_lsm, "active", ""}, "wo",
-                 EXPECT("-> Create tenants"));
+    expect_guard(fixture, NO_GUARD(no_lsm, .require_guard = true), "wo",
+                 EXPECT("Machines share no IOMMUFD"));
+    expect_guard(
+        fixture, NO_GUARD(no_lsm), "wo",
+        EXPECT("Nothing keeps machines that share an IOMMUFD", "-> Remove RequireGuard=no"));
 
     put(fixture, own_modules, "");
     expect_guard(fixture, UNAVAILABLE(no_iommufd), "ww",
@@ -214,9 +218,9 @@ static void test_guard(Fixture *fixture, const void *data)
     put(fixture, "/sys/module/iommufd/refcnt", "");
     put(fixture, "/sys/module/vfio/refcnt", "");
     expect_guard(fixture, UNAVAILABLE(bad_kernel), "ww",
-                 EXPECT("The kernel has no BTF.\n", "-> Create tenants"));
+                 EXPECT("The kernel has no BTF.\n", "Machines share no IOMMUFD"));
     expect_guard(fixture, UNAVAILABLE(no_lsm, .simulated = true), "ww",
-                 EXPECT("-> Create tenants"));
+                 EXPECT("Machines share no IOMMUFD", "so that nothing is shared"));
 }
 
 static void expect_drift(uint64_t drift, uint64_t untracked, const char *expected)

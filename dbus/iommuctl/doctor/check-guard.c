@@ -6,9 +6,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define ISOLATE                                                                                    \
-    "Create tenants whose machines do not trust each other with --isolation=machine, or set "      \
-    "RequireGuard=yes in the [Kernel] group of iommud.conf."
+#define ISOLATE "Create tenants whose machines do not trust each other with --isolation=machine."
+#define REQUIRE                                                                                    \
+    "Remove RequireGuard=no from the [Kernel] group of iommud.conf, or create tenants whose "      \
+    "machines do not trust each other with --isolation=machine."
 
 /* before, a state, and its reason, which is a sentence or "". */
 static char *with_state(const char *before, const char *state, const char *reason)
@@ -44,6 +45,13 @@ static char *lsm_remedy(const HostFiles *host)
                            text);
 }
 
+/* Where machines share all the same. */
+static bool is_unguarded(const GuardView *view)
+{
+    return !view->require_guard && strcmp(view->ledger, "active") == 0;
+}
+
+/* NULL: the guard's own reason says it all. Freed with g_free(). */
 static char *guard_remedy(const HostFiles *host, const GuardView *view)
 {
     char *remedy = NULL;
@@ -52,7 +60,7 @@ static char *guard_remedy(const HostFiles *host, const GuardView *view)
         remedy = lsm_remedy(host);
     else if (!view->simulated)
         remedy = modules_remedy(host);
-    return remedy ? remedy : g_strdup(ISOLATE);
+    return remedy || !is_unguarded(view) ? remedy : g_strdup(REQUIRE);
 }
 
 void check_guard(Report *report, const HostFiles *host, const GuardView *view)
@@ -93,9 +101,12 @@ void check_guard(Report *report, const HostFiles *host, const GuardView *view)
     else
         remedy = guard_remedy(host, view);
     report_add(report, "guard", CHECK_WARNING,
-               with_state("Nothing keeps machines that share an IOMMUFD from each other's memory "
-                          "(with RequireGuard=yes none do), and limits hold for promises only: the "
-                          "guard is ",
+               with_state(is_unguarded(view)
+                              ? "Nothing keeps machines that share an IOMMUFD from each other's "
+                                "memory (RequireGuard=no), and limits hold for promises only: the "
+                                "guard is "
+                              : "Machines share no IOMMUFD, and limits hold for promises only: the "
+                                "guard is ",
                           view->guard, view->guard_reason),
                remedy);
 }
@@ -110,8 +121,8 @@ void check_ledger(Report *report, const HostFiles *host, const GuardView *view)
                    NULL);
     else
         report_add(report, "ledger", CHECK_WARNING,
-                   with_state("The kernel does not count objects and pinned pages by owner, and "
-                              "figures come from /proc: the ledger is ",
+                   with_state("The kernel does not count objects and pinned pages by owner, so "
+                              "that nothing is shared, and figures come from /proc: the ledger is ",
                               view->ledger, view->ledger_reason),
                    remedy);
 }

@@ -12,7 +12,8 @@ typedef struct {
     const char *guard_reason;
     const char *ledger; /* LedgerState, */
     const char *ledger_reason;
-    bool rechecks; /* what the kernel has copied can be refused */
+    bool rechecks;      /* what the kernel has copied can be refused */
+    bool require_guard; /* nothing is shared without the guard */
     bool simulated;
 } GuardView;
 

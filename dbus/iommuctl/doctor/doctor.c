@@ -92,6 +92,7 @@ static void check_bpf(Report *report, const HostFiles *host, const Properties *m
         .ledger = properties_string(manager, "LedgerState"),
         .ledger_reason = properties_string(manager, "LedgerReason"),
         .rechecks = properties_has(manager, "Features", "guard-recheck"),
+        .require_guard = properties_number(manager, "RequireGuard") != 0,
         .simulated = properties_has(manager, "Features", "simulated"),
     };
 
