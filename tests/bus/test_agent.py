@@ -60,7 +60,7 @@ class TestCase(HookCalls, harness.TestCase):
         except harness.BusError:
             return False
 
-    def books(self):
+    def accounted(self):
         """UUID -> (tenant, state, reserved MiB)."""
         return {machine: (row[1], row[2], row[3] // MIB)
                 for machine, row in self.machines().items()}
@@ -109,20 +109,20 @@ class Adoption(TestCase):
 
     def test_is_admitted(self):
         self.start_running(tenant("acme") + hostdev(1))
-        harness.wait_until(lambda: self.books() == {UUID: ("acme", "running", 260)})
+        harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)})
 
     def test_is_admitted_when_iommud_comes(self):
         self.kill_service()
         self.start_running(tenant("acme") + hostdev(1))
         harness.wait_until(self.is_connected, what="the connection")
         self.start_service()
-        harness.wait_until(lambda: self.books() == {UUID: ("acme", "running", 260)})
+        harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)})
 
     def test_nobodys_is_left_alone(self):
         self.start_running(hostdev(1))
         harness.wait_until(self.is_connected, what="the connection")
         self.restart_service()
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
         with open(self.path("agent.log"), encoding="utf-8") as log:
             self.assertNotIn("without being admitted", log.read())
 
@@ -134,7 +134,7 @@ class Adoption(TestCase):
                 return "runs without being admitted" in log.read()
 
         harness.wait_until(reported)
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
 
 class Reconnect(TestCase):

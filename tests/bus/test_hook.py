@@ -97,7 +97,7 @@ class TestCase(HookCalls, harness.TestCase):
     def bus_address(self):
         return self.bus.address
 
-    def books(self):
+    def accounted(self):
         """UUID -> (tenant, state, reserved MiB)."""
         return {machine: (row[1], row[2], row[3] // MIB)
                 for machine, row in self.machines().items()}
@@ -116,13 +116,13 @@ class SmallLimit(TestCase):
 
     def test_limit(self):
         self.assert_fails("acme", "prepare", "begin", OURS.replace("256<", "257<"))
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
         self.assert_passes("prepare", "begin", OURS)
 
     def test_reconnect_refused(self):
         self.start_qemu()
         self.assert_passes("reconnect", "begin", OURS.replace("256<", "257<"))
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
 
 class DefaultTenant(TestCase):
@@ -130,29 +130,29 @@ class DefaultTenant(TestCase):
 
     def test_default_tenant(self):
         self.assert_passes("prepare", "begin", ANONYMOUS)
-        self.assertEqual(self.books(), {UUID: ("acme", "admitted", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
         self.assert_fails("acme", "prepare", "begin",
                                     ANONYMOUS.replace("256<", "99999<"))
 
     def test_plain_domain(self):
         self.assert_passes("prepare", "begin", PLAIN)
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
 
 class WithIommud(TestCase):
     def test_life(self):
         qemu = self.start_machine()
-        self.assertEqual(self.books(), {UUID: ("acme", "running", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "running", 260)})
         self.kill(qemu)
         self.assert_passes("stopped", "end", OURS, extra="shutdown")
         self.assert_passes("release", "end", OURS, extra="shutdown")
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
     def test_failed_start_gives_back(self):
         self.assert_passes("prepare", "begin", OURS)
-        self.assertEqual(self.books(), {UUID: ("acme", "admitted", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
         self.assert_passes("release", "end", OURS, extra="failed")
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
     def test_no_such_tenant(self):
         for xml in (OURS, LEGACY):
@@ -162,7 +162,7 @@ class WithIommud(TestCase):
         ours = domain(FDGROUP)
         self.assert_fails("tenant", "prepare", "begin", ours)
         self.assert_passes("prepare", "begin", ANONYMOUS)
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
     def test_no_such_device(self):
         self.assert_fails("0000:09:00.0", "prepare", "begin",
@@ -173,9 +173,9 @@ class WithIommud(TestCase):
         interface = ("<devices><interface type='hostdev'><source><address type='pci' bus='2'/>"
                      "</source></interface></devices>")
         self.assert_passes("prepare", "begin", domain(tenant("acme")))
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
         self.assert_passes("start", "begin", domain(tenant("acme") + interface))
-        self.assertEqual(self.books(), {UUID: ("acme", "admitted", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
 
     def test_wrong_process(self):
         self.assert_passes("prepare", "begin", OURS)
@@ -190,17 +190,17 @@ class WithIommud(TestCase):
         self.assert_passes("started", "begin", LEGACY)
         self.assert_passes("prepare", "begin", LEGACY)
         self.assert_passes("started", "begin", LEGACY)
-        self.assertEqual(self.books(), {UUID: ("acme", "running", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "running", 260)})
 
     def test_reconnect(self):
         self.start_machine()
         self.assert_passes("reconnect", "begin", OURS)
-        self.assertEqual(self.books(), {UUID: ("acme", "running", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "running", 260)})
 
     def test_reconnect_unknown(self):
         self.start_qemu()
         self.assert_passes("reconnect", "begin", LEGACY)
-        self.assertEqual(self.books(), {UUID: ("acme", "running", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "running", 260)})
 
     def test_restart_is_waited_for(self):
         self.kill_service()
@@ -209,7 +209,7 @@ class WithIommud(TestCase):
         time.sleep(0.5)
         self.start_service()
         thread.join()
-        self.assertEqual(self.books(), {UUID: ("acme", "admitted", 260)})
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
 
     def test_silent_iommud(self):
         """One that hangs: the deadline ends it, closed for what uses iommud."""
@@ -344,7 +344,7 @@ class HostileXml(TestCase):
                 self.assertLess(time.monotonic() - begin, 10)
                 self.assert_passes("reconnect", "begin", xml)
                 self.assert_passes("release", "end", xml)
-        self.assertEqual(self.books(), {})
+        self.assertEqual(self.accounted(), {})
 
     def test_terminal_escapes(self):
         """A domain's name can't play with the terminal of who reads the refusal."""

@@ -228,7 +228,7 @@ class Life(harness.TestCase):
         path = self.caller.manager("GetMachine", "s", machine)
         self.caller.call(path, MACHINE, "AddDevice", "s", address(2))
         self.play(leader, devices=[], size=128 * MIB)
-        # QEMU has allocated and not attached yet; a sweep must not see it.
+        # QEMU has allocated and not attached yet; a reap must leave it alone.
         self.assertEqual(self.tenant_call("Reap"), (0, 0))
         self.assertEqual(self.count(), {"device": 1, "ioas": 2, "hwpt": 2})
         self.kill(leader)

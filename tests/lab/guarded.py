@@ -77,7 +77,7 @@ def objects(ident):
 def is_counted(machine):
     """The ledger has what the kernel has counted for the process."""
     pinned = status_bytes(machine.pid, "VmPin")
-    return equal(f"{machine.name}: the books are what the kernel has counted",
+    return equal(f"{machine.name}: the ledger is what the kernel has counted",
                  machine.figure("PinnedBytes"), pinned)
 
 
@@ -248,7 +248,7 @@ def test_restart():
     check("the machine went on meanwhile", rounds > 0, rounds)
     check("who died is reaped", wait_for(5, lambda: not two.find()), iommuctl("machines"))
     is_counted(one)
-    check("the books were off by no more than is coming and going",
+    check("the ledger was off by no more than is coming and going",
           manager("DriftBytes") <= MIB, manager("DriftBytes"))
     check("the mappings were counted all along", one.figure("Maps") >= rounds,
           one.figure("Maps"), rounds)

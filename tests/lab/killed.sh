@@ -29,15 +29,15 @@ answers() {
 	busctl get-property org.iommud1 /org/iommud1 org.iommud1.Manager Version
 }
 
-# books_right: of all that runs, pinned bytes equal VmPin, of what does not, nothing is known; and together they are the
+# ledger_right: of all that runs, pinned bytes equal VmPin, of what does not, nothing is known; and together they are the
 # tenant's.
-books_right() {
+ledger_right() {
 	local i vmpin sum=0
 	for i in 1 2 3; do
 		if is_running "acme-$i"; then
 			vmpin=$(($(status_kb "$(domain_pid "acme-$i")" VmPin) * 1024))
 			sum=$((sum + vmpin))
-			echo "acme-$i: VmPin $vmpin, in the books $(machine_number "acme-$i" pinned_bytes)"
+			echo "acme-$i: VmPin $vmpin, in the ledger $(machine_number "acme-$i" pinned_bytes)"
 			[[ $(machine_number "acme-$i" pinned_bytes) == "$vmpin" ]] || return
 		else
 			echo "acme-$i: $(machine_state "acme-$i")"
@@ -61,7 +61,7 @@ kill_iommud() {
 part "before"
 check "the ledger counts and the guard checks" guards
 check "a machine starts" virsh start acme-1
-check "the books are right" wait_for 5 books_right || books_right
+check "the ledger is right" wait_for 5 ledger_right || ledger_right
 
 part "killed while one starts and another stops"
 virsh start acme-3 >/dev/null
@@ -78,16 +78,16 @@ for delay in "${delays[@]}"; do
 	wait $two && stopped=yes || stopped=no
 	check "after $delay s: iommud comes back" wait_for 30 answers
 	check "after $delay s: $runs has stopped" test $stopped = yes
-	check "after $delay s ($starts started: $started): the books are right" wait_for 10 books_right || books_right
+	check "after $delay s ($starts started: $started): the ledger is right" wait_for 10 ledger_right || ledger_right
 	check "after $delay s: the guard is there" guards
-	echo "# the books were off by $(iommud_property DriftBytes) bytes"
+	echo "# the ledger was off by $(iommud_property DriftBytes) bytes"
 	check "after $delay s: acme-1 was not touched" is_running acme-1
 	# What could not start without iommud can now; the next time they change places.
 	[[ $started == yes ]] || check "after $delay s: $starts starts now" virsh start $starts
 	[[ $runs == acme-3 ]] && runs=acme-2 starts=acme-3 || runs=acme-3 starts=acme-2
 done
 virsh destroy $runs >/dev/null
-check "it leaves nothing" wait_for 5 books_right || books_right
+check "it leaves nothing" wait_for 5 ledger_right || ledger_right
 virsh start acme-3 >/dev/null
 
 part "killed again and again while machines start and stop"
@@ -103,12 +103,12 @@ for round in 1 2 3 4; do
 done
 wait $churn
 virsh destroy acme-2 >/dev/null 2>&1
-check "the books are right" wait_for 15 books_right || books_right
+check "the ledger is right" wait_for 15 ledger_right || ledger_right
 check "the guard is there" guards
 
 part "away"
 virsh start acme-2 >/dev/null
-check "all three run" wait_for 5 books_right || books_right
+check "all three run" wait_for 5 ledger_right || ledger_right
 pinned=$(tenant_number acme pinned_bytes)
 held=$(pinned_pages)
 systemctl mask --runtime iommud.service >/dev/null 2>&1
@@ -124,16 +124,16 @@ systemctl unmask --runtime iommud.service >/dev/null 2>&1
 systemctl reset-failed iommud.service 2>/dev/null
 check "iommud starts" systemctl start iommud.service
 check "the dead one's memory is given back" wait_for 5 eval "[[ \$(pinned_pages) -le $((held - memory / 4096)) ]]"
-check "the books are right, without what it had ($pinned before)" wait_for 5 books_right || books_right
+check "the ledger is right, without what it had ($pinned before)" wait_for 5 ledger_right || ledger_right
 check "it starts again" virsh start acme-2
-check "the books are right" wait_for 5 books_right || books_right
+check "the ledger is right" wait_for 5 ledger_right || ledger_right
 
 part "the end"
 for i in 1 2 3; do
 	virsh destroy "acme-$i" >/dev/null 2>&1
 done
 check "nothing is left" wait_for 5 nothing_left acme
-echo "# $(iommud_property UntrackedEvents) events were missed, the books were off by $(iommud_property DriftBytes) bytes"
+echo "# $(iommud_property UntrackedEvents) events were missed, the ledger was off by $(iommud_property DriftBytes) bytes"
 for i in 1 2 3; do
 	virsh undefine "acme-$i" >/dev/null
 done

@@ -202,13 +202,13 @@ nothing_pinned() {
 	[[ $(pinned_pages) -le $pinned_before ]]
 }
 
-# nothing_left TENANT: no HWPT and no IOAS in its IOMMUFD, and its books are empty.
+# nothing_left TENANT: no HWPT and no IOAS in its IOMMUFD, and the ledger has nothing of it.
 nothing_left() {
 	nothing_pinned && [[ $(tenant_number "$1" pinned_bytes) == 0 && $(tenant_number "$1" reserved_bytes) == 0 &&
 		! $(iommuctl objects "$1" --no-legend) ]]
 }
 
-# all_back TENANT: its memory within two seconds, and soon after that there is nothing of it in the books.
+# all_back TENANT: its memory within two seconds, and soon after that there is nothing of it in the ledger.
 all_back() {
 	wait_for 2 nothing_pinned && wait_for 20 nothing_left "$1"
 }

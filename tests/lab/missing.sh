@@ -46,8 +46,8 @@ pinned_equals_vmpin() {
 	[[ $pinned == "$vmpin" && $vmpin -ge $memory ]]
 }
 
-# books_right DESCRIPTION MACHINE: its firmware maps and unmaps while it runs, also between two reads.
-books_right() {
+# ledger_right DESCRIPTION MACHINE: its firmware maps and unmaps while it runs, also between two reads.
+ledger_right() {
 	check "$1" wait_for 5 pinned_equals_vmpin "$2" || pinned_equals_vmpin "$2"
 }
 
@@ -63,15 +63,15 @@ main_job() {
 	virsh start acme-2 >/dev/null &
 	two=$!
 	joined "two machines of a tenant start at once" $one $two
-	books_right "the books equal VmPin of the one" acme-1
-	books_right "and of the other" acme-2
+	ledger_right "the ledger equals VmPin of the one" acme-1
+	ledger_right "and of the other" acme-2
 	check "a third is refused by the limit" refused_with limit virsh start acme-3
 	held=$(pinned_pages)
 	kill -KILL "$(domain_pid acme-1)"
 	check "one is killed: within two seconds its memory is back" \
 		wait_for 2 eval "[[ \$(pinned_pages) -le $((held - memory / 4096)) ]]"
 	check "its sibling runs on" is_running acme-2
-	books_right "and its books are as they were" acme-2
+	ledger_right "and what the ledger has of it is as it was" acme-2
 	wait_for 20 is_off acme-1
 	check "the other stops" virsh destroy acme-2
 	check "nothing is left" all_back acme
@@ -187,7 +187,7 @@ check "and leaves nothing" wait_for 2 eval '[[ $(tenant_number acme reserved_byt
 virsh undefine acme-1 >/dev/null
 write_domain '' '' '' acme-1 $first 256 acme "${nvme[0]}"
 check "one with VFIO of the old kind starts" virsh start acme-1
-check "and is in the books" test "$(machine_number acme-1 pinned_bytes)" -ge $memory
+check "and is accounted" test "$(machine_number acme-1 pinned_bytes)" -ge $memory
 check "and stops" virsh destroy acme-1
 check "nothing is left" wait_for 2 eval '[[ $(tenant_number acme reserved_bytes) == 0 ]] && nothing_pinned'
 check "the tenant can be deleted" iommuctl tenant delete acme

@@ -42,12 +42,12 @@ check "busctl lists it" grep -q '"ioas"' \
     <(call Tenant /org/iommud1/tenant/busy ListObjects)
 check "busctl deletes the tenant" call Manager /org/iommud1 DeleteTenant s busy
 
-# books_equal NAME: a machine's firmware maps memory anew while it runs, also between two reads.
-books_equal() {
+# ledger_equals NAME: a machine's firmware maps memory anew while it runs, also between two reads.
+ledger_equals() {
     local vmpin pinned
     pinned=$(machine_number "$1" pinned_bytes)
     vmpin=$(($(status_kb "$(domain_pid "$1")" VmPin) * 1024))
-    echo "in the books $pinned, VmPin $vmpin"
+    echo "in the ledger $pinned, VmPin $vmpin"
     [ "$pinned" = "$vmpin" ]
 }
 
@@ -66,8 +66,8 @@ second=$!
 joined "two machines of a tenant start at once" $first $second
 check "a machine of another tenant starts" virsh start globex-1
 for name in acme-1 acme-2 globex-1; do
-    check "$name is running in the books" test "$(machine_state $name)" = running
-    check "$name: the books equal VmPin" wait_for 5 books_equal $name || books_equal $name
+    check "iommud has $name as running" test "$(machine_state $name)" = running
+    check "$name: the ledger equals VmPin" wait_for 5 ledger_equals $name || ledger_equals $name
     vmpin=$(($(status_kb "$(domain_pid $name)" VmPin) * 1024))
     reserved=$(machine_number $name reserved_bytes)
     check "$name pins no more than was reserved ($reserved)" test "$reserved" -ge $vmpin
@@ -133,7 +133,7 @@ part "libvirtd and the agent restart in between"
 virsh start acme-1 >/dev/null
 systemctl restart libvirtd
 check "the machine runs on" wait_for 20 is_running acme-1
-check "the books still have it" test "$(machine_state acme-1)" = running
+check "iommud still has it" test "$(machine_state acme-1)" = running
 systemctl restart iommud-libvirt
 check "the agent is connected again" wait_for 20 iommuctl libvirt associate $acme_1
 check "a machine that was off starts" virsh start acme-2

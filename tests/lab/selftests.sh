@@ -86,7 +86,7 @@ refusals() {
 	journalctl --unit iommud.service --since "@$1" --output cat | sed -n 's/.*was refused/refused/p' | sort | uniq -c
 }
 
-books_are_empty() {
+ledger_is_empty() {
 	busctl get-property org.iommud1 /org/iommud1/tenant/selftests org.iommud1.Tenant \
 		PinnedBytes MappedBytes UniqueBytes ReservedBytes
 	[[ $(tenant_number selftests pinned_bytes) == 0 && $(tenant_number selftests reserved_bytes) == 0 ]]
@@ -107,7 +107,7 @@ paired() {
 	check "$name: some tests pass" test "$(count passed "$plain")" -gt 0 || cat "$plain"
 	[[ $(count passed "$given") -gt 0 ]] || head -n 40 "$given"
 	check "$name: the same results, test by test" differences "$refused" "$plain" "$given"
-	check "$name: nothing is left in the books" wait_for 5 books_are_empty || books_are_empty
+	check "$name: nothing is left in the ledger" wait_for 5 ledger_is_empty || ledger_is_empty
 }
 
 # An ioctl that the guard does not know, and that binds what is not the machine's.
@@ -135,10 +135,10 @@ for device in 0000:00:10.0 "${nvme[0]}"; do
 done
 # A look that comes while a hook is at work may take that for an error.
 drift=$(iommud_property DriftBytes)
-echo "# $(iommud_property UntrackedEvents) events were missed, the books were off by $drift bytes"
+echo "# $(iommud_property UntrackedEvents) events were missed, the ledger was off by $drift bytes"
 sleep 11
 iommuctl status >/dev/null
-check "the books are right in the end" test "$(iommud_property DriftBytes)" = "$drift"
+check "the ledger is right in the end" test "$(iommud_property DriftBytes)" = "$drift"
 check "the tenant can be deleted" iommuctl tenant delete selftests
 check "the kernel did not complain" test -z "$(dmesg | grep -E 'WARNING:|BUG:|refcount')"
 finish

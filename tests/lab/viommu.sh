@@ -28,17 +28,17 @@ guest_says() { # guest_says NAME TEXT
 refusals() { # refusals: what the guard refused so far, without what QEMU always asks for
 	journalctl --unit iommud.service --output cat | grep 'refused' | grep -vc CHANGE_PROCESS
 }
-books_equal_vmpin() { # books_equal_vmpin NAME
+ledger_equals_vmpin() { # ledger_equals_vmpin NAME
 	local vmpin
 	vmpin=$(($(status_kb "$(domain_pid "$1")" VmPin) * 1024))
-	echo "VmPin $vmpin, in the books $(machine_number "$1" pinned_bytes)"
+	echo "VmPin $vmpin, in the ledger $(machine_number "$1" pinned_bytes)"
 	[[ $(machine_number "$1" pinned_bytes) == "$vmpin" ]]
 }
 pinned_once() { # pinned_once NAME
 	between $memory "$(machine_number "$1" unique_bytes)" $((memory * 5 / 4))
 }
-all_books_equal() {
-	books_equal_vmpin viommu-1 && books_equal_vmpin viommu-2
+ledger_equals_all() {
+	ledger_equals_vmpin viommu-1 && ledger_equals_vmpin viommu-2
 }
 
 iommuctl tenant create acme --limit 4G
@@ -56,7 +56,7 @@ one=$!
 virsh start viommu-2 &
 two=$!
 joined "two machines with an IOMMU start at once on one IOMMUFD" $one $two
-check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
+check "the ledger equals VmPin" wait_for 5 ledger_equals_all || ledger_equals_all
 pinned=$(machine_number viommu-1 pinned_bytes)
 check "two devices: the memory is charged twice ($pinned)" test "$pinned" -ge $((2 * memory))
 # That it is the same is known from the next look on, which is not older than ten seconds.
@@ -92,21 +92,21 @@ check "and the other guest to its own" wait_for 300 guest_says viommu-2 "lab-nvm
 	tail "$(guest_console viommu-2)"
 check "each request was mapped and unmapped ($(machine_number viommu-1 maps) and $(machine_number viommu-1 unmaps))" \
 	test "$(machine_number viommu-1 maps)" -gt 100 -a "$(machine_number viommu-1 unmaps)" -gt 100
-check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
+check "the ledger equals VmPin" wait_for 5 ledger_equals_all || ledger_equals_all
 check "what is pinned is what the guests use now" test "$(machine_number viommu-1 pinned_bytes)" -lt $memory
 
 part "a device is plugged into a running machine"
 check "it is promised" call $second AddDevice s "$extra"
 check "it is plugged in" virsh attach-device viommu-2 /root/extra.xml
 check "the guest uses it" wait_for 120 guest_says viommu-2 "lab-nvme4 holds what was written"
-check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
+check "the ledger equals VmPin" wait_for 5 ledger_equals_all || ledger_equals_all
 check "the sibling can't have it" fails call $first AddDevice s "$extra"
 check "it is unplugged" virsh detach-device viommu-2 /root/extra.xml
 check "the guest lets it go" wait_for 120 guest_says viommu-2 "lab-nvme4 is gone"
 check "it is nobody's" wait_for 20 call $first AddDevice s "$extra"
 check "and then its sibling's" virsh attach-device viommu-1 /root/extra.xml
 check "whose guest uses it" wait_for 120 guest_says viommu-1 "lab-nvme4 holds what was written"
-check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
+check "the ledger equals VmPin" wait_for 5 ledger_equals_all || ledger_equals_all
 check "nothing of all that was refused" test "$(refusals)" = "$refused_before"
 
 part "one that was not promised"
@@ -114,13 +114,13 @@ part "one that was not promised"
 check "is refused" fails virsh attach-device viommu-1 /root/stray.xml
 check "by the guard" wait_for 5 eval '[[ $(refusals) -gt $refused_before ]]'
 check "the machine runs on" is_running viommu-1
-check "the books equal VmPin" wait_for 5 all_books_equal || all_books_equal
+check "the ledger equals VmPin" wait_for 5 ledger_equals_all || ledger_equals_all
 
 part "one dies"
 kill -KILL "$(domain_pid viommu-1)"
 check "within two seconds all of its objects are gone, and none of its sibling's" wait_for 2 eval \
 	"! iommuctl objects acme --no-legend | grep -q viommu-1" || iommuctl objects acme
-check "the books of its sibling equal VmPin" wait_for 5 books_equal_vmpin viommu-2
+check "the ledger of its sibling equals VmPin" wait_for 5 ledger_equals_vmpin viommu-2
 wait_for 20 is_off viommu-1
 check "its device goes to its sibling" wait_for 20 call $second AddDevice s "$extra"
 check "and is plugged in" virsh attach-device viommu-2 /root/extra.xml
@@ -132,7 +132,7 @@ check "the other stops" virsh destroy viommu-2
 check "nothing is left" all_back acme
 missed=$(($(iommud_property UntrackedEvents) - missed_before))
 echo "# $missed events were missed"
-check "the books are off only after that" test "$missed" -gt 0 -o "$(iommud_property DriftBytes)" = 0
+check "the ledger is off only after that" test "$missed" -gt 0 -o "$(iommud_property DriftBytes)" = 0
 virsh undefine viommu-1 >/dev/null
 virsh undefine viommu-2 >/dev/null
 check "the tenant can be deleted" iommuctl tenant delete acme
