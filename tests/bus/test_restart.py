@@ -63,7 +63,7 @@ class Restart(harness.TestCase):
         self.admit(machine, devices=[address(1)])
         self.play(leader, devices=[address(1)])
         self.restart_service()
-        # The window of the start is still open: what was made in it is still the machine's.
+        # It is still admitted: what it has made before the restart is the machine's when it starts.
         self.start(machine, leader)
         self.assertEqual({row[2] for row in self.objects()}, {machine})
         self.assertEqual(len(self.objects()), 3)
