@@ -58,18 +58,19 @@ static void read_comm(pid_t pid, char *comm)
 
 /* ---- events ---- */
 
-/* An owner that causes many events is counted but not heard, lest it drown the others. */
+/* Of each owner at most so many events are sent in a second, so that they don't displace those of
+ * others. */
 static bool may_be_heard(SimLedgerOwner *owner, LedgerEventKind kind)
 {
     int64_t now = g_get_monotonic_time();
     int which = kind != LEDGER_EVENT_KIND_REFUSED;
     if (!owner || kind == LEDGER_EVENT_KIND_EXIT)
         return true;
-    if (now - owner->window[which] > G_USEC_PER_SEC) {
-        owner->window[which] = now;
-        owner->heard[which] = 0;
+    if (now - owner->ratelimit_since[which] > G_USEC_PER_SEC) {
+        owner->ratelimit_since[which] = now;
+        owner->ratelimit_events[which] = 0;
     }
-    return owner->heard[which]++ < EVENTS_PER_SECOND;
+    return owner->ratelimit_events[which]++ < EVENTS_PER_SECOND;
 }
 
 void sim_report(SimLedger *ledger, const SimOwner *process, uint32_t owner, LedgerEvent *event)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the simulated ledger remembers, in a memfd that outlives iommud: who is who, what everybody
- * may and has, and events that nobody has heard yet. What it knows of objects and ranges is in the
+ * may and has, and events that were not dispatched yet. What it knows of objects and ranges is in the
  * IOMMUFDs themselves (kernel/simulated/table.h).
  */
 #pragma once
@@ -35,8 +35,9 @@ typedef struct {
     uint32_t processes; /* alive */
     uint32_t objects;
     uint32_t ranges;
-    uint32_t heard[2]; /* events in the second that began at window: refusals, and others */
-    int64_t window[2];
+    uint32_t
+        ratelimit_events[2]; /* in the second that began at ratelimit_since: refusals, and others */
+    int64_t ratelimit_since[2];
     char comm[LEDGER_COMM_SIZE];
 } SimLedgerOwner;
 
