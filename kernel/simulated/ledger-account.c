@@ -33,7 +33,7 @@ static gboolean extent_equal(const void *a, const void *b)
 
 SimUsage *sim_account_usage(SimLedger *ledger, const SimKnownContext *context, uint32_t owner)
 {
-    uint64_t key = (uint64_t)context->serial << 32 | owner;
+    uint64_t key = (uint64_t)context->context_id << 32 | owner;
     SimUsage *usage = sim_store_get(ledger, SIM_USAGE, key);
     if (!usage)
         usage = sim_store_add(ledger, SIM_USAGE, key);
@@ -135,8 +135,8 @@ SimKnownContext *sim_account_context(SimLedger *ledger, SimTable *table)
         return known;
     memset(table->known_objects, 0, sizeof(table->known_objects[0]) * (known->n_objects + 1));
     memset(table->known_ranges, 0, sizeof(table->known_ranges[0]) * (known->n_ranges + 1));
-    *known =
-        (SimKnownContext){.ledger = sim_store_id(ledger), .serial = sim_store_next_context(ledger)};
+    *known = (SimKnownContext){.ledger = sim_store_id(ledger),
+                               .context_id = sim_store_next_context(ledger)};
     return known;
 }
 
@@ -383,7 +383,7 @@ static void clear_sums(SimLedger *ledger)
 
 static bool visit_context(SimTable *table, void *data)
 {
-    g_hash_table_add(data, GUINT_TO_POINTER(table->known.serial));
+    g_hash_table_add(data, GUINT_TO_POINTER(table->known.context_id));
     return false;
 }
 

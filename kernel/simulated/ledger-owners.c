@@ -60,7 +60,7 @@ static void read_comm(pid_t pid, char *comm)
 
 /* Of each owner at most so many events are sent in a second, so that they don't displace those of
  * others. */
-static bool may_be_heard(SimLedgerOwner *owner, LedgerEventKind kind)
+static bool ratelimit_ok(SimLedgerOwner *owner, LedgerEventKind kind)
 {
     int64_t now = g_get_monotonic_time();
     int which = kind != LEDGER_EVENT_KIND_REFUSED;
@@ -82,7 +82,7 @@ void sim_report(SimLedger *ledger, const SimOwner *process, uint32_t owner, Ledg
         memcpy(event->comm, entry->comm, sizeof(event->comm));
     else
         read_comm(process->pid, event->comm);
-    if (may_be_heard(entry, event->kind))
+    if (ratelimit_ok(entry, event->kind))
         sim_store_push_event(ledger, event);
     else
         sim_store_counters(ledger)->lost_events++;

@@ -214,7 +214,7 @@ static bool visit_measure(SimTable *table, void *data)
         if (!sum || !is_of(sum, pages)) {
             const SimKnownRange *known = &table->known_ranges[pages - table->records];
             LedgerMeasurement new = {
-                .context = table->known.serial,
+                .context = table->known.context_id,
                 .tenant = table->known.tenant,
                 .machine = sim_owner_machine(self->ledger, known->owner),
                 .pid = pages->pid,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the simulated ledger remembers, in a memfd that outlives iommud: who is who, what everybody
- * may and has, and events that were not dispatched yet. What it knows of objects and ranges is in the
- * IOMMUFDs themselves (kernel/simulated/table.h).
+ * may and has, and events that were not dispatched yet. What it knows of objects and ranges is in
+ * the IOMMUFDs themselves (kernel/simulated/table.h).
  */
 #pragma once
 
@@ -35,9 +35,9 @@ typedef struct {
     uint32_t processes; /* alive */
     uint32_t objects;
     uint32_t ranges;
-    uint32_t
-        ratelimit_events[2]; /* in the second that began at ratelimit_since: refusals, and others */
-    int64_t ratelimit_since[2];
+    /* Of events sent in the second that began at ratelimit_since: refusals, and others. */
+    uint32_t ratelimit_events[2];
+    int64_t ratelimit_since[2]; /* µs, CLOCK_MONOTONIC */
     char comm[LEDGER_COMM_SIZE];
 } SimLedgerOwner;
 

@@ -95,7 +95,7 @@ static int simulated_register_iommufd(Ledger *ledger, int fd, uint32_t tenant, u
         return r == -ENOTTY ? -EINVAL : r;
     sim_account_set_tenant(sim(ledger), table, tenant);
     table->known.flags = flags;
-    *ret_context = table->known.serial;
+    *ret_context = table->known.context_id;
     return 0;
 }
 
@@ -299,7 +299,7 @@ static LedgerObject describe(SimLedger *ledger, const SimTable *table, uint32_t 
 {
     const SimKnownObject *known = &table->known_objects[id];
     return (LedgerObject){
-        .context = table->known.serial,
+        .context = table->known.context_id,
         .id = id,
         .type = known->type,
         .owner_kind = known->owner == SIM_OWNER_NONE      ? LEDGER_OWNER_KIND_UNKNOWN
@@ -323,7 +323,7 @@ static bool visit_objects(SimTable *table, void *data)
 {
     Listing *listing = data;
     if (table->known.ledger != sim_store_id(listing->ledger) ||
-        (listing->context != 0 && table->known.serial != listing->context))
+        (listing->context != 0 && table->known.context_id != listing->context))
         return false;
     for (uint32_t id = 1; id <= table->known.n_objects; id++) {
         if (table->known_objects[id].type == 0)
@@ -361,7 +361,7 @@ static bool visit_search(SimTable *table, void *data)
     Search *search = data;
     search->table = table;
     return table->known.ledger == sim_store_id(search->ledger) &&
-           table->known.serial == search->context;
+           table->known.context_id == search->context;
 }
 
 static int simulated_object(Ledger *ledger, uint32_t context, uint32_t id, LedgerObject *ret_object)

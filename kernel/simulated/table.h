@@ -89,8 +89,8 @@ typedef struct {
 
 /* What the ledger knows of the IOMMUFD. */
 typedef struct {
-    uint64_t ledger; /* whose knowledge all this is; another ledger has none */
-    uint32_t serial; /* the context's number */
+    uint64_t ledger;     /* whose knowledge all this is; another ledger has none */
+    uint32_t context_id; /* the context's number */
     uint32_t tenant;
     uint32_t flags;     /* LedgerContextFlags */
     uint32_t n_objects; /* the highest id that it has known */
