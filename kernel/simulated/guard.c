@@ -129,7 +129,7 @@ int sim_guard_bind(SimTable *table, const SimOwner *process, const char *address
 
 /* Whether the owner may name what iommud made, which is for all machines of the context, or what
  * itself or another process of its machine made. */
-static bool is_for(const SimKnownObject *object, uint32_t owner)
+static bool owner_may_name(const SimKnownObject *object, uint32_t owner)
 {
     if (owner == SIM_OWNER_NONE || object->owner == SIM_OWNER_NONE)
         return false;
@@ -140,12 +140,12 @@ static bool is_for(const SimKnownObject *object, uint32_t owner)
 }
 
 /* An id that is free is left to the kernel to answer. */
-static bool may_name(const SimTable *table, uint32_t id, uint32_t owner)
+static bool owner_may_name_id(const SimTable *table, uint32_t id, uint32_t owner)
 {
     const SimKnownObject *known = &table->known_objects[id];
     if (id >= SIM_OBJECTS_MAX || table->objects[id].type == 0)
         return true;
-    return known->type != 0 && is_for(known, owner);
+    return known->type != 0 && owner_may_name(known, owner);
 }
 
 /* What no single machine may do to an IOMMUFD that others use as well. */
@@ -177,11 +177,11 @@ int sim_guard_ioctl(SimTable *table, const SimOwner *process, uint32_t command, 
     int r = check_global(table, command);
     if (r < 0)
         return refuse(table, process, command, 0, r);
-    return may_name(table, id, owner) ? 0 : refuse(table, process, command, id, -EACCES);
+    return owner_may_name_id(table, id, owner) ? 0 : refuse(table, process, command, id, -EACCES);
 }
 
 /* As many as are left for all others: nobody keeps the others from having some. */
-static bool has_room(uint64_t entries, uint32_t max, uint64_t own)
+static bool has_capacity(uint64_t entries, uint32_t max, uint64_t own)
 {
     return !sim_fault_take(SIM_FAULT_FULL_TABLE) && own + entries < max;
 }
@@ -205,8 +205,8 @@ int sim_guard_make(SimTable *table, const SimOwner *process, uint32_t command, u
     if (!is_guarded(table))
         return 0;
     const SimLedgerOwner *owner = sim_owner(sim_ledger, sim_owner_for(sim_ledger, process));
-    return has_room(*sim_store_objects(sim_ledger) + n - 1, sim_ledger->max_objects,
-                    owner ? owner->objects : 0)
+    return has_capacity(*sim_store_objects(sim_ledger) + n - 1, sim_ledger->max_objects,
+                        owner ? owner->objects : 0)
                ? 0
                : say_full(table, process, command, 0);
 }
@@ -218,7 +218,8 @@ int sim_guard_map(SimTable *table, const SimOwner *process, uint32_t command, ui
         return 0;
     uint32_t id = sim_owner_for(sim_ledger, process);
     const SimLedgerOwner *owner = sim_owner(sim_ledger, id);
-    if (!has_room(*sim_store_ranges(sim_ledger), sim_ledger->max_ranges, owner ? owner->ranges : 0))
+    if (!has_capacity(*sim_store_ranges(sim_ledger), sim_ledger->max_ranges,
+                      owner ? owner->ranges : 0))
         return say_full(table, process, command, bytes);
     if (table->known.tenant == 0)
         return 0;

@@ -87,7 +87,7 @@ static int simulated_ioas_alloc(Host *host, int fd, uint32_t *ret_id)
     r = sim_guard_make(table, &self, IOMMU_IOAS_ALLOC, 1);
     if (r < 0)
         return r;
-    if (!sim_table_has_room(table, 1, 0))
+    if (!sim_table_has_capacity(table, 1, 0))
         return -ENOMEM;
     *ret_id = sim_ioas_new(table, &self);
     return 0;

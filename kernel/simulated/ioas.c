@@ -78,7 +78,7 @@ int sim_ioas_allow_iovas(SimTable *table, uint32_t ioas, const HostIovaRange *ra
     for (size_t i = 0; i < n; i++)
         if (!range_usable(table, ioas, sorted[i].start, sorted[i].last))
             return -EADDRINUSE;
-    if (!sim_table_has_room(table, 0, (uint32_t)n))
+    if (!sim_table_has_capacity(table, 0, (uint32_t)n))
         return -ENOMEM;
 
     free_list(table, object->allowed);
@@ -210,7 +210,7 @@ int sim_ioas_map(SimTable *table, const SimOwner *owner, uint32_t ioas, uint64_t
     int r = place(table, ioas, offset, length, iova);
     if (r < 0)
         return r;
-    if (!sim_table_has_room(table, 0, 2))
+    if (!sim_table_has_capacity(table, 0, 2))
         return -ENOMEM;
     uint32_t pages = sim_pages_new(table, owner, source, offset, length);
     area_insert(table, object, pages, *iova, length);
@@ -249,7 +249,7 @@ int sim_ioas_copy(SimTable *table, uint32_t dst, uint32_t src, uint64_t src_iova
     int r = place(table, dst, 0, length, iova);
     if (r < 0)
         return r;
-    if (!sim_table_has_room(table, 0, pieces->len))
+    if (!sim_table_has_capacity(table, 0, pieces->len))
         return -ENOMEM;
     at = *iova;
     for (guint i = 0; i < pieces->len; i++) {

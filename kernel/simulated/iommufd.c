@@ -116,7 +116,7 @@ static void look_into(const char *folder)
     }
 }
 
-void sim_iommufd_look_at(pid_t pid)
+void sim_iommufd_find_of(pid_t pid)
 {
     char folder[32];
     snprintf(folder, sizeof(folder), "/proc/%d/fd", (int)pid);

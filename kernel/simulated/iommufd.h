@@ -15,7 +15,7 @@ int sim_iommufd_get(int fd, SimTable **ret_table);
  * others. */
 void sim_iommufd_refresh(void);
 /* Comes across those that another process holds. */
-void sim_iommufd_look_at(pid_t pid);
+void sim_iommufd_find_of(pid_t pid);
 /* Forgets all. */
 void sim_iommufd_forget(void);
 

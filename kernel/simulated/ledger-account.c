@@ -397,7 +397,7 @@ static void find_others_iommufds(SimLedger *ledger)
         const SimUsage *usage = list->pdata[i];
         const SimLedgerOwner *owner = sim_owner(ledger, (uint32_t)usage->key);
         if (owner && !g_hash_table_contains(contexts, GUINT_TO_POINTER(usage->key >> 32)))
-            sim_iommufd_look_at(owner->process.pid);
+            sim_iommufd_find_of(owner->process.pid);
     }
 }
 
@@ -415,15 +415,16 @@ typedef struct {
 } Dead;
 
 /* Devices of the dead go with them; and with who had it open alone, the IOMMUFD. */
-static bool visit_bury(SimTable *table, void *data)
+static bool visit_remove_dead(SimTable *table, void *data)
 {
     Dead *dead = data;
-    if (sim_table_bury(table, dead->pids) && !(table->known.flags & LEDGER_CONTEXT_FLAG_SHARED))
+    if (sim_table_remove_dead(table, dead->pids) &&
+        !(table->known.flags & LEDGER_CONTEXT_FLAG_SHARED))
         dead->closed = true;
     return false;
 }
 
-static void bury(SimLedger *ledger, GHashTable *pids)
+static void remove_dead(SimLedger *ledger, GHashTable *pids)
 {
     Dead dead = {pids, false};
     GHashTableIter iter;
@@ -433,7 +434,7 @@ static void bury(SimLedger *ledger, GHashTable *pids)
     g_hash_table_iter_init(&iter, pids);
     while (g_hash_table_iter_next(&iter, &pid, NULL))
         sim_process_end(ledger, GPOINTER_TO_INT(pid));
-    sim_iommufd_any(visit_bury, &dead);
+    sim_iommufd_any(visit_remove_dead, &dead);
     if (dead.closed)
         sim_iommufd_refresh();
 }
@@ -452,7 +453,7 @@ void sim_account_find_ended(SimLedger *ledger)
         else
             g_hash_table_add(dead, GINT_TO_POINTER(known.pid));
     }
-    bury(ledger, dead);
+    remove_dead(ledger, dead);
 }
 
 void sim_account_begin(SimLedger *ledger)
@@ -510,5 +511,5 @@ void sim_account_settle(SimLedger *ledger)
             sim_process_end(ledger, (pid_t)events[i].data.u64);
         }
     } while (ended > 0);
-    bury(ledger, pids);
+    remove_dead(ledger, pids);
 }

@@ -4,7 +4,7 @@
 
 #include "kernel/simulated/table.h"
 
-/* The caller has made sure of their room with sim_table_has_room(). */
+/* The caller has made sure of their room with sim_table_has_capacity(). */
 uint32_t sim_ioas_new(SimTable *table, const SimOwner *owner);
 uint32_t sim_hwpt_new(SimTable *table, const SimOwner *owner, uint32_t ioas);
 uint32_t sim_device_new(SimTable *table, const SimOwner *owner, uint32_t hwpt, const char *address);

@@ -97,7 +97,7 @@ int sim_play(SimHardware *hardware, pid_t pid, SimTable *table, const char *cons
     if (r < 0)
         return r;
     if (!memory_left(hardware, bytes) || n_devices > SIM_OBJECTS_MAX ||
-        !sim_table_has_room(table, (uint32_t)n_devices + 2, 4))
+        !sim_table_has_capacity(table, (uint32_t)n_devices + 2, 4))
         return -ENOMEM;
     r = ask_guard(table, &owner, devices, n_devices, bytes);
     if (r < 0)
@@ -159,7 +159,7 @@ int sim_play_ioctl(SimHardware *hardware, pid_t pid, SimTable *table, const char
     switch (command) {
     case IOMMU_IOAS_ALLOC:
         r = sim_guard_make(table, &owner, command, 1);
-        if (r == 0 && !sim_table_has_room(table, 1, 0))
+        if (r == 0 && !sim_table_has_capacity(table, 1, 0))
             r = -ENOMEM;
         if (r == 0)
             *ret_id = sim_ioas_new(table, &owner);

@@ -97,7 +97,7 @@ SimObject *sim_table_object(SimTable *table, uint32_t id, LedgerObjectType type)
     return &table->objects[id];
 }
 
-bool sim_table_has_room(const SimTable *table, uint32_t objects, uint32_t records)
+bool sim_table_has_capacity(const SimTable *table, uint32_t objects, uint32_t records)
 {
     uint32_t room = SIM_OBJECTS_MAX - 1 - table->n_objects;
     for (uint32_t id = table->lowest_free; room < objects && id <= table->n_objects; id++)
@@ -280,7 +280,7 @@ bool sim_ioas_attached(SimTable *table, uint32_t ioas)
     return false;
 }
 
-bool sim_table_bury(SimTable *table, GHashTable *pids)
+bool sim_table_remove_dead(SimTable *table, GHashTable *pids)
 {
     bool found = false;
     for (uint32_t id = 1; id <= table->n_objects; id++) {

@@ -143,7 +143,7 @@ int sim_owner_of(pid_t pid, SimOwner *ret_owner);
 bool sim_owner_equal(const SimOwner *a, const SimOwner *b);
 bool sim_owner_alive(const SimOwner *owner);
 
-bool sim_table_has_room(const SimTable *table, uint32_t objects, uint32_t records);
+bool sim_table_has_capacity(const SimTable *table, uint32_t objects, uint32_t records);
 /* An object with the lowest free id, as xa_alloc() finds it. The caller has made sure of the room.
  */
 uint32_t sim_object_new(SimTable *table, LedgerObjectType type, const SimOwner *owner);
@@ -175,7 +175,7 @@ bool sim_hwpt_attached(SimTable *table, uint32_t hwpt);
 bool sim_ioas_attached(SimTable *table, uint32_t ioas);
 /* Removes the devices of processes that are dead, of those whose pids are in the set. Whether these
  * have left anything here. */
-bool sim_table_bury(SimTable *table, GHashTable *pids);
+bool sim_table_remove_dead(SimTable *table, GHashTable *pids);
 
 /* Whether the process made anything here that is still there. */
 bool sim_table_has_owner(const SimTable *table, const SimOwner *owner);
