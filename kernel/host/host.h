@@ -18,7 +18,7 @@
 
 #include "kernel/ledger/ledger.h"
 
-/* Pages of the kernel's accounting. iopt_pages counts in PAGE_SIZE; x86-64 has 4 KiB only. */
+/* In place of an address in an IOAS: the kernel chooses one. */
 #define HOST_ANY_IOVA UINT64_MAX
 
 typedef struct Host Host;

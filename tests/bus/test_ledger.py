@@ -84,6 +84,8 @@ class Guard(LedgerCase):
         self.assert_refused("KernelRefused", self.play, leader, "acme")
         refused = self.signals.wait("Refused")[3]
         self.assertEqual(refused[:4], ("acme", machine, "", "Permission denied"))
+        self.assertIn(f"process {leader.pid} (\"sleep\"), was refused the IOMMUFD of tenant acme: it is no "
+                      "machine of the tenant.", self.log_text())
         self.assertEqual(self.objects(), [])
 
     def test_usurper(self):
