@@ -76,7 +76,7 @@ static void set_environment(const Plan *plan)
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", count, 1);
     setenv("LISTEN_FDNAMES", names->str, 1);
-    /* It says of which process LISTEN_PID is: somebody else's. */
+    /* If it is set it is the parent's: it belongs to the parent's LISTEN_PID. */
     unsetenv("LISTEN_PIDFDID");
 }
 
@@ -86,7 +86,7 @@ static int become(const Plan *plan, int line)
     char word;
     int r;
 
-    /* When the other end is closed nobody will ever give the word. */
+    /* End of file: the parent has closed its end, and will never start the command. */
     if (read(line, &word, sizeof(word)) != sizeof(word))
         return -ECANCELED;
     r = place_fds(plan);
@@ -127,12 +127,13 @@ int command_fork(const int *fds, const char *const *names, size_t n, const char 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line) < 0)
         return -errno;
     command.line = line[0];
-    /* Whoever started us may have it ignored, and then there is no exit status to ask for. */
+    /* Who started this program may have had SIGCHLD ignored: then the kernel keeps no exit status
+     * for waitpid(). */
     (void)signal(SIGCHLD, SIG_DFL);
     command.pid = fork();
     if (command.pid == 0) {
-        /* Else the child would hold both ends, and not read the end of the line when its parent
-         * dies without a word. */
+        /* With a copy of the parent's end open, the child would never read end of file when the
+         * parent dies. */
         close_fd(line[0]);
         run_child(&(Plan){fds, names, n, path, arguments, signals}, line[1]);
     }
@@ -151,13 +152,13 @@ int command_start(Command *command)
     int error = 0;
     ssize_t n;
 
-    /* Whoever killed it meanwhile is told of by command_wait(). */
+    /* Fails when the child was killed meanwhile: command_wait() returns by which signal. */
     (void)send(command->line, "", 1, MSG_NOSIGNAL);
     do {
         n = recv(command->line, &error, sizeof(error), MSG_WAITALL);
     } while (n < 0 && errno == EINTR);
     command->line = close_fd(command->line);
-    /* Nothing came: execve() has closed the other end. */
+    /* End of file: execve() has succeeded and closed the child's end. */
     return n == sizeof(error) ? error : 0;
 }
 

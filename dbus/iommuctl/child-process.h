@@ -3,8 +3,8 @@
  * A command that gets descriptors as a service gets its sockets (sd_listen_fds(3)): from 3 on,
  * with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES in its environment.
  *
- * It is a process of its own before it is the command: that one waits for the word, so that others
- * can be told of its pid first. If we end without a word, so does it.
+ * command_fork() makes the process, which waits until command_start() has it execute the command:
+ * so iommud can be told of its pid first. If this program ends before that, the process ends, too.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 
 /* Exit statuses of env(1), timeout(1) and the like, beside those of the command. */
 enum {
-    COMMAND_FAILED = 125,    /* who should have started it could not */
+    COMMAND_FAILED = 125,    /* this program could not start it */
     COMMAND_NOT_RUN = 126,   /* it was found, and could not be run */
     COMMAND_NOT_FOUND = 127, /* there is no such command */
     COMMAND_SIGNALLED = 128, /* and the number of the signal that ended it */
@@ -23,7 +23,8 @@ enum {
 typedef struct {
     pid_t pid; /* <= 0: none */
     int pidfd;
-    int line; /* here it gets the word, and says why it could not start */
+    int line; /* socket: a byte from command_start() starts it, an errno comes back when it can't be
+               */
 } Command;
 
 #define COMMAND_NONE ((Command){.pidfd = -EBADF, .line = -EBADF})
@@ -39,7 +40,8 @@ int command_status(int error);
  * for the command. */
 int command_fork(const int *fds, const char *const *names, size_t n, const char *path,
                  char *const *arguments, const Signals *signals, Command *ret_command);
-/* Gives the word, and returns when the command runs, or why it does not: what execve() said. */
+/* Has the process execute the command. 0 when it runs, else the negative errno of execve() or of
+ * what comes before it. */
 int command_start(Command *command);
 /* Waits for its end; until then it gets the signals that are held back. Its exit status, or
  * COMMAND_SIGNALLED + number. */

@@ -208,7 +208,8 @@ static struct option *long_options(void)
 /* And its letters. */
 static char *short_options(void)
 {
-    /* The colon: getopt() tells apart what it does not like, and leaves the words to us. */
+    /* With ':' in front getopt_long() returns ':' for a missing argument, and prints nothing
+     * itself. */
     GString *letters = g_string_new(":");
     for (size_t i = 0; i < G_N_ELEMENTS(options_table); i++) {
         const Option *option = &options_table[i];

@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* Where nobody knows better. */
+/* If the terminal does not say its size. */
 #define DEFAULT_LINES 24
 #define DEFAULT_COLUMNS 80
 

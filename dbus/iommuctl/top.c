@@ -168,7 +168,7 @@ static bool wait_for_keys(Top *top, int *ret_signal)
 
 /* ---- the loops ---- */
 
-/* The service may be restarted while somebody looks on: that is shown, and goes by. */
+/* An error is shown and the next time tried again: the service may be restarting. */
 static void ask(Top *top)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
@@ -230,7 +230,7 @@ int verb_top(Iommuctl *ctl, char **arguments)
     if (options->tenants && options->machines)
         return fail_usage(ctl, "'top' shows --tenants or --machines, not both.");
     bool interactive = !batch && screen_is_there();
-    /* Whoever asks for a batch gets it without end; who has just no terminal wants to see it. */
+    /* --batch has no end by itself; without a terminal and without --batch one table is printed. */
     if (!options->iterations.given && !interactive && !options->batch)
         top.iterations = 1;
     return interactive ? run_interactive(&top) : run_batch(&top);

@@ -171,7 +171,7 @@ static int get_device(Iommuctl *ctl, const RunDevice *device, Properties **ret_p
                           &ctl->error, ret_properties);
 }
 
-/* One that has a VFIO driver keeps it, afterwards too. */
+/* A device that has a VFIO driver already keeps it, also after the command has ended. */
 static int bind_device(Iommuctl *ctl, RunDevice *device)
 {
     g_autoptr(Properties) properties = NULL;
@@ -422,7 +422,8 @@ int verb_run(Iommuctl *ctl, char **arguments)
         return COMMAND_FAILED;
     }
     status = start_and_wait(&run);
-    /* iommud gives nothing back for a process that lives, if only to wait for the word. */
+    /* A process that still waits to be started ends here: iommud releases no machine whose process
+     * lives. */
     command_clear(&run.command);
     if (!give_back(&run) && status == 0)
         status = COMMAND_FAILED;

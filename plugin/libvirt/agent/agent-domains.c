@@ -127,14 +127,14 @@ static void on_job_done(void *data)
     Agent *agent = request->request.agent;
     DomainJob *job = &request->job;
 
-    /* A connection that was lost meanwhile has taken it along. */
+    /* With a connection that is lost meanwhile libvirt has dropped what it associated. */
     if (job->result.associated &&
         (request->request.generation != agent->generation || !agent->libvirt)) {
         job->result.associated = false;
         (void)sd_bus_error_setf(&job->error, LIBVIRT_FAILED,
                                 "The connection to libvirt is lost: try again.");
     }
-    /* Busy entries are never forgotten: it is there. */
+    /* Not NULL: busy entries are never removed. */
     Association *association = associations_find(agent->associations, job->uuid);
 
     report(request, association);
