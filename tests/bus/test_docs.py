@@ -279,6 +279,13 @@ class Pages(unittest.TestCase):
             for path in self.paths(read(page)):
                 self.assertTrue(os.path.exists(os.path.join(TOP, path)), f"{page}: {path}")
 
+    def test_lab_scripts(self):
+        page = read("tests/lab/README.md").split("\n## Scripts here\n")[1]
+        names = re.findall(r"`([\w.-]+\.(?:sh|py))", page)
+        there = [os.path.basename(path) for pattern in ("*.sh", "*.py")
+                 for path in glob.glob(os.path.join(TOP, "tests/lab", pattern))]
+        self.assertEqual(sorted(set(names)), sorted(set(there) - {"lib.sh"}))
+
     def test_rooms(self):
         import test_house
 
