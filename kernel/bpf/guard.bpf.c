@@ -52,7 +52,8 @@ static __always_inline void begin_call(struct task_state *self, __u32 command, e
     self->changing = 0;
 }
 
-/* Where the object itself can't be refused once there is one, its ioctl is. */
+/* An ioctl that makes an object is refused here for want of room, where the object itself can't be
+ * refused later. */
 static __always_inline int expect_object(struct task_state *self, const struct ioctl_rule *rule,
                                          const struct ledger_config *options)
 {
@@ -71,7 +72,7 @@ static __always_inline int leave_to_recheck(__u32 command)
     return 0;
 }
 
-/* Whether what is asked of the whole IOMMUFD may be: 0 or -EPERM. */
+/* Whether the ioctl may do what it does to the whole IOMMUFD: 0 or -EPERM. */
 static __always_inline int check_command(__u32 command, const struct ioctl_rule *rule,
                                          const union argument *argument, __u32 flags, __u32 guard)
 {

@@ -10,7 +10,8 @@
 #include "task-state.bpf.h"
 #include "xarray.bpf.h"
 
-/* The bytes of a mapping that may be; the kernel itself refuses nothing, and anything longer. */
+/* The longest mapping there can be: the kernel itself refuses longer ones, and those of no bytes.
+ */
 #define LONGEST (1ull << 56)
 
 /* The rules, by the low byte of the ioctl's number. volatile: the compiler may conclude nothing
@@ -73,11 +74,9 @@ static __always_inline bool owner_may_name(const struct ledger_object *entry, __
     return owner && other && owner->machine && owner->machine == other->machine;
 }
 
-/*
- * Whether the owner may have the object that the kernel's table has under the id, or that is in the
- * making there: 0 or -EACCES. One that the ledger has missed is nobody's until a reconciliation has
- * found its owner.
- */
+/* Whether the owner may have the object that the kernel's table has under the id, or that is in the
+ * making there: 0 or -EACCES. One that the ledger has missed is refused to everybody until a
+ * reconciliation has found its owner. */
 static __noinline int check_object(__u32 context_id, __u32 id, __u64 object, __u32 owner_id)
 {
     struct ledger_object_key key = {.context = context_id, .id = id};

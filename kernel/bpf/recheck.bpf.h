@@ -11,7 +11,7 @@
 
 #include "guard.bpf.h"
 
-/* What must not be is refused, or its caller killed where it can't be refused any more. */
+/* Refuses the call or, where nothing can refuse it any more, kills its caller. */
 static __noinline int stop(__u64 ictx, __u32 id, __u32 owner_id, bool can_refuse)
 {
     struct task_state *self = get_task_state(true);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the guard does when something must not be, and the events that say so. */
+/* How the guard refuses, or kills, and the events that report it. */
 #pragma once
 
 #include "ioctls.h"

@@ -9,7 +9,7 @@
 typedef enum {
     SIM_FAULT_MISSED_EVENT, /* the ledger does not see that something comes, goes or is pinned */
     SIM_FAULT_FULL_TABLE,   /* there is no room for an object or a mapping: it is refused */
-    SIM_FAULT_LOST_OWNER,   /* there is no room for a process: it is nobody */
+    SIM_FAULT_LOST_OWNER,   /* there is no room for a process: it gets no owner */
     SIM_FAULT_FAILING_CALL, /* the ledger does not take what it is told */
     SIM_FAULT_FAILING_RECONCILE, /* it can't be compared with the IOMMUFDs */
     SIM_FAULT_FAILING_DESTROY,   /* IOMMU_DESTROY: EBUSY */

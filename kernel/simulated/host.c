@@ -244,7 +244,7 @@ static int simulated_process_holds(Host *host, pid_t pid, int fd)
         return r;
     if (fd < 0)
         return sim_iommufd_any(visit_has_owner, &owner) ? 0 : -ENXIO;
-    /* Who plays holds it by word of mouth; others may hold the memfd indeed. */
+    /* A process that plays on it counts as holding it; others may really have its descriptor. */
     if (sim_table_has_owner(table, &owner) || pid == getpid())
         return 0;
     return process_holds_file("", pid, fd) == 0 ? 0 : -ENXIO;
@@ -290,7 +290,7 @@ static int simulated_ledger_open(Host *host, const LedgerOptions *options, Ledge
     return sim_ledger_open(ledger_features(host), options, ret_ledger);
 }
 
-/* It ends with who has its descriptor. */
+/* Nothing to remove: the store is a memfd, which ends with its last descriptor. */
 static int simulated_ledger_unload(Host *host, const char *folder)
 {
     return 0;
