@@ -46,9 +46,9 @@ typedef struct {
     GPtrArray *tenants; /* owned TenantConfig */
 } Config;
 
-/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known, RequireGuard=yes,
- * DirectOpen=yes, the units of D-Bus and libvirt as relay units, room for 4096 IOMMUFDs, 65536
- * objects, 65536 mappings and 8192 processes, no tenant. */
+/* The defaults: Budget=100%, no default tenant, AdmissionTimeout=600, Guard=known,
+ * RequireGuard=yes, DirectOpen=yes, the units of D-Bus and libvirt as relay units, room for 4096
+ * IOMMUFDs, 65536 objects, 65536 mappings and 8192 processes, no tenant. */
 Config *config_new(void);
 /*
  * Reads both folders. Missing folders and files are the defaults; in tenants.d, files whose name

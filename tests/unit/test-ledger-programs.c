@@ -73,7 +73,8 @@ static void test_choice(void)
          new_kernel,
          {.guard = true, .hooks = true, .lsm = true},
          {[PROGRAM_HOOK] = 6, [PROGRAM_LSM] = 6},
-         "ledger_open ledger_pinned guard_file_ioctl hook_pages control_register walk_files ledger_birth",
+         "ledger_open ledger_pinned guard_file_ioctl hook_pages control_register walk_files "
+         "ledger_birth",
          "ledger_object ledger_ioctl_done ledger_user_pages guard_capable probe_map_user "
          "ledger_map_user ledger_pages_6_12 ledger_pinned_6_12 guard_file_ioctl_no_lsm"},
         {"7.2 with a distribution's iommufd",
