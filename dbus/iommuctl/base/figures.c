@@ -180,7 +180,7 @@ static void add_number(Table *table, FigureId id, uint64_t number, const Propert
     }
 }
 
-void figure_add_cell(Table *table, FigureId id, const Properties *object)
+static void add_cell(Table *table, FigureId id, const Properties *object)
 {
     const char *property = figures[id].property;
     const char *text = properties_string(object, property);
@@ -219,7 +219,7 @@ void figure_add_cell(Table *table, FigureId id, const Properties *object)
 void figures_add_cells(Table *table, const FigureId *view, const Properties *object)
 {
     for (; *view != FIGURES_END; view++)
-        figure_add_cell(table, *view, object);
+        add_cell(table, *view, object);
 }
 
 Table *figures_list(const FigureId *view, FiguresForm form, const GPtrArray *objects)

@@ -78,8 +78,6 @@ typedef enum {
 void figures_add_columns(Table *table, const FigureId *view, FiguresForm form);
 /* Adds the cells of these columns: what the object does not have stays empty. */
 void figures_add_cells(Table *table, const FigureId *view, const Properties *object);
-/* One cell. */
-void figure_add_cell(Table *table, FigureId id, const Properties *object);
 /* The property of a number. */
 uint64_t figure_number(FigureId id, const Properties *object);
 /* A table of the figures of objects, which are Properties, in their order. Freed with
