@@ -13,6 +13,7 @@
 
 #include "kernel/base/cleanup.h"
 #include "kernel/base/process.h"
+#include "kernel/ledger/cgroups.h"
 #include "kernel/ledger/identities.h"
 #include "kernel/ledger/audit/legacy-vfio.h"
 #include "kernel/ledger/load.h"
@@ -160,6 +161,8 @@ static int start(BpfLedger *ledger, const LedgerOptions *options)
         r = lock_folder(ledger);
     if (r >= 0 && ledger->folder)
         upgrade_trust_service(ledger);
+    if (r >= 0 && ledger->folder)
+        ledger_find_scopes(&ledger->base);
     return r < 0 ? r : ledger_reconcile(&ledger->base, NULL, NULL, NULL);
 }
 

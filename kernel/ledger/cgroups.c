@@ -16,6 +16,26 @@ int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup)
     return map_delete(bpf_ledger(ledger), MAP_CGROUPS, &cgroup);
 }
 
+static void note_scope(BpfLedger *ledger, uint32_t machine, uint64_t cgroup)
+{
+    g_hash_table_replace(ledger->machines, GUINT_TO_POINTER(machine),
+                         g_memdup2(&cgroup, sizeof(cgroup)));
+}
+
+static int note_entry(const void *key, const void *value, void *data)
+{
+    uint32_t machine = *(const uint32_t *)value;
+
+    if (machine != LEDGER_RELAY)
+        note_scope(data, machine, *(const uint64_t *)key);
+    return 0;
+}
+
+void ledger_find_scopes(Ledger *ledger)
+{
+    (void)map_each(bpf_ledger(ledger), MAP_CGROUPS, note_entry, bpf_ledger(ledger));
+}
+
 /* Helpers that were not forked by the leader belong to the machine as well. */
 void ledger_add_scope(Ledger *ledger, uint32_t machine, pid_t pid)
 {
@@ -26,8 +46,7 @@ void ledger_add_scope(Ledger *ledger, uint32_t machine, pid_t pid)
         return;
     scope = cgroup_machine(path);
     if (scope && !cgroup_id(scope, &cgroup) && !ledger_add_cgroup(ledger, cgroup, machine))
-        g_hash_table_replace(bpf_ledger(ledger)->machines, GUINT_TO_POINTER(machine),
-                             g_memdup2(&cgroup, sizeof(cgroup)));
+        note_scope(bpf_ledger(ledger), machine, cgroup);
 }
 
 void ledger_remove_scope(Ledger *ledger, uint32_t machine)

@@ -9,6 +9,9 @@
 int ledger_add_cgroup(Ledger *ledger, uint64_t cgroup, uint32_t machine);
 /* -ENOENT: it has no entry. */
 int ledger_remove_cgroup(Ledger *ledger, uint64_t cgroup);
+/* The scopes that an earlier service has added, of which the map tells: they go with their
+ * machines, too. */
+void ledger_find_scopes(Ledger *ledger);
 /* The scope that systemd-machined has made for the process, if it has, is the machine's, with
  * helpers in it that the process did not fork. */
 void ledger_add_scope(Ledger *ledger, uint32_t machine, pid_t pid);

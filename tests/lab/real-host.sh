@@ -202,6 +202,19 @@ check "reconnect exits 0" eval \
 systemctl unmask --runtime iommud >/dev/null 2>&1
 systemctl start iommud
 check "with iommud back it starts" wait_for 20 virsh start acme-1
+# scopes: how many cgroups the kernel takes for machines; those of relays have the highest number.
+scopes() {
+    bpftool -j map dump name cgroups |
+        python3 -c 'import json, sys
+print(sum(entry["formatted"]["value"] != 0xffffffff for entry in json.load(sys.stdin)))'
+}
+check "its scope is known" test "$(scopes)" = 1
+systemctl stop iommud
+kill -KILL "$(domain_pid acme-1)"
+systemctl start iommud
+check "it died without iommud: nothing is left" wait_for 20 nothing_left acme
+check "its scope neither" wait_for 5 eval '[ "$(scopes)" = 0 ]'
+check "it starts again" wait_for 20 virsh start acme-1
 check "and stops" stop_all
 
 part "autostart"
