@@ -29,6 +29,8 @@ static int on_admission_expired(sd_event_source *source, uint64_t usec, void *us
     return 0;
 }
 
+/* A death is told once (EPOLLET): of thousands at a time each would be told again in each turn of
+ * the event loop until its own has come. */
 gboolean machine_watch(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;
@@ -36,7 +38,7 @@ gboolean machine_watch(Machine *machine, GError **error)
         (uint64_t)machine->since + (uint64_t)manager->admission_timeout * G_USEC_PER_SEC;
     int r = machine->policy.state == MACHINE_RUNNING
                 ? sd_event_add_io(manager->event, &machine->leader_event, machine->leader.fd,
-                                  EPOLLIN, on_leader, machine)
+                                  EPOLLIN | EPOLLET, on_leader, machine)
                 : sd_event_add_time(manager->event, &machine->admission_timer, CLOCK_MONOTONIC,
                                     expires, 0, on_admission_expired, machine);
     if (r < 0)

@@ -60,11 +60,12 @@ void orphans_choose(const Tenant *tenant, const LedgerObject *objects, size_t n,
     }
 }
 
-bool orphans_none_of(const Machine *machine, const LedgerObject *objects, size_t n)
+GHashTable *orphans_owners(const LedgerObject *objects, size_t n)
 {
+    GHashTable *owners = g_hash_table_new(NULL, NULL);
     for (size_t i = 0; i < n; i++) {
-        if (machine->ledger_id != 0 && objects[i].machine == machine->ledger_id)
-            return false;
+        if (objects[i].machine != 0)
+            g_hash_table_add(owners, GUINT_TO_POINTER(objects[i].machine));
     }
-    return true;
+    return owners;
 }

@@ -15,7 +15,8 @@
 
 /* Adds all that may go. */
 void orphans_choose(const Tenant *tenant, const LedgerObject *objects, size_t n, DestroyJob *job);
-/* Whether nothing of the machine is left. */
-bool orphans_none_of(const Machine *machine, const LedgerObject *objects, size_t n);
+/* The set of the ledger's ids of machines of which something is left, DEVICE and ACCESS included.
+ * To be freed with g_hash_table_unref(). */
+GHashTable *orphans_owners(const LedgerObject *objects, size_t n);
 /* Whether a machine of the tenant lives in the shared IOMMUFD, or is just starting. */
 bool orphans_has_live(const Tenant *tenant);

@@ -77,14 +77,16 @@ static Reap *reap_of(Reaper *reaper, const char *tenant)
 
 /* ---- machines ---- */
 
+/* In no order: of thousands that die together each has a turn of the queue. */
 static GPtrArray *reaping_machines(const Tenant *tenant)
 {
-    GPtrArray *machines = tenant_machines(tenant);
-    for (unsigned i = 0; i < machines->len;) {
-        if (machine_is_live(g_ptr_array_index(machines, i)))
-            g_ptr_array_remove_index(machines, i);
-        else
-            i++;
+    GPtrArray *machines = g_ptr_array_new();
+    GHashTableIter iter;
+    void *machine;
+    g_hash_table_iter_init(&iter, tenant->policy.machines);
+    while (g_hash_table_iter_next(&iter, NULL, &machine)) {
+        if (!machine_is_live(machine))
+            g_ptr_array_add(machines, machine);
     }
     return machines;
 }
@@ -153,9 +155,11 @@ static void finish_own(const Tenant *tenant)
 static void finish_reaped(const Tenant *tenant, const LedgerObject *objects, size_t n)
 {
     g_autoptr(GPtrArray) machines = reaping_machines(tenant);
+    g_autoptr(GHashTable) owners = orphans_owners(objects, n);
     for (unsigned i = 0; i < machines->len; i++) {
-        if (orphans_none_of(g_ptr_array_index(machines, i), objects, n))
-            machine_finish(g_ptr_array_index(machines, i));
+        Machine *machine = g_ptr_array_index(machines, i);
+        if (!g_hash_table_contains(owners, GUINT_TO_POINTER(machine->ledger_id)))
+            machine_finish(machine);
     }
 }
 
