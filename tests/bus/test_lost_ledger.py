@@ -201,6 +201,8 @@ class LostLedger(harness.TestCase):
         harness.wait_until(lambda: self.state(first) == "reaping", what="the death")
         release = self.caller.start_call(ROOT, MANAGER, "ReleaseMachine", "ss", first, "test")
         admit = self.start_admit(first, devices=[address(1)])
+        # Both have come before this is answered: what one connection sends stays in order.
+        self.assertEqual(self.state(first), "reaping")
         self.assertFalse(release.poll() or admit.poll())
         self.kill(second_leader)
         release.result()
