@@ -36,8 +36,7 @@ DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 
 MIB = 1 << 20
 GIB = 1 << 30
-INFINITY = 2**64 - 1
-ANY = 2**64 - 1
+INFINITY = ANY = 2**64 - 1
 # Whoever runs the tests may have these ignored, and that is handed down to what they start.
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(number) == signal.SIG_IGN:

@@ -3,6 +3,7 @@
 #include "kernel/base/pidref.h"
 
 #include "kernel/base/process.h"
+#include "tests/unit/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,23 +11,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static pid_t new_child(void)
-{
-    pid_t pid = fork();
-    g_assert_cmpint(pid, >=, 0);
-    if (pid == 0) {
-        for (;;)
-            pause();
-    }
-    return pid;
-}
-
-static void end_child(pid_t pid)
-{
-    g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
-    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
-}
 
 static bool is_open(int fd)
 {
@@ -37,7 +21,7 @@ static void test_life(void)
 {
     autopidref PidRef ref = PIDREF_NULL;
     uint64_t start;
-    pid_t child = new_child();
+    pid_t child = child_new();
     g_assert_false(pidref_is_set(&ref));
     g_assert_false(pidref_is_alive(&ref));
     g_assert_cmpint(pidref_from_pid(child, 0, &ref), ==, 0);
@@ -46,7 +30,7 @@ static void test_life(void)
     g_assert_cmpint(ref.pid, ==, child);
     g_assert_cmpuint(ref.start, ==, start);
     g_assert_true(pidref_is_alive(&ref));
-    end_child(child);
+    child_kill(child);
     g_assert_false(pidref_is_alive(&ref));
     /* It still says whose it was. */
     g_assert_cmpint(ref.pid, ==, child);
@@ -58,7 +42,7 @@ static void test_zombie(void)
     autopidref PidRef ref = PIDREF_NULL;
     autopidref PidRef other = PIDREF_NULL;
     siginfo_t info;
-    pid_t child = new_child();
+    pid_t child = child_new();
     g_assert_cmpint(pidref_from_pid(child, 0, &ref), ==, 0);
     g_assert_cmpint(kill(child, SIGKILL), ==, 0);
     g_assert_cmpint(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), ==, 0);
@@ -73,21 +57,21 @@ static void test_recycled(void)
 {
     autopidref PidRef ref = PIDREF_NULL;
     uint64_t start;
-    pid_t child = new_child();
+    pid_t child = child_new();
     g_assert_cmpint(process_start_time(child, &start), ==, 0);
     g_assert_cmpint(pidref_from_pid(child, start + 1, &ref), ==, -ESRCH);
     g_assert_cmpint(pidref_from_pid(child, start - 1, &ref), ==, -ESRCH);
     g_assert_false(pidref_is_set(&ref));
     g_assert_cmpint(pidref_from_pid(child, start, &ref), ==, 0);
     g_assert_true(pidref_is_alive(&ref));
-    end_child(child);
+    child_kill(child);
 }
 
 static void test_nobody(void)
 {
     autopidref PidRef ref = PIDREF_NULL;
-    pid_t child = new_child();
-    end_child(child);
+    pid_t child = child_new();
+    child_kill(child);
     g_assert_cmpint(pidref_from_pid(child, 0, &ref), ==, -ESRCH);
     g_assert_cmpint(pidref_from_pid(0, 0, &ref), <, 0);
     g_assert_cmpint(pidref_from_pid(-1, 0, &ref), <, 0);
@@ -100,13 +84,13 @@ static void test_nobody(void)
 static void test_takes_what_it_is_given(void)
 {
     autopidref PidRef ref = PIDREF_NULL;
-    pid_t child = new_child();
+    pid_t child = child_new();
     int pidfd;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     g_assert_cmpint(pidref_from_pidfd(null, &ref), ==, -EBADF);
     g_assert_false(is_open(null));
     g_assert_cmpint(process_open(child, &pidfd), ==, 0);
-    end_child(child);
+    child_kill(child);
     g_assert_cmpint(pidref_from_pidfd(pidfd, &ref), ==, -ESRCH);
     g_assert_false(is_open(pidfd));
     g_assert_false(pidref_is_set(&ref));
@@ -114,7 +98,7 @@ static void test_takes_what_it_is_given(void)
 
 static void test_taken_and_cleared(void)
 {
-    pid_t child = new_child();
+    pid_t child = child_new();
     PidRef ref = PIDREF_NULL;
     g_assert_cmpint(pidref_from_pid(child, 0, &ref), ==, 0);
     int fd = ref.fd;
@@ -127,7 +111,7 @@ static void test_taken_and_cleared(void)
     g_assert_false(is_open(fd));
     g_assert_false(pidref_is_set(&taken));
     pidref_clear(&taken);
-    end_child(child);
+    child_kill(child);
 }
 
 int main(int argc, char *argv[])

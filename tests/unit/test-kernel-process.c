@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Processes, real ones; and what the linux host reads of procfs, in a tree of files. */
+#include "tests/unit/child.h"
 #include "tests/unit/fake-tree.h"
 
 #include "kernel/base/cleanup.h"
@@ -12,31 +13,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #define UUID "6BA7B810-9dad-11d1-80b4-00c04fd430c8"
 #define OTHER_UUID "7ba7b810-9dad-11d1-80b4-00c04fd430c8"
-
-/* A child that waits to be killed. */
-static pid_t child_new(void)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
-            pause();
-    }
-    g_assert_cmpint(pid, >, 0);
-    return pid;
-}
-
-static void child_reap(pid_t pid)
-{
-    kill(pid, SIGKILL);
-    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
-}
 
 static void test_pidfd(void)
 {
@@ -53,7 +34,7 @@ static void test_pidfd(void)
     kill(pid, SIGKILL);
     g_assert_cmpint(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), ==, 0);
     g_assert_cmpint(process_alive(pidfd), ==, 0); /* dead, though its parent does not know yet */
-    child_reap(pid);
+    child_kill(pid);
     g_assert_cmpint(process_alive(pidfd), ==, 0);
     g_assert_cmpint(process_pid(pidfd, &behind), ==, -ESRCH);
 
@@ -84,7 +65,7 @@ static void test_start_time(void)
     prctl(PR_SET_NAME, name);
     g_assert_cmpuint(again, ==, ours);
 
-    child_reap(pid);
+    child_kill(pid);
     g_assert_cmpint(process_start_time(pid, &other), ==, -ESRCH);
 }
 
@@ -102,7 +83,7 @@ static void test_locked(void)
     g_assert_cmpuint(bytes, ==, before + 65536);
     munmap(memory, 65536);
     pid_t pid = child_new();
-    child_reap(pid);
+    child_kill(pid);
     g_assert_cmpint(process_locked(pid, &bytes), ==, -ESRCH);
 }
 
@@ -132,7 +113,7 @@ static void assert_uuid(const char *const *arguments, int wanted, const char *wa
     pid_t pid = shell_new(arguments, &end);
     g_assert_cmpint(process_qemu_uuid(pid, &uuid), ==, wanted);
     g_assert_cmpstr(uuid, ==, wanted_uuid);
-    child_reap(pid);
+    child_kill(pid);
 }
 
 static void test_qemu_uuid(void)
@@ -161,7 +142,7 @@ static void test_qemu_uuid(void)
     assert_uuid(wrong, -ENXIO, NULL);
     assert_uuid(shape, -ENXIO, NULL);
     pid_t pid = child_new();
-    child_reap(pid);
+    child_kill(pid);
     g_assert_cmpint(process_qemu_uuid(pid, &uuid), ==, -ESRCH);
 }
 
@@ -178,7 +159,7 @@ static void test_holds(void)
     g_assert_cmpint(process_holds_device("", pid, "null", makedev(1, 3)), ==, 0);
     g_assert_cmpint(process_holds_device("", pid, "null", makedev(1, 99)), ==, -ENXIO);
     g_assert_cmpint(process_holds_device("", pid, "vfio", makedev(1, 3)), ==, -ENXIO);
-    child_reap(pid);
+    child_kill(pid);
     g_assert_cmpint(process_holds_file("", pid, null), ==, -ESRCH);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The simulated ledger where it is more than a kernel's: a restart, what it was made to miss, and
  * how it counts. What it shares with the real one: conformance-ledger.c. */
+#include "tests/unit/child.h"
 #include "tests/unit/fake-tree.h"
 
 #include "kernel/base/cleanup.h"
@@ -11,10 +12,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB UINT64_C(0x100000)
@@ -35,26 +33,6 @@ typedef struct {
     pid_t pid;
     uint64_t start;
 } Fixture;
-
-static pid_t machine_new(void)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
-            pause();
-    }
-    return pid;
-}
-
-static void machine_kill(pid_t *pid)
-{
-    if (*pid > 0) {
-        kill(*pid, SIGKILL);
-        waitpid(*pid, NULL, 0);
-        *pid = 0;
-    }
-}
 
 static void open_ledger(Fixture *f, LedgerOptions options)
 {
@@ -83,7 +61,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->kept = f->fd = -EBADF;
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     g_assert_cmpint(f->host->ops->iommufd_open(f->host, HOST_ACCOUNTING_PROCESS, &f->fd), ==, 0);
-    f->pid = machine_new();
+    f->pid = child_new();
     g_assert_cmpint(process_start_time(f->pid, &f->start), ==, 0);
     if (f->ledger->status.counting)
         make_known(f);
@@ -91,7 +69,7 @@ static void set_up(Fixture *f, gconstpointer data)
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     close_fd(f->fd);
     close_fd(f->kept);
     ledger_free(f->ledger);
@@ -177,7 +155,7 @@ static void test_restart(Fixture *f, gconstpointer data)
     g_assert_false(has_events(f));
     /* It dies while there is no ledger open. */
     ledger_free(f->ledger);
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     g_assert_true(has_events(f));
     g_assert_cmpuint(count_events(f, LEDGER_EVENT_KIND_EXIT), ==, 1);
@@ -190,7 +168,7 @@ static void test_iommufd_closed_meanwhile(Fixture *f, gconstpointer data)
 {
     g_assert_cmpint(play(f, 64 * MIB), ==, 0);
     ledger_free(f->ledger);
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     f->fd = close_fd(f->fd);
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 0);
@@ -284,11 +262,11 @@ static void test_room(Fixture *f, gconstpointer data)
     g_assert_cmpuint(made, ==, 4);
     g_assert_cmpint(ioctl_of(f, "IOMMU_IOAS_ALLOC", 0, 0), ==, -ENOMEM);
     g_assert_cmpuint(count_events(f, LEDGER_EVENT_KIND_FULL), >=, 1);
-    pid_t other = machine_new();
+    pid_t other = child_new();
     uint32_t id;
     g_assert_cmpint(simulated_host_ioctl(f->host, other, f->fd, "IOMMU_IOAS_ALLOC", 0, 0, &id), ==,
                     0);
-    machine_kill(&other);
+    child_end(&other);
 }
 
 static void test_strict(Fixture *f, gconstpointer data)

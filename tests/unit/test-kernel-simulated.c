@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The simulated host where it is more than a kernel: its file, machines that are played, a
  * restart of iommud; and what it refuses. What it shares with the real one: conformance.c. */
+#include "tests/unit/child.h"
 #include "tests/unit/fake-tree.h"
 
 #include "kernel/base/cleanup.h"
@@ -9,12 +10,9 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB UINT64_C(0x100000)
@@ -33,26 +31,6 @@ typedef struct {
     int fd;         /* an IOMMUFD */
     pid_t pid;
 } Fixture;
-
-static pid_t machine_new(void)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
-            pause();
-    }
-    return pid;
-}
-
-static void machine_kill(pid_t *pid)
-{
-    if (*pid > 0) {
-        kill(*pid, SIGKILL);
-        waitpid(*pid, NULL, 0);
-        *pid = 0;
-    }
-}
 
 /* What an earlier one kept in the descriptor, if any. */
 static Ledger *ledger_new(Host *host, int descriptor)
@@ -73,12 +51,12 @@ static void set_up(Fixture *f, gconstpointer data)
     f->ledger = ledger_new(f->host, -EBADF);
     f->fd = -EBADF;
     f->host->ops->iommufd_open(f->host, HOST_ACCOUNTING_PROCESS, &f->fd);
-    f->pid = machine_new();
+    f->pid = child_new();
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     close_fd(f->fd);
     ledger_free(f->ledger);
     host_free(f->host);
@@ -184,8 +162,8 @@ static void test_play_refusals(Fixture *f, gconstpointer data)
 {
     autoclose int other = -EBADF;
     const char *const twice[] = {ONE, ONE};
-    pid_t dead = machine_new(), pid = dead;
-    machine_kill(&pid);
+    pid_t dead = child_new(), pid = dead;
+    child_end(&pid);
 
     g_assert_cmpint(play(f, f->fd, ONE, MIB), ==, -ENODEV); /* not bound to vfio-pci */
     g_assert_cmpint(f->host->ops->device_bind(f->host, ONE, "vfio-pci"), ==, 0);
@@ -212,7 +190,7 @@ static void test_play_refusals(Fixture *f, gconstpointer data)
 static void test_two_machines(Fixture *f, gconstpointer data)
 {
     Host *host = f->host;
-    pid_t second = machine_new();
+    pid_t second = child_new();
     const char *two = TWO;
     uint64_t bytes = 0;
 
@@ -226,7 +204,7 @@ static void test_two_machines(Fixture *f, gconstpointer data)
     g_assert_cmpint(host->ops->process_pinned(host, second, &bytes), ==, 0);
     g_assert_cmpuint(bytes, ==, 50 * MIB + 4096); /* whole pages */
 
-    machine_kill(&second);
+    child_end(&second);
     g_assert_cmpuint(count_objects(f, f->fd), ==, 5);
     g_assert_cmpint(host->ops->device_restore(host, TWO, "e1000e"), ==, 0);
     g_assert_cmpint(host->ops->device_restore(host, ONE, "nvme"), ==, -EBUSY);
@@ -259,7 +237,7 @@ static void test_restart(Fixture *f, gconstpointer data)
     device = find_one(f->host);
     g_assert_cmpstr(device.driver, ==, "vfio-pci");
     g_assert_cmpint(f->host->ops->device_restore(f->host, ONE, "nvme"), ==, -EBUSY);
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     g_assert_cmpint(f->host->ops->device_restore(f->host, ONE, "nvme"), ==, 0);
 }
 
@@ -287,7 +265,7 @@ static void test_restart_in_the_middle(Fixture *f, gconstpointer data)
     g_assert_cmpint(simulated_host_new(f->file, &f->host, NULL), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 100 * MIB);
     g_assert_cmpuint(count_objects(f, f->fd), ==, 3);
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     g_assert_cmpint(f->host->ops->ioas_unmap(f->host, f->fd, 2, 0, UINT64_MAX, &unmapped), ==, 0);
     g_assert_cmpuint(pinned(f->host), ==, 0);
     g_assert_cmpint(f->host->ops->object_destroy(f->host, f->fd, 3), ==, 0);
@@ -305,7 +283,7 @@ static void test_close(Fixture *f, gconstpointer data)
     close_fd(copy);
     g_assert_cmpuint(pinned(f->host), ==, 100 * MIB);
     g_assert_cmpint(f->host->ops->process_holds(f->host, f->pid, -1), ==, 0);
-    machine_kill(&f->pid);
+    child_end(&f->pid);
     g_assert_cmpuint(pinned(f->host), ==, 0);
 }
 
