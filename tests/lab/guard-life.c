@@ -26,6 +26,8 @@
 #include "kernel/base/process.h"
 #include "tests/lab/guest.h"
 
+#define SERVICES 4u /* that are killed */
+
 static unsigned seconds = 10; /* of looking all the time */
 static LedgerOptions options = {.folder = TEST_FOLDER, .guard = LEDGER_GUARD_MODE_KNOWN};
 
@@ -166,18 +168,19 @@ static void test_kill(Guest *guests)
         g_error("pipe: %s", g_strerror(errno));
     ledger_free(ledger);
     begin_mapping(&guests[0], 300);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < SERVICES; i++) {
         pid_t pid = start_service(guests, channel[1]);
         char fine = 0;
 
         if (read(channel[0], &fine, 1) == 1)
             started += fine;
-        g_usleep(i * 37000);
+        g_usleep(i * 74000);
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
     }
-    check(started == 8, "a service that is killed is followed by one that takes over (%u of 8)",
-          started);
+    check(started == SERVICES,
+          "a service that is killed is followed by one that takes over (%u of %u)", started,
+          SERVICES);
     machine_race_stop(&guests[0].process);
     machine_race_end(&guests[0].process, &result);
     bpf_ledger_open(&options, &ledger);
@@ -336,7 +339,7 @@ static void test_forks(void)
     fflush(stdout);
     forking = start_forking();
     parent = start_family(family);
-    while (skipped < 10 && g_get_monotonic_time() < end) {
+    while (skipped < 3 && g_get_monotonic_time() < end) {
         g_usleep(100000);
         skipped = skipped_forks() - before;
     }

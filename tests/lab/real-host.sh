@@ -8,7 +8,7 @@ set -uo pipefail
 # shellcheck source=tests/lab/lib.sh
 . "${IOMMUD_LAB_DIR:?run this in the lab}/tests/lab/lib.sh"
 
-races=2 starts=3
+races=2 starts=2
 [ "${1:-}" != --nightly ] || races=10 starts=30
 mapfile -t nvme < <(nvme_addresses)
 acme_1=11111111-1111-4111-8111-111111111111
