@@ -102,7 +102,7 @@ check "bpf is not a security module here" fails grep -qw bpf /sys/kernel/securit
 check "the ledger is active all the same" test "$(iommud_property LedgerState)" = active
 check "and so is the guard" test "$(iommud_property GuardState)" = enforcing
 check "iommuctl doctor has nothing to say against it" iommuctl doctor
-check "but says what 'bpf' in lsm= would add" says "without BPF among the security modules" iommuctl doctor
+check "but says what 'bpf' in lsm= would add" says "bpf is not among the kernel's security modules" iommuctl doctor
 main_job
 
 # attack PROGRAM [OPTION]: with three devices, which it gives to vfio-pci.
