@@ -58,6 +58,13 @@ static int play_on(Manager *manager, uint32_t pid, int fd, char **devices, uint6
                : -ESRCH;
 }
 
+/* What is bound and mapped: the end of Play's arguments. */
+static int read_played(sd_bus_message *message, char ***ret_devices, uint64_t *ret_bytes)
+{
+    int r = bus_read_strings(message, ret_devices);
+    return r < 0 ? r : sd_bus_message_read(message, "t", ret_bytes);
+}
+
 static int play(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     Manager *manager = ((Service *)userdata)->manager;
@@ -69,9 +76,7 @@ static int play(sd_bus_message *message, void *userdata, sd_bus_error *ret_error
     int fd;
     int r = sd_bus_message_read(message, "us", &pid, &id);
     if (r >= 0)
-        r = bus_read_strings(message, &devices);
-    if (r >= 0)
-        r = sd_bus_message_read(message, "t", &bytes);
+        r = read_played(message, &devices, &bytes);
     if (r < 0)
         return r;
     if (shared_iommufd(manager, id, &fd, &error) < 0)
@@ -87,9 +92,7 @@ static int play_own(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
     int fd;
     int r = sd_bus_message_read(message, "uh", &pid, &fd);
     if (r >= 0)
-        r = bus_read_strings(message, &devices);
-    if (r >= 0)
-        r = sd_bus_message_read(message, "t", &bytes);
+        r = read_played(message, &devices, &bytes);
     if (r < 0)
         return r;
     r = play_on(((Service *)userdata)->manager, pid, fd, devices, bytes);

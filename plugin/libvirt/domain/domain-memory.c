@@ -23,6 +23,15 @@
 
 #include <string.h>
 
+/* Memory that QEMU maps for devices, in bytes. */
+typedef struct {
+    uint64_t total;   /* <memory>: what it boots with and all memory devices, together */
+    uint64_t devices; /* the memory devices' part of it */
+    uint64_t video;   /* video memory of all <video> */
+    uint64_t shared;  /* <shmem> */
+    uint64_t flash;   /* firmware in flash memory */
+} DomainMemory;
+
 #define KIB UINT64_C(1024)
 #define MIB (UINT64_C(1024) * KIB)
 /* Beyond any machine; keeps sums and products below far from 2^64. */
@@ -174,7 +183,7 @@ static bool has_flash(const DomainXml *xml)
            (loader && xml_attribute_is(loader, "type", "pflash"));
 }
 
-gboolean domain_xml_memory(const DomainXml *xml, DomainMemory *ret_memory, GError **error)
+static gboolean read_memory(const DomainXml *xml, DomainMemory *ret_memory, GError **error)
 {
     xmlNode *total = xml_first(xml->root->children, "memory", NULL);
     DomainMemory memory = {.flash = has_flash(xml) ? FLASH_BYTES : 0};
@@ -195,10 +204,10 @@ gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint6
                                 GError **error)
 {
     uint64_t spaces = (xml->viommu ? MAX(xml->n_hostdevs, 1) : 1) + xml->n_nvme;
-    DomainMemory memory;
+    DomainMemory memory = {0};
     uint64_t sum = FIRMWARE_BYTES;
 
-    if (!domain_xml_memory(xml, &memory, error) || !add_size(&sum, memory.total, error) ||
+    if (!read_memory(xml, &memory, error) || !add_size(&sum, memory.total, error) ||
         !add_size(&sum, memory.flash, error) || !add_size(&sum, memory.video, error) ||
         !add_size(&sum, memory.shared, error))
         return FALSE;

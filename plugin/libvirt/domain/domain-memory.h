@@ -6,18 +6,8 @@
 
 #include <stdint.h>
 
-/* Memory that QEMU maps for devices, in bytes. */
-typedef struct {
-    uint64_t total;   /* <memory>: what it boots with and all memory devices, together */
-    uint64_t devices; /* the memory devices' part of it */
-    uint64_t video;   /* video memory of all <video> */
-    uint64_t shared;  /* <shmem> */
-    uint64_t flash;   /* firmware in flash memory */
-} DomainMemory;
-
-/* INVALID: a size is none, or their sum is beyond what a machine can have. */
-gboolean domain_xml_memory(const DomainXml *xml, DomainMemory *ret_memory, GError **error);
 /* Bytes that the kernel may charge for the machine at the most, and the same with each page counted
- * once; the formula stands in domain-memory.c. INVALID as above. */
+ * once; the formula stands in domain-memory.c. INVALID: a size is none, or their sum is beyond what
+ * a machine can have. */
 gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint64_t *ret_unique,
                                 GError **error);
