@@ -2,6 +2,10 @@
 #include "dbus/core/machine-devices.h"
 
 #include "dbus/base/signals.h"
+#include "kernel/base/pci-address.h"
+
+#include <stdio.h>
+#include <string.h>
 
 /* ---- whom a reset would hit ---- */
 
@@ -31,18 +35,19 @@ static gboolean admit_device(const Machine *machine, const char *address, GError
                                    machine->ledger_id, shared, error);
 }
 
-/* Whoever has a device on the same bus may no longer reset it, or may again. */
+/* Whoever has a device on the same bus may no longer reset it, or may again. Holders are looked up
+ * by each address that the bus can have: the host's devices need not be listed for that. */
 static void update_neighbours(Manager *manager, const char *address)
 {
-    const HostDevice *beside;
-    size_t n;
-    if (!host_devices_bus(manager->devices, address, &beside, &n, NULL))
-        return;
-    for (size_t i = 0; i < n; i++) {
-        const Machine *holder =
-            (Machine *)registry_device_holder(manager->registry, beside[i].address);
-        if (holder && holder->ledger_id && !g_str_equal(beside[i].address, address))
-            (void)admit_device(holder, beside[i].address, NULL);
+    int bus = (int)(strrchr(address, ':') - address);
+    for (unsigned slot = 0; slot < 32; slot++) {
+        for (unsigned function = 0; function < 8; function++) {
+            char beside[PCI_ADDRESS_SIZE];
+            snprintf(beside, sizeof(beside), "%.*s:%02x.%u", bus, address, slot, function);
+            const Machine *holder = (Machine *)registry_device_holder(manager->registry, beside);
+            if (holder && holder->ledger_id && !g_str_equal(beside, address))
+                (void)admit_device(holder, beside, NULL);
+        }
     }
 }
 
