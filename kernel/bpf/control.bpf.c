@@ -556,6 +556,23 @@ int control_set_counts(struct control_set_counts *args)
     return 0;
 }
 
+/* A thread is gone without its end having been seen: what it had reserved counts as leaked. What
+ * the entry says is read before it is freed, and nobody but that thread has written it. */
+SEC("syscall")
+int control_leak_reservation(struct control_leak_reservation *args)
+{
+    struct ledger_reservation *entry = get_reservation(args->number), was;
+
+    if (!entry)
+        return -ENOENT;
+    was = *entry;
+    if (!was.tid || was.tid != args->expected_tid || was.start != args->expected_start ||
+        COMPARE_AND_SWAP(&entry->tid, was.tid, 0) != was.tid)
+        return -ESTALE;
+    leak_reserved(was.tenant, was.extent, was.bytes);
+    return 0;
+}
+
 /* Gives back what no range was found for, unless more was leaked since the reconciliation began. */
 SEC("syscall")
 int control_drop_unmatched(struct control_drop_unmatched *args)

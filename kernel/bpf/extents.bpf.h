@@ -13,11 +13,11 @@ static __always_inline struct ledger_extent *extent_at(__u32 number)
     return number ? bpf_map_lookup_elem(&extents, &index) : NULL;
 }
 
-static __always_inline __u32 extent_find(const struct memory *memory, bool make)
+__noinline __u32 extent_find(const struct memory *memory, bool make)
 {
     struct ledger_config *options = get_config();
 
-    return options ? extent_search(memory, options->extents, make) : 0;
+    return memory && options ? extent_search(memory, options->extents, make) : 0;
 }
 
 /* A reference to the extent of memory that is mapped already. 0: there is none. */

@@ -291,9 +291,10 @@ static __noinline int reserve(struct task_state *self, __u64 bytes, struct iopt_
         if (!has_capacity(entries, options->max_pages, owner ? owner->pages : 0))
             return report_full(self, bytes);
     }
-    if (!reserve_memory(self, bytes, range, asked, &left))
-        return 0;
-    return report_limit(self, bytes, left);
+    if (reserve_memory(self, bytes, range, asked, &left))
+        return report_limit(self, bytes, left);
+    /* The range that is here already takes it over at once. */
+    return range ? 0 : note_reservation(self);
 }
 
 /* The same by what an argument says, before there is a range. source 0: it counts in full. */

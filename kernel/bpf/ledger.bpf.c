@@ -201,9 +201,12 @@ int BPF_PROG(ledger_pages_6_12, void *uptr, unsigned long length, bool writable,
 
 /* kref is the first member of struct iopt_pages. */
 SEC("fentry/iopt_release_pages")
-int BPF_PROG(ledger_release_pages, void *kref)
+int BPF_PROG(ledger_release_pages)
 {
-    forget_pages((__u64)kref);
+    __u64 kref;
+
+    if (!bpf_get_func_arg(ctx, 0, &kref))
+        forget_pages(kref);
     return 0;
 }
 

@@ -74,6 +74,13 @@ struct {
 } extents SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, LEDGER_RESERVATIONS);
+    __type(key, __u32);
+    __type(value, struct ledger_reservation);
+} reservations SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
     __type(key, __u32);
@@ -251,12 +258,13 @@ static __always_inline void add_mapped(__u32 tenant_id, __s64 bytes)
 }
 
 /* Gives back memory that was mapped. */
-static __always_inline void release_mapped(__u32 tenant_id, __u64 bytes)
+__noinline int release_mapped(__u32 tenant_id, __u64 bytes)
 {
     struct ledger_tenant *tenant = bytes ? get_tenant(tenant_id) : NULL;
 
     if (tenant)
         tenant_release(tenant, bytes);
+    return 0;
 }
 
 /* What counts against the tenant, and of which no range is known. */

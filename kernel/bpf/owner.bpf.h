@@ -246,7 +246,7 @@ static __always_inline bool ratelimit_ok(struct ledger_ratelimit ratelimits[2], 
     return __sync_fetch_and_add(&ratelimit->events, 1) < EVENTS_PER_SECOND;
 }
 
-static __noinline int send_event(const struct report *report)
+__noinline int send_event(const struct report *report)
 {
     struct ledger_state *counters = get_state();
     struct ledger_owner *owner;

@@ -144,7 +144,7 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
 
 /* The range at this address has ended, or must have, since another begins there. What a repair has
  * taken, the repair removes. */
-static __noinline int forget_pages(__u64 key)
+__noinline int forget_pages(__u64 key)
 {
     struct ledger_pages *range = bpf_map_lookup_elem(&pages, &key);
 
@@ -171,8 +171,7 @@ static __always_inline void take_reserved(struct task_state *self, struct iopt_p
     __u64 reserved = self->reserved;
     __u32 number = self->extent;
 
-    self->extent = 0;
-    self->reserved = self->may_map = 0;
+    forget_reservation(self);
     if (extent) {
         describe_memory(range, &memory);
         if (extent_is_of(extent, &memory)) {
@@ -191,10 +190,14 @@ static __always_inline void take_reserved(struct task_state *self, struct iopt_p
  * removed; then the range's bytes count as leaked until a reconciliation adds it. */
 static __always_inline bool add_entry(__u64 key, const struct ledger_pages *new)
 {
+    __u64 address;
+
     if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
         return true;
-    /* An older range at this address, whose end was missed? */
-    forget_pages(key);
+    /* An older range at this address, whose end was missed? A function that is not static takes no
+     * pointer of the kernel; what a helper has copied is a number. */
+    bpf_probe_read_kernel(&address, sizeof(address), &key);
+    forget_pages(address);
     if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
         return true;
     if (new->extent && !extent_put(new->extent))

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 7
+#define LEDGER_LAYOUT 8
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -246,6 +246,22 @@ struct ledger_tenant {
     __u32 pad;
 };
 
+/*
+ * Map "reservations": what a thread has taken from its tenant for a mapping, and no range has taken
+ * over yet. Only where a mapping is reserved before it is known to the kernel (guard_context()).
+ * The end of a thread may not be seen; what stands here for one that is gone a reconciliation gives
+ * back.
+ */
+#define LEDGER_RESERVATIONS 4096
+struct ledger_reservation {
+    __u64 start; /* of the thread */
+    __u64 bytes;
+    __u32 tid; /* 0: the entry is free */
+    __u32 tenant;
+    __u32 extent; /* to which it has a reference, 0: the bytes count for themselves */
+    __u32 pad;
+};
+
 /* Map "machines", by an id that iommud gives out and never reuses. */
 struct ledger_machine {
     __u32 tenant;
@@ -398,6 +414,11 @@ struct control_drop_unmatched {
     __u64 expected_leaks;
     __u32 tenant;
     __u32 pad;
+};
+struct control_leak_reservation {
+    __u64 expected_start;
+    __u32 expected_tid;
+    __u32 number; /* of the entry */
 };
 
 /* The walk over the kernel's own structures. */

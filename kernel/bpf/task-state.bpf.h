@@ -25,6 +25,7 @@ enum phase {
  *   mapping                    CHECKED and SERVICE, from the mapping's begin to the ioctl's end
  *   may_map, and               CHECKED and SERVICE, from the check until the range takes them over
  *     reserved or extent         (take_reserved()), or release_reservation(), or leak_reservation()
+ *   noted                      with them, unless all entries that it may have are in use
  *   changing                   from entry to exit of iommufd_ioas_change_process()
  *   removing                   from entry to exit of iommufd_object_remove(), in any phase
  *   argument_changed           from argument_changed() to the thread's next ioctl
@@ -50,6 +51,8 @@ struct task_state {
     __u64 removing; /* address of the object that is being destroyed */
     __u32 changing; /* it moves what is charged from another process to itself */
     __u32 extent;   /* to which it has a reference for the range to come */
+    __u32 noted;    /* number of its entry in the map "reservations", from 1 on */
+    __u32 pad;
 };
 
 struct {
@@ -65,32 +68,97 @@ static __always_inline struct task_state *get_task_state(bool create)
                                 create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
-/* The end of what was reserved for a mapping was not seen: it stays counted in full, as leaked,
- * until a reconciliation comes. */
-static __always_inline void leak_reservation(struct task_state *self)
-{
-    __u64 bytes = self->reserved;
+/* Entries in which the reservation of a thread may stand, from that of its number on. */
+#define NOTE_WINDOW 8
 
-    if (self->extent) {
-        bytes = self->may_map;
-        if (!extent_put(self->extent))
-            add_mapped(self->tenant_id, (__s64)bytes);
+static __always_inline struct ledger_reservation *get_reservation(__u32 number)
+{
+    return bpf_map_lookup_elem(&reservations, &number);
+}
+
+/*
+ * Writes down what the thread has reserved. From here on until it is settled, nothing else would
+ * tell of it if the thread died and ledger_exit was skipped. If all entries that it may have are in
+ * use, it goes without one.
+ */
+static __noinline int note_reservation(struct task_state *self)
+{
+    struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+    __u32 tid = bpf_get_current_pid_tgid();
+
+    if (!self || (!self->reserved && !self->extent))
+        return 0;
+    for (__u32 i = 0; i < NOTE_WINDOW; i++) {
+        __u32 number = (tid + i) % LEDGER_RESERVATIONS;
+        struct ledger_reservation *entry = get_reservation(number);
+
+        if (!entry || COMPARE_AND_SWAP(&entry->tid, 0, tid))
+            continue;
+        entry->start = task->start_boottime / LEDGER_NS_PER_TICK;
+        entry->bytes = self->may_map;
+        entry->tenant = self->tenant_id;
+        entry->extent = self->extent;
+        self->noted = number + 1;
+        break;
     }
-    if (bytes)
-        leak_mapped(self->tenant_id, bytes);
+    return 0;
+}
+
+/* The thread has no reservation any more. */
+static __always_inline void forget_reservation(struct task_state *self)
+{
+    struct ledger_reservation *entry = self->noted ? get_reservation(self->noted - 1) : NULL;
+
+    if (entry)
+        WRITE_ONCE(entry->tid, 0);
+    self->noted = 0;
     self->extent = 0;
     self->reserved = self->may_map = 0;
+}
+
+/* Bytes that were reserved, of an extent or by themselves, count in full, as leaked, until a
+ * reconciliation comes. */
+static __always_inline void leak_reserved(__u32 tenant_id, __u32 extent, __u64 bytes)
+{
+    if (extent && !extent_put(extent))
+        add_mapped(tenant_id, (__s64)bytes);
+    leak_mapped(tenant_id, bytes);
+}
+
+__noinline int settle_as_leaked(struct task_state *self)
+{
+    if (!self)
+        return 0;
+    if (self->extent || self->reserved)
+        leak_reserved(self->tenant_id, self->extent, self->may_map);
+    forget_reservation(self);
+    return 0;
+}
+
+__noinline int settle_as_released(struct task_state *self)
+{
+    if (!self)
+        return 0;
+    if (self->extent)
+        release_mapped(self->tenant_id, extent_put(self->extent));
+    if (self->reserved)
+        add_mapped(self->tenant_id, -(__s64)self->reserved);
+    forget_reservation(self);
+    return 0;
+}
+
+/* The end of what was reserved for a mapping was not seen. */
+static __always_inline void leak_reservation(struct task_state *self)
+{
+    if (self->may_map)
+        settle_as_leaked(self);
 }
 
 /* Gives back what a mapping reserved and did not take. */
 static __always_inline void release_reservation(struct task_state *self)
 {
-    if (self->extent)
-        release_mapped(self->tenant_id, extent_put(self->extent));
-    if (self->reserved)
-        add_mapped(self->tenant_id, -(__s64)self->reserved);
-    self->extent = 0;
-    self->reserved = self->may_map = 0;
+    if (self->may_map)
+        settle_as_released(self);
 }
 
 static __noinline bool is_guarded(__u64 ictx)

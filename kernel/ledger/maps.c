@@ -21,7 +21,7 @@ const char *const map_names[N_MAPS] = {
     [MAP_EXTENTS] = "extents",   [MAP_PROCESSES] = "processes", [MAP_OWNERS] = "owners",
     [MAP_ACCOUNTS] = "accounts", [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
     [MAP_CGROUPS] = "cgroups",   [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",
-    [MAP_RECORDS] = "records",   [MAP_FENCE] = "fence",
+    [MAP_RECORDS] = "records",   [MAP_FENCE] = "fence",         [MAP_RESERVATIONS] = "reservations",
 };
 
 const char *const program_names[N_PROGRAMS] = {
@@ -41,6 +41,7 @@ const char *const program_names[N_PROGRAMS] = {
     [CONTROL_SET_COUNTS] = "control_set_counts",
     [CONTROL_SET_TOTALS] = "control_set_totals",
     [CONTROL_DROP_UNMATCHED] = "control_drop_unmatched",
+    [CONTROL_LEAK_RESERVATION] = "control_leak_reservation",
     [WALK_CONTEXT] = "walk_context",
     [WALK_CONTAINER] = "walk_container",
 };

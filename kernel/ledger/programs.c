@@ -70,6 +70,7 @@ const Program programs[] = {
     {"control_set_counts", PROGRAM_CONTROL},
     {"control_set_totals", PROGRAM_CONTROL},
     {"control_drop_unmatched", PROGRAM_CONTROL},
+    {"control_leak_reservation", PROGRAM_CONTROL},
     {"walk_context", PROGRAM_CONTROL},
     {"walk_container", PROGRAM_CONTROL},
     {"walk_files", PROGRAM_CONTROL},

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "kernel/base/process.h"
 #include "tests/lab/guest.h"
 
 #define BAIT (1ull << 37)
@@ -304,6 +307,7 @@ static void test_reuse(size_t which, const char *device)
         .undo_size = sizeof(undo),
     };
     Attack attack = {.options = {.threads = 16, .tries = 4 * tries, .seconds = seconds}};
+    long long before = tenant().mapped;
     MachineRace race, made;
     Guest attacker;
     uint32_t again;
@@ -332,6 +336,55 @@ static void test_reuse(size_t which, const char *device)
     guest_end(&attacker);
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_truth("after the race");
+    check(tenant().mapped == before, "and nothing of it is counted (%lld and %lld bytes)",
+          tenant().mapped, before);
+}
+
+/* The entry of a thread that has reserved a MiB. */
+static void put_reservation(uint32_t number, pid_t tid, uint64_t start)
+{
+    const struct ledger_reservation entry = {
+        .tid = (uint32_t)tid, .start = start, .bytes = MIB, .tenant = TENANT};
+
+    if (map_put(bpf_ledger(ledger), MAP_RESERVATIONS, &number, &entry))
+        g_error("The map can't be written.");
+}
+
+static bool reservation_is_free(uint32_t number)
+{
+    struct ledger_reservation entry;
+
+    return !map_get(bpf_ledger(ledger), MAP_RESERVATIONS, &number, &entry) && !entry.tid;
+}
+
+/* The end of an ioctl was skipped, and then that of its thread. It can't be brought about. */
+static void test_unseen_end(void)
+{
+    const uint32_t id = TENANT;
+    struct ledger_tenant figures = tenant();
+    long long before = figures.mapped;
+    pid_t dead = fork();
+    uint64_t start;
+
+    if (!dead)
+        _exit(0);
+    waitpid(dead, NULL, 0);
+    figures.mapped += 3 * MIB;
+    if (process_start_time(getpid(), &start) ||
+        map_put(bpf_ledger(ledger), MAP_TENANTS, &id, &figures))
+        g_error("The reservations can't be made.");
+    put_reservation(0, dead, start);
+    put_reservation(1, getpid(), start + 1); /* of one that had the number before */
+    put_reservation(2, getpid(), start);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
+    check(reservation_is_free(0) && reservation_is_free(1) && !reservation_is_free(2) &&
+              tenant().mapped == before + (long long)MIB,
+          "what dead threads had reserved is given back, what a living one has is not (%lld of "
+          "%lld bytes)",
+          tenant().mapped - before, 3 * (long long)MIB);
+    put_reservation(2, dead, start);
+    ledger->ops->reconcile(ledger, NULL, NULL, NULL);
+    check(reservation_is_free(2) && tenant().mapped == before, "until it is dead, too");
 }
 
 int main(int argc, char **argv)
@@ -354,6 +407,7 @@ int main(int argc, char **argv)
         test_race(i, argv[1], argv[3]);
     for (size_t i = 0; i < G_N_ELEMENTS(reuses); i++)
         test_reuse(i, argv[1]);
+    test_unseen_end();
     if (!ledger->status.rechecking)
         check(killed, "and somebody was found out (%" G_GUINT64_FORMAT ")", killed);
     guest_end(&victim);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "kernel/base/process.h"
 #include "kernel/ledger/audit/measure.h"
 #include "kernel/ledger/audit/repair-apply.h"
 #include "kernel/ledger/audit/snapshot-read.h"
@@ -52,6 +53,34 @@ static void close_idle_accounts(const BpfLedger *ledger, const Snapshot *snapsho
     run_each(ledger, CONTROL_CLOSE_ACCOUNT, idle);
 }
 
+/* ---- what threads had reserved that are gone ---- */
+
+static int find_dead_reservation(const void *key, const void *value, void *data)
+{
+    const struct ledger_reservation *reservation = value;
+    const struct control_leak_reservation args = {
+        .number = *(const uint32_t *)key,
+        .expected_tid = reservation->tid,
+        .expected_start = reservation->start,
+    };
+    uint64_t start;
+
+    if (!reservation->tid)
+        return 0;
+    int r = process_start_time((pid_t)reservation->tid, &start);
+    if (r == -ESRCH || (r >= 0 && start != reservation->start))
+        g_array_append_val((GArray *)data, args);
+    return 0;
+}
+
+static void leak_dead_reservations(const BpfLedger *ledger)
+{
+    g_autoptr(GArray) dead = g_array_new(FALSE, FALSE, sizeof(struct control_leak_reservation));
+
+    map_each(ledger, MAP_RESERVATIONS, find_dead_reservation, dead);
+    run_each(ledger, CONTROL_LEAK_RESERVATION, dead);
+}
+
 /* ---- unmatched bytes ---- */
 
 /* Tenants with bytes that no range is known for, and how many leaks there were: before the first
@@ -95,6 +124,8 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement *
     if (!ledger->status.counting)
         return -EOPNOTSUPP;
 
+    /* Before unmatched bytes are read, which these then are. */
+    leak_dead_reservations(self);
     int r = map_each(self, MAP_TENANTS, note_unmatched, unmatched);
     if (r >= 0)
         r = snapshot_read(self, &snapshot);
