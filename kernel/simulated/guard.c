@@ -125,6 +125,21 @@ int sim_guard_bind(SimTable *table, const SimOwner *process, const char *address
                : refuse(table, process, VFIO_DEVICE_BIND_IOMMUFD, 0, -EACCES);
 }
 
+int sim_guard_reset(SimTable *table, const SimOwner *process, const char *address)
+{
+    if (!is_guarded(table) || is_service(process))
+        return 0;
+    uint32_t id = sim_owner_for(sim_ledger, process);
+    uint32_t machine = sim_owner_machine(sim_ledger, id);
+    const SimLedgerDevice *device =
+        sim_store_get(sim_ledger, SIM_DEVICES, sim_guard_device_key(address));
+    bool is_own = device && device->tenant == table->known.tenant && id != SIM_OWNER_NONE &&
+                  (device->owner == id || (device->machine != 0 && device->machine == machine));
+    return is_own && !(device->flags & LEDGER_DEVICE_FLAG_RESET_SHARED)
+               ? 0
+               : refuse(table, process, VFIO_DEVICE_PCI_HOT_RESET, 0, -EACCES);
+}
+
 /* ---- ioctls ---- */
 
 /* Whether the owner may name what iommud made, which is for all machines of the context, or what

@@ -15,6 +15,9 @@ int sim_guard_receive(SimTable *table, const SimOwner *process);
  * is.
  */
 int sim_guard_bind(SimTable *table, const SimOwner *process, const char *address);
+/* VFIO_DEVICE_PCI_HOT_RESET, which resets what else is on its bus or slot: only of a device of its
+ * own, and with no other machine's beside it. */
+int sim_guard_reset(SimTable *table, const SimOwner *process, const char *address);
 /* An ioctl of this number that names the object, if it is not 0. */
 int sim_guard_ioctl(SimTable *table, const SimOwner *process, uint32_t command, uint32_t id);
 /* That it makes so many objects: there may be no room for them. */

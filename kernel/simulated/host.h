@@ -36,8 +36,9 @@ int simulated_host_play(Host *host, pid_t pid, int iommufd, const char *const *d
 
 /* One ioctl of process pid on the IOMMUFD, by name, which passes the guard: "IOMMU_IOAS_ALLOC"
  * (*ret_id), "IOMMU_IOAS_MAP" (so many bytes of its memory, anywhere in IOAS id),
- * "IOMMU_IOAS_UNMAP" (all of IOAS id), "IOMMU_DESTROY" (id). Errors are the ioctl's and the
- * guard's; -ENOTTY: another one that the guard lets pass, or no ioctl at all. */
+ * "IOMMU_IOAS_UNMAP" (all of IOAS id), "IOMMU_DESTROY" (id); or "VFIO_DEVICE_PCI_HOT_RESET" of the
+ * device that is bound as object id. Errors are the ioctl's and the guard's; -ENODEV: id is no
+ * device; -ENOTTY: another one that the guard lets pass, or no ioctl at all. */
 int simulated_host_ioctl(Host *host, pid_t pid, int iommufd, const char *name, uint32_t id,
                          uint64_t bytes, uint32_t *ret_id);
 

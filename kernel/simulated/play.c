@@ -6,6 +6,7 @@
 #include "kernel/simulated/iommufd.h"
 #include "kernel/simulated/objects.h"
 #include "kernel/uapi/iommufd.h"
+#include "kernel/uapi/vfio.h"
 
 #include <errno.h>
 #include <string.h>
@@ -133,6 +134,14 @@ static int play_map(SimHardware *hardware, SimTable *table, const SimOwner *owne
     return r < 0 ? r : sim_ioas_map(table, owner, ioas, memory_of(owner), 0, bytes, &iova);
 }
 
+static int play_reset(SimTable *table, const SimOwner *owner, uint32_t id)
+{
+    const SimObject *object = id <= table->n_objects ? &table->objects[id] : NULL;
+    if (!object || object->type != LEDGER_OBJECT_TYPE_DEVICE)
+        return -ENODEV;
+    return sim_guard_reset(table, owner, object->address);
+}
+
 /* 0: none is called so. */
 static uint32_t command_of(const char *name)
 {
@@ -151,6 +160,10 @@ int sim_play_ioctl(SimHardware *hardware, pid_t pid, SimTable *table, const char
     int r = command != 0 ? sim_owner_of(pid, &owner) : -ENOTTY;
     if (r == 0)
         r = sim_guard_receive(table, &owner);
+    if (r == 0 && command == VFIO_DEVICE_PCI_HOT_RESET) {
+        *ret_id = id;
+        return play_reset(table, &owner, id);
+    }
     if (r == 0)
         r = sim_guard_ioctl(table, &owner, command, id);
     if (r < 0)

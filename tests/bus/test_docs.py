@@ -299,7 +299,7 @@ class Pages(unittest.TestCase):
         for block in re.split(r"\n(?=\||- |\n)", text):
             sources = "".join(read(path) for path in self.paths(block) if path.endswith((".c", ".h")))
             for name in re.findall(r"`(\w+)\(\)`", block):
-                self.assertTrue(re.search(rf"(?m)^[A-Za-z][\w *]*\b{name}\(", sources), f"{name}(): {block}")
+                self.assertTrue(re.search(rf"(?m)^[A-Za-z_][\w *]*\b{name}\(", sources), f"{name}(): {block}")
                 functions += 1
         self.assertGreater(functions, 20)
 

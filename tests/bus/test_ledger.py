@@ -6,7 +6,8 @@ import os
 import unittest
 
 import harness
-from harness import GIB, MACHINE, MANAGER, MIB, ROOT, TENANT, GLib, address, new_uuid
+from harness import (GIB, MACHINE, MANAGER, MIB, ROOT, TENANT, GLib, address, new_uuid,
+                     nvme)
 
 
 class LedgerCase(harness.TestCase):
@@ -357,6 +358,55 @@ class OwnIommufd(LedgerCase):
         null = os.open("/dev/null", os.O_RDWR)
         self.addCleanup(os.close, null)
         self.assert_refused("InvalidArgument", self.play_own, leader, null)
+
+
+class SharedBus(LedgerCase):
+    """Two devices in groups of their own, on one bus: a hot reset of either resets both."""
+
+    beside = "0000:01:00.1"
+    devices = nvme(1) + nvme(1, group=201).replace(address(1), beside) + nvme(2)
+
+    def reset(self, leader, machine):
+        self.ioctl(leader, "VFIO_DEVICE_PCI_HOT_RESET", self.first(machine, "device"))
+
+    def assert_no_reset(self, leader, machine):
+        self.assert_refused("KernelRefused", self.reset, leader, machine)
+        refused = self.signals.wait("Refused")[3]
+        self.assertEqual(refused[:4], ("acme", machine, "VFIO_DEVICE_PCI_HOT_RESET",
+                                       "Permission denied"))
+
+    def test_neighbours_are_told(self):
+        machine, leader = self.run_machine(devices=[address(1)])
+        self.reset(leader, machine)
+        other = new_uuid()
+        self.admit(other, devices=[self.beside])
+        self.assert_no_reset(leader, machine)
+        # Admitted anew, without it.
+        self.admit(other, devices=[address(2)])
+        self.reset(leader, machine)
+        path = self.caller.manager("GetMachine", "s", other)
+        self.caller.call(path, MACHINE, "AddDevice", "s", self.beside)
+        self.assert_no_reset(leader, machine)
+        self.caller.call(path, MACHINE, "RemoveDevice", "s", self.beside)
+        self.reset(leader, machine)
+        self.caller.call(path, MACHINE, "AddDevice", "s", self.beside)
+        self.assert_no_reset(leader, machine)
+        self.restart_service()
+        self.assert_no_reset(leader, machine)
+        self.release(other)
+        self.reset(leader, machine)
+
+    def test_the_latecomer_too(self):
+        first, leader = self.run_machine(devices=[address(1)])
+        second, others_leader = self.run_machine(devices=[self.beside])
+        self.assert_no_reset(others_leader, second)
+        self.kill(leader)
+        harness.wait_until(lambda: first not in self.machines(), 2, "the reap")
+        self.reset(others_leader, second)
+
+    def test_both_are_its_own(self):
+        machine, leader = self.run_machine(devices=[address(1), self.beside])
+        self.reset(leader, machine)
 
 
 class WithoutLedger(LedgerCase):
