@@ -119,8 +119,15 @@ start_machine() {
 	child=$!
 }
 
-# The machine's last words, when it didn't do what it was started for.
+# The machine's last words, when it didn't do what it was started for. What a kernel says first when it goes down tells
+# why; a long trace follows.
 show_console() {
+	local first
+	first=$(grep -a -n -m 1 -E 'BUG:|Oops|Kernel panic|general protection fault|unable to handle' "$scratch/console" 2>/dev/null)
+	if [[ $first ]]; then
+		say "the machine's kernel went down:"
+		sed -n "$((${first%%:*} > 3 ? ${first%%:*} - 3 : 1)),+25p" "$scratch/console" | sed 's/\r$//; s/^/  | /' >&2
+	fi
 	say "the end of the machine's console:"
 	tail -n "${1:-40}" "$scratch/console" 2>/dev/null | sed 's/\r$//; s/^/  | /' >&2
 	grep -v 'has no peer' "$scratch/qemu.log" | sed 's/^/  | /' >&2 || : # the network cards' warning
