@@ -55,7 +55,9 @@ part "two machines of one tenant, one of another"
 iommuctl tenant create acme --limit 2G && iommuctl tenant create globex --limit 2G
 define_domain acme-1 $acme_1 256 acme "${nvme[0]}"
 define_domain acme-2 $acme_2 256 acme "${nvme[1]}"
+firmware=bios # which finds the devices, and maps and unmaps
 define_domain globex-1 $globex_1 256 globex "${nvme[2]}"
+firmware=halt
 for uuid in $acme_1 $acme_2 $globex_1; do
     check "the agent associates $uuid" wait_for 20 iommuctl libvirt associate "$uuid"
 done

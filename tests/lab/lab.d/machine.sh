@@ -112,7 +112,7 @@ start_machine() {
 	shift
 	libraries=$root/usr/lib/x86_64-linux-gnu
 	env --chdir="$scratch" TMPDIR="$scratch" QEMU_MODULE_DIR="$libraries/qemu" \
-		setpriv --pdeathsig KILL -- \
+		setpriv --pdeathsig KILL -- "$here/lab.d/short-slices" \
 		"$root/usr/lib64/ld-linux-x86-64.so.2" --inhibit-cache --library-path "$libraries" \
 		"$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@" \
 		<&0 >"$output" 2>"$scratch/qemu.log" &
