@@ -562,13 +562,17 @@ SEC("syscall")
 int control_leak_reservation(struct control_leak_reservation *args)
 {
     struct ledger_reservation *entry = get_reservation(args->number), was;
+    __u64 start = args->expected_start;
 
     if (!entry)
         return -ENOENT;
-    was = *entry;
-    if (!was.tid || was.tid != args->expected_tid || was.start != args->expected_start ||
-        COMPARE_AND_SWAP(&entry->tid, was.tid, 0) != was.tid)
+    /* The addition of 0 is a read with a full barrier: what the entry says is read after it. */
+    if (!start || __sync_fetch_and_add(&entry->start, 0) != start)
         return -ESTALE;
+    was = *entry;
+    if (was.tid != args->expected_tid || COMPARE_AND_SWAP(&entry->start, start, 0) != start)
+        return -ESTALE;
+    WRITE_ONCE(entry->tid, 0);
     leak_reserved(was.tenant, was.extent, was.bytes);
     return 0;
 }

@@ -254,7 +254,7 @@ struct ledger_tenant {
  */
 #define LEDGER_RESERVATIONS 4096
 struct ledger_reservation {
-    __u64 start; /* of the thread */
+    __u64 start; /* of the thread; 0: the entry is being written, or freed */
     __u64 bytes;
     __u32 tid; /* 0: the entry is free */
     __u32 tenant;

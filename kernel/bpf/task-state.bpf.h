@@ -94,10 +94,11 @@ static __noinline int note_reservation(struct task_state *self)
 
         if (!entry || COMPARE_AND_SWAP(&entry->tid, 0, tid))
             continue;
-        entry->start = task->start_boottime / LEDGER_NS_PER_TICK;
         entry->bytes = self->may_map;
         entry->tenant = self->tenant_id;
         entry->extent = self->extent;
+        /* Last, with a full barrier: pairs with the addition of 0 in control_leak_reservation(). */
+        __sync_lock_test_and_set(&entry->start, task->start_boottime / LEDGER_NS_PER_TICK);
         self->noted = number + 1;
         break;
     }
@@ -109,8 +110,11 @@ static __always_inline void forget_reservation(struct task_state *self)
 {
     struct ledger_reservation *entry = self->noted ? get_reservation(self->noted - 1) : NULL;
 
-    if (entry)
+    if (entry) {
+        /* First, so that the next thread's entry does not begin as one of this time. */
+        __sync_lock_test_and_set(&entry->start, 0);
         WRITE_ONCE(entry->tid, 0);
+    }
     self->noted = 0;
     self->extent = 0;
     self->reserved = self->may_map = 0;

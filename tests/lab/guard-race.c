@@ -376,6 +376,7 @@ static void test_unseen_end(void)
     put_reservation(0, dead, start);
     put_reservation(1, getpid(), start + 1); /* of one that had the number before */
     put_reservation(2, getpid(), start);
+    put_reservation(3, dead, 0); /* of one that is about to write it */
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check(reservation_is_free(0) && reservation_is_free(1) && !reservation_is_free(2) &&
               tenant().mapped == before + (long long)MIB,
@@ -385,6 +386,8 @@ static void test_unseen_end(void)
     put_reservation(2, dead, start);
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check(reservation_is_free(2) && tenant().mapped == before, "until it is dead, too");
+    check(!reservation_is_free(3), "and what is not written yet counts for nothing");
+    put_reservation(3, 0, 0);
 }
 
 int main(int argc, char **argv)

@@ -65,7 +65,7 @@ static int find_dead_reservation(const void *key, const void *value, void *data)
     };
     uint64_t start;
 
-    if (!reservation->tid)
+    if (!reservation->tid || !reservation->start)
         return 0;
     int r = process_start_time((pid_t)reservation->tid, &start);
     if (r == -ESRCH || (r >= 0 && start != reservation->start))
