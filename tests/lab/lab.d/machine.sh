@@ -123,7 +123,7 @@ start_machine() {
 # why; a long trace follows.
 show_console() {
 	local first
-	first=$(grep -a -n -m 1 -E 'BUG:|Oops|Kernel panic|general protection fault|unable to handle' "$scratch/console" 2>/dev/null)
+	first=$(grep -a -n -m 1 -E 'BUG:|Oops|Kernel panic|general protection fault|unable to handle' "$scratch/console" 2>/dev/null) || :
 	if [[ $first ]]; then
 		say "the machine's kernel went down:"
 		sed -n "$((${first%%:*} > 3 ? ${first%%:*} - 3 : 1)),+25p" "$scratch/console" | sed 's/\r$//; s/^/  | /' >&2
