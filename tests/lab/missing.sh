@@ -46,7 +46,7 @@ pinned_equals_vmpin() {
 	[[ $pinned == "$vmpin" && $vmpin -ge $memory ]]
 }
 
-# ledger_right DESCRIPTION MACHINE: its firmware maps and unmaps while it runs, also between two reads.
+# ledger_right DESCRIPTION MACHINE: QEMU may map and unmap at its start, also between two reads.
 ledger_right() {
 	check "$1" wait_for 5 pinned_equals_vmpin "$2" || pinned_equals_vmpin "$2"
 }
