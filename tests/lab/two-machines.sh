@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # two-machines.sh: what iommud is for. Two machines share one IOMMUFD by libvirt alone, with nobody to look after it:
-# each stop of a machine, orderly or not, leaves its whole memory pinned. Runs in the lab, with or without iommud:
+# each stop of a machine, orderly or not, leaves its whole memory pinned. Runs in the lab, without iommud:
 #
 #   tests/lab/lab run --no-project tests/lab/two-machines.sh
 
@@ -81,4 +81,6 @@ check "destroying what is left in the IOMMUFD, highest id first, finds something
 	grep -qx 'destroyed [1-9][0-9]*' <(tell destroy)
 check "all memory is released by that" wait_for 10 pinned_for 0
 check "nothing is left in the IOMMUFD" grep -qx 'destroyed 0' <(tell destroy)
+virsh --quiet undefine one
+virsh --quiet undefine two
 finish

@@ -19,10 +19,10 @@ make_scratch() {
 	scratch=$folder
 }
 
-# What the guest gets as its disk "lab-run": guest/run, its parameters, and the checkout's tests and examples. A script
-# from these runs at its place there, so that it finds what lies beside it; any other is copied.
+# What the guest gets as its disk "lab-run": guest/run and guest/install, their parameters, and the checkout's tests and
+# examples. A script from these runs at its place there, so that it finds what lies beside it; any other is copied.
 pack_run() {
-	local mode=$1 project=$2 script=${3-} place=() terminal=()
+	local mode=$1 install=$2 script=${3-} place=() terminal=()
 	mkdir "$scratch/run"
 	if [[ $mode == run ]]; then
 		case $script in
@@ -38,10 +38,10 @@ pack_run() {
 	else
 		terminal=("$(tput lines)" "$(tput cols)" "${TERM:-vt100}")
 	fi
-	cp "$here/lab.d/guest/run" "$scratch/run/run"
+	cp "$here/lab.d/guest"/{run,install} "$scratch/run/"
 	{
 		echo "mode=$mode"
-		echo "project=$project"
+		echo "install=$install"
 		echo "command=(${place[*]@Q})"
 		echo "terminal=(${terminal[*]@Q})"
 	} >"$scratch/run/parameters"
