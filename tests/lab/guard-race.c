@@ -231,7 +231,7 @@ static void test_race(size_t which, const char *device, const char *nobodys)
                     .undo_size = sizeof(undo),
                     .path = races[which].opens ? nobodys : NULL},
     };
-    uint64_t before = tenant().mapped, host = host_pinned();
+    uint64_t before = tenant().mapped, host = host_pinned(), skipped = counters().skipped;
     int64_t victims = pinned_by(victim.token);
     Guest attacker;
     bool untouched;
@@ -246,9 +246,13 @@ static void test_race(size_t which, const char *device, const char *nobodys)
     if (ledger->status.rechecking)
         check(untouched, "and the victim has all that it had");
     guest_end(&attacker);
-    /* Hooks that a crowd has had skipped are made up for by one look. */
-    if (attack.options.threads > 1)
+    /* Where BPF can only watch, a hook is skipped when it comes while it is at work on the same
+     * processor for somebody whom the kernel has preempted: an attacker that dies is enough. One
+     * look makes up for that, as for what a crowd has had skipped. */
+    skipped = counters().skipped - skipped;
+    if (attack.options.threads > 1 || (skipped && !ledger->status.rechecking))
         ledger->ops->reconcile(ledger, NULL, NULL, NULL);
+    printf("# %" G_GUINT64_FORMAT " hooks were skipped\n", skipped);
     check_truth("after the race");
     check(tenant().mapped == (int64_t)before && pinned_by(victim.token) == victims &&
               host_pinned() == host,
