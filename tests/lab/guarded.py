@@ -294,7 +294,7 @@ def test_late():
     equal("and guarded", errno_of(two.unmap, one.space, 0, EVERYTHING), errno.EACCES)
     two.kill()
     check("what a dead one left is found",
-          wait_for(2, lambda: {row["machine_name"] for row in objects("acme")} == {"early"}),
+          wait_for(10, lambda: {row["machine_name"] for row in objects("acme")} == {"early"}),
           objects("acme"))
     one.end()
     nothing_left("acme", before)
