@@ -77,6 +77,7 @@ typedef struct {
     const char *const *devices; /* of device_addresses_parse(); NULL: none */
     bool iommufd;
     uint64_t unique_bytes; /* as bytes, with each page once; 0: no less than bytes */
+    uint64_t iommufd_id;   /* the IOMMUFD that its start will be given; 0: not said */
 } AdmissionRequest;
 
 /*

@@ -120,6 +120,7 @@ static int admit_machine(sd_bus_message *message, void *userdata, sd_bus_error *
     static const BusOption options[] = {
         {"Iommufd", "b", "a boolean", offsetof(AdmissionRequest, iommufd)},
         {"UniqueBytes", "t", "bytes", offsetof(AdmissionRequest, unique_bytes)},
+        {"IommufdId", "t", "an id from OpenWithId()", offsetof(AdmissionRequest, iommufd_id)},
         {NULL},
     };
     Service *service = userdata;

@@ -43,22 +43,39 @@ static int allow_caller(const Tenant *tenant, sd_bus_message *message, sd_bus_er
 }
 
 /* What a caller makes by ioctls of its own is its own as long as it lives. Of an IOMMUFD for one
- * machine alone no copy is kept. */
-static int open_iommufd(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+ * machine alone no copy is kept: it goes with own. ret_id may be NULL. */
+static int open_for_caller(Tenant *tenant, sd_bus_message *message, int *own, uint64_t *ret_id,
+                           sd_bus_error *ret_error)
 {
-    Tenant *tenant = bus_tenant_of(message, userdata);
     g_autoptr(GError) error = NULL;
-    autoclose int own = -EBADF;
-    bool shares = tenant_shares(tenant);
     bool fresh = false;
-    if (shares ? !tenant_open(tenant, &fresh, &error) : !tenant_open_fresh(tenant, &own, &error))
+    if (tenant_shares(tenant) ? !tenant_open(tenant, &fresh, &error)
+                              : !tenant_open_fresh(tenant, own, ret_id, &error))
         return bus_error_set(ret_error, error);
     int r = allow_caller(tenant, message, ret_error);
     if (r < 0 && fresh)
         tenant_close(tenant);
-    if (r < 0)
-        return r;
-    return sd_bus_reply_method_return(message, "h", shares ? tenant->iommufd : own);
+    if (r >= 0 && ret_id && *own < 0)
+        *ret_id = tenant->iommufd_id;
+    return r;
+}
+
+static int open_iommufd(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Tenant *tenant = bus_tenant_of(message, userdata);
+    autoclose int own = -EBADF;
+    int r = open_for_caller(tenant, message, &own, NULL, ret_error);
+    return r < 0 ? r : sd_bus_reply_method_return(message, "h", own >= 0 ? own : tenant->iommufd);
+}
+
+static int open_with_id(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Tenant *tenant = bus_tenant_of(message, userdata);
+    autoclose int own = -EBADF;
+    uint64_t id = 0;
+    int r = open_for_caller(tenant, message, &own, &id, ret_error);
+    return r < 0 ? r
+                 : sd_bus_reply_method_return(message, "ht", own >= 0 ? own : tenant->iommufd, id);
 }
 
 static void on_reaped(uint32_t objects, uint64_t bytes, void *data)
@@ -206,6 +223,8 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Open", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", iommufd), open_iommufd,
                             SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("OpenWithId", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", iommufd, "t", id),
+                            open_with_id, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reap", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", objects, "t", bytes), reap,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ListObjects", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ussut)", objects),

@@ -66,9 +66,17 @@ static gboolean open_iommufd(Admission *admission, GError **error)
     if (!admission->request->iommufd)
         return TRUE;
     admission->shares = tenant_shares(admission->tenant);
-    if (!admission->shares)
-        return manager_need_iommufd(admission->manager, error);
-    return tenant_open(admission->tenant, &admission->fresh, error);
+    return admission->shares ? tenant_open(admission->tenant, &admission->fresh, error)
+                             : manager_need_iommufd(admission->manager, error);
+}
+
+/* What libvirt has for a domain may be another tenant's, that of an earlier tenant of this name, or
+ * one that a start was given before. */
+static gboolean check_given(const Admission *admission, GError **error)
+{
+    const AdmissionRequest *request = admission->request;
+    return request->iommufd_id == 0 || tenant_check_given(admission->tenant, request->iommufd_id,
+                                                          request->name, request->uuid, error);
 }
 
 /* Written before the kernel is told the id, so that no later run gives it out again. */
@@ -165,6 +173,7 @@ static Machine *take(Admission *admission)
     machine_begin(machine, manager);
     machine_set_ledger_id(machine, admission->ledger_id);
     machine->shares = admission->shares;
+    tenant_use_given(admission->tenant, admission->request->iommufd_id);
     machine->since = admission->since;
     if (admission->ledger_id)
         devices_update_neighbours(manager, admission->request->devices);
@@ -174,7 +183,8 @@ static Machine *take(Admission *admission)
 static Machine *admit(Admission *admission, GError **error)
 {
     if (!ask_policy(admission, error) || !open_iommufd(admission, error) ||
-        !write_down(admission, error) || !tell_kernel(admission, error)) {
+        !check_given(admission, error) || !write_down(admission, error) ||
+        !tell_kernel(admission, error)) {
         take_back(admission);
         return NULL;
     }

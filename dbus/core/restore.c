@@ -52,8 +52,11 @@ static void claim_iommufd(Tenant *tenant, FdStore *store)
     autoclose int fd = fd_store_claim(store, name);
     if (fd < 0)
         return;
+    g_autoptr(TenantRecord) record =
+        tenant_record_load(tenant->manager->runtime_dir, tenant_id(tenant));
     bool valid = host->ops->iommufd_check(host, fd) >= 0;
     if (valid && is_needed(tenant)) {
+        tenant->iommufd_id = record ? record->iommufd_id : 0;
         tenant_adopt_iommufd(tenant, TAKE_FD(fd), true);
         return;
     }

@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* A caller who opens one after the other makes no list that grows for ever. */
+#define MAX_FRESH_IDS 65536
+
 static void ioas_free(void *data)
 {
     Ioas *ioas = data;
@@ -22,6 +25,7 @@ static gboolean tenant_save(WriterItem *item, GError **error)
     g_autoptr(TenantRecord) record = tenant_record_new(tenant_id(tenant));
     record->peak_pinned = tenant->peak_pinned;
     record->ledger_id = tenant->ledger_id;
+    record->iommufd_id = tenant->iommufd_id;
     record->isolation = tenant->policy.config->isolation;
     record->accounting = tenant->policy.config->accounting;
     GHashTableIter iter;
@@ -37,6 +41,7 @@ void tenant_begin(Tenant *tenant, Manager *manager)
     tenant->manager = manager;
     tenant->record.save = tenant_save;
     tenant->iommufd = -EBADF;
+    tenant->fresh_ids = g_queue_new();
     tenant->ioases = g_hash_table_new_full(NULL, NULL, NULL, ioas_free);
 }
 
@@ -47,6 +52,7 @@ void tenant_clear(TenantPolicy *policy)
     if (tenant->ledger_id)
         g_hash_table_remove(tenant->manager->tenant_ids, GUINT_TO_POINTER(tenant->ledger_id));
     g_hash_table_unref(tenant->ioases);
+    g_queue_free_full(tenant->fresh_ids, g_free);
     close_fd(tenant->iommufd);
 }
 
@@ -122,19 +128,69 @@ static gboolean register_iommufd(const Tenant *tenant, int fd, bool shared, uint
     return done;
 }
 
-gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, GError **error)
+/* By chance: two are the same once in 2^64, and none has to be remembered for that. */
+static uint64_t new_iommufd_id(void)
+{
+    uint64_t id;
+    do
+        id = (uint64_t)g_random_int() << 32 | g_random_int();
+    while (id == 0);
+    return id;
+}
+
+gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, uint64_t *ret_id, GError **error)
 {
     uint32_t context;
     autoclose int fd = -EBADF;
     if (!open_iommufd(tenant, &fd, error) || !register_iommufd(tenant, fd, false, &context, error))
         return FALSE;
     *ret_fd = TAKE_FD(fd);
+    if (ret_id) {
+        *ret_id = new_iommufd_id();
+        g_queue_push_tail(tenant->fresh_ids, g_memdup2(ret_id, sizeof(*ret_id)));
+        if (tenant->fresh_ids->length > MAX_FRESH_IDS)
+            g_free(g_queue_pop_head(tenant->fresh_ids));
+    }
     return TRUE;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return *(const uint64_t *)a != *(const uint64_t *)b;
+}
+
+gboolean tenant_check_given(const Tenant *tenant, uint64_t id, const char *name, const char *uuid,
+                            GError **error)
+{
+    if (tenant_shares(tenant) ? id == tenant->iommufd_id
+                              : g_queue_find_custom(tenant->fresh_ids, &id, compare_ids) != NULL)
+        return TRUE;
+    g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_NOT_ASSOCIATED,
+                "Machine %s (%s) would be started with an IOMMUFD that is %s: run 'iommuctl "
+                "libvirt associate %s' and start it again.",
+                name, uuid,
+                tenant_shares(tenant) ? "not the one that its tenant's machines share"
+                                      : "not a new one for it alone",
+                uuid);
+    return FALSE;
+}
+
+void tenant_use_given(Tenant *tenant, uint64_t id)
+{
+    GList *link = g_queue_find_custom(tenant->fresh_ids, &id, compare_ids);
+    if (!link)
+        return;
+    g_free(link->data);
+    g_queue_delete_link(tenant->fresh_ids, link);
 }
 
 void tenant_adopt_iommufd(Tenant *tenant, int fd, bool stored)
 {
     tenant->iommufd = fd;
+    /* One that was stored has kept its id in the tenant's record. */
+    if (!stored || tenant->iommufd_id == 0)
+        tenant->iommufd_id = new_iommufd_id();
+    tenant_mark(tenant);
     tenant->iommufd_accounting = tenant->policy.config->accounting;
     g_autofree char *name = fd_store_tenant_name(tenant_id(tenant));
     if (!stored)
@@ -157,6 +213,11 @@ gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error)
             return FALSE;
         }
         tenant_adopt_iommufd(tenant, tenant->iommufd, false);
+        /* Who is told of its id may be asked for it after a restart. */
+        if (!writer_commit(tenant->manager->writer, error)) {
+            tenant_close(tenant);
+            return FALSE;
+        }
         journal_write(LOG_INFO, MESSAGE_IOMMUFD_OPENED,
                       &(JournalFields){.tenant = tenant_id(tenant)},
                       "Opened the shared IOMMUFD of tenant %s.", tenant_id(tenant));
@@ -170,6 +231,8 @@ void tenant_close(Tenant *tenant)
 {
     tenant->iommufd = close_fd(tenant->iommufd);
     tenant->context_id = 0;
+    tenant->iommufd_id = 0;
+    tenant_mark(tenant);
     g_autofree char *name = fd_store_tenant_name(tenant_id(tenant));
     fd_store_remove(name);
 }

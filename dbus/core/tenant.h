@@ -18,7 +18,9 @@ struct Tenant {
     uint32_t ledger_id;  /* 0: none yet */
     bool introduced;     /* the kernel was told of it */
     int iommufd;         /* shared by its machines; -EBADF: none */
+    uint64_t iommufd_id; /* its name for those who pass it on, never another's; 0: none */
     uint32_t context_id; /* the same in the ledger; 0: none */
+    GQueue *fresh_ids;   /* uint64_t *: IOMMUFDs for one machine that no admission has named yet */
     HostAccounting iommufd_accounting;
     uint64_t peak_pinned; /* the most that was read; the ledger may have seen more */
     GHashTable *ioases;   /* id -> Ioas, owned */
@@ -48,8 +50,15 @@ gboolean tenant_need_shared(const Tenant *tenant, GError **error);
 /* The shared IOMMUFD: opened, registered and put into the fd store when there is none. *ret_fresh
  * (may be NULL): whether that was now. NOT_SUPPORTED, KERNEL_REFUSED. */
 gboolean tenant_open(Tenant *tenant, bool *ret_fresh, GError **error);
-/* Opens and registers an IOMMUFD for one machine alone, for the caller to own; no copy is kept. */
-gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, GError **error);
+/* Opens and registers an IOMMUFD for one machine alone, for the caller to own; no copy is kept.
+ * *ret_id (may be NULL) names it to tenant_check_given(). */
+gboolean tenant_open_fresh(Tenant *tenant, int *ret_fd, uint64_t *ret_id, GError **error);
+/* Whether a start that is given the IOMMUFD of this id has what a machine that is admitted now is
+ * to have: the shared one, or one that no admission has named yet. NOT_ASSOCIATED. */
+gboolean tenant_check_given(const Tenant *tenant, uint64_t id, const char *name, const char *uuid,
+                            GError **error);
+/* An admission has named it. */
+void tenant_use_given(Tenant *tenant, uint64_t id);
 /* Makes fd, which it takes, the shared IOMMUFD, which is in the fd store already or is put there;
  * the ledger is to be told by tenant_register_iommufd(). */
 void tenant_adopt_iommufd(Tenant *tenant, int fd, bool stored);

@@ -230,6 +230,7 @@ gboolean tenant_record_save(const TenantRecord *record, const char *runtime_dir,
     const char *group = GROUP_TENANT;
     g_key_file_set_uint64(file, group, "PeakPinned", record->peak_pinned);
     g_key_file_set_uint64(file, group, "LedgerId", record->ledger_id);
+    g_key_file_set_uint64(file, group, "IommufdId", record->iommufd_id);
     g_key_file_set_string(file, group, "Isolation", isolation_to_string(record->isolation));
     g_key_file_set_string(file, group, "Accounting", accounting_to_string(record->accounting));
     GHashTableIter iter;
@@ -259,6 +260,7 @@ TenantRecord *tenant_record_load(const char *runtime_dir, const char *id)
     g_autofree char *accounting = g_key_file_get_string(file, group, "Accounting", NULL);
     record->peak_pinned = g_key_file_get_uint64(file, group, "PeakPinned", NULL);
     record->ledger_id = get_u32(file, group, "LedgerId");
+    record->iommufd_id = g_key_file_get_uint64(file, group, "IommufdId", NULL);
     record->isolation = (Isolation)MAX(isolation_from_string(isolation), 0);
     record->accounting = (HostAccounting)MAX(accounting_from_string(accounting), 0);
     g_auto(GStrv) ids = g_key_file_get_keys(file, GROUP_IOASES, NULL, NULL);

@@ -49,7 +49,8 @@ GPtrArray *machine_records_load(const char *runtime_dir);
 typedef struct {
     char *id;
     uint64_t peak_pinned;
-    uint32_t ledger_id; /* 0: none */
+    uint32_t ledger_id;  /* 0: none */
+    uint64_t iommufd_id; /* its shared IOMMUFD's; 0: none */
     Isolation isolation;
     HostAccounting accounting;
     GHashTable *ioases; /* id -> uint64_t *, bytes mapped in an IOAS that AllocateIoas made */

@@ -175,6 +175,16 @@ class NoRoom(harness.TestCase):
 
     # ---- what clients make ----
 
+    def test_open(self):
+        """Who passes the IOMMUFD on names it by its id, after a restart, too."""
+        self.assert_no_trace(self.caller.call_fds, self.tenant_path(), TENANT, "OpenWithId")
+        (_, number), fds = self.caller.call_fds(self.tenant_path(), TENANT, "OpenWithId")
+        os.close(fds[0])
+        self.restart_service()
+        (_, again), fds = self.caller.call_fds(self.tenant_path(), TENANT, "OpenWithId")
+        os.close(fds[0])
+        self.assertEqual(again, number)
+
     def test_ioas(self):
         self.assert_no_trace(self.tenant_call, "AllocateIoas")
         ioas = self.tenant_call("AllocateIoas")
