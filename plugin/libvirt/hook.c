@@ -4,18 +4,20 @@
  *
  *   iommud-libvirt-hook NAME OPERATION SUB-OPERATION EXTRA <DOMAIN-XML
  *
- *   prepare begin    asks iommud to admit the machine; exit 1 stops the start, and what stands on
- *                    stderr is the reason that the user of virsh sees
- *   start begin      the same again for a domain with <interface type='hostdev'>: libvirt chooses
- *                    the device of a network's pool only after prepare
- *   started begin    tells iommud the machine's leader; exit 1 makes libvirt kill it
- *   release end      tells iommud that the machine is gone
- *   reconnect begin  libvirt has restarted and found the machine running: tells iommud if that
- *                    does not know; never fails, since libvirt would kill the machine
+ *   prepare begin    asks the agent whether libvirt has the machine's IOMMUFD, and iommud to admit
+ *                    the machine; exit 1 stops the start, and what stands on stderr is the reason
+ *                    that the user of virsh sees
+ *   start begin      asks iommud again for a domain with <interface type='hostdev'>: libvirt
+ * chooses the device of a network's pool only after prepare started begin    tells iommud the
+ * machine's leader; never fails, since libvirt would kill the machine: what it can't do the agent
+ * does release end      tells iommud that the machine is gone reconnect begin  libvirt has
+ * restarted and found the machine running: tells iommud if that does not know; never fails, since
+ * libvirt would kill the machine
  *
  * Everything else exits 0. A machine that is to run on its tenant's IOMMUFD fails closed: without
- * iommud's yes it does not start. One with legacy VFIO devices is refused only when iommud itself
- * says no; when iommud can't be asked it starts.
+ * the agent's and iommud's yes it does not start. `prepare` is where that can be refused: once
+ * libvirt has opened the first device of a start, a start that fails hangs libvirt. One with legacy
+ * VFIO devices is refused only when iommud itself says no; when iommud can't be asked it starts.
  *
  * libvirt holds the domain's lock meanwhile and waits without a limit. So: never a call to libvirt,
  * one deadline over everything, and the memory that hostile XML can use is capped.
@@ -23,6 +25,10 @@
 #include "config.h"
 #include "kernel/base/cleanup.h"
 #include "kernel/base/text.h"
+#include "plugin/libvirt/domain/network.h"
+#include "plugin/libvirt/service/agent-calls.h"
+#include "plugin/libvirt/service/boot-starts.h"
+#include "plugin/libvirt/service/daemon.h"
 #include "plugin/libvirt/service/leader.h"
 #include "plugin/libvirt/service/service-calls.h"
 
@@ -168,14 +174,15 @@ static bool try_again(int r, gint64 end, sd_bus_error *error)
     return true;
 }
 
-static int call_admit(Hook *hook, const DomainRequest *request, gint64 end, sd_bus_error *error)
+static int call_admit(Hook *hook, const DomainRequest *request, uint64_t iommufd, gint64 end,
+                      sd_bus_error *error)
 {
     int r;
 
     do {
         r = open_bus(hook, error);
         if (r >= 0)
-            r = iommud_admit(hook->bus, request, error);
+            r = iommud_admit(hook->bus, request, iommufd, error);
     } while (try_again(r, end, error));
     return r;
 }
@@ -206,8 +213,9 @@ static DomainXml *read_domain(const Hook *hook)
     return xml;
 }
 
-/* The exit status: 0 when the machine may start. */
-static int admit(Hook *hook, const DomainRequest *request)
+/* The exit status: 0 when the machine may start. iommufd: id of the one that libvirt has for it; 0:
+ * that was not asked. */
+static int admit(Hook *hook, const DomainRequest *request, uint64_t iommufd)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     bool required = request->iommufd;
@@ -217,7 +225,7 @@ static int admit(Hook *hook, const DomainRequest *request)
                 required ? "is not started, since iommud.service did not answer in time."
                          : "is not accounted, since iommud.service did not answer in time.",
                 required);
-    if (call_admit(hook, request, end, &error) >= 0)
+    if (call_admit(hook, request, iommufd, end, &error) >= 0)
         return 0;
     if (!iommud_refused(&error)) {
         say_unreachable(hook, required ? "is not started" : "is not accounted", &error);
@@ -225,20 +233,77 @@ static int admit(Hook *hook, const DomainRequest *request)
     }
     if (!iommud_refusal_counts(request, &error))
         return 0;
+    /* The next start will find it associated anew. */
+    if (sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NotAssociated"))
+        agent_ask_again(hook->bus, request->uuid);
     say_refused(&error);
     return 1;
 }
 
-static int admit_domain(Hook *hook, const DomainXml *xml)
+static DomainRequest *read_request(const Hook *hook, const DomainXml *xml)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(DomainRequest) request = domain_request_new(xml, &error);
+    DomainRequest *request = domain_request_new(xml, &error);
 
-    if (!request) {
+    if (!request)
         say("%s: %s", hook->name, error->message);
-        return 1;
+    return request;
+}
+
+/* libvirt 12.8 itself goes down when it takes a device from a network's pool for a domain with
+ * <iommufd>, which it does after `prepare`. */
+static bool check_networks(const Hook *hook, const DomainXml *xml)
+{
+    for (char **network = xml->networks; xml->iommufd && *network; network++) {
+        if (!network_passes_devices(*network))
+            continue;
+        g_autofree char *name = text_sanitize(*network, TEXT_QUOTED_MAX, false);
+        say("The machine %s is not started: it has <iommufd> and takes a device from the pool of "
+            "the network %s, and libvirt itself crashes then. Give it the device by <interface "
+            "type='hostdev'>, with the device's own address.",
+            hook->name, name);
+        return false;
     }
-    return admit(hook, request);
+    return true;
+}
+
+static void say_no_agent(const Hook *hook, const sd_bus_error *error)
+{
+    g_autofree char *why = client_error_text(error, 0);
+
+    if (g_str_has_suffix(why, "."))
+        why[strlen(why) - 1] = '\0';
+    say("The machine %s is not started, since iommud-libvirt.service can't be asked whether "
+        "libvirt "
+        "has its IOMMUFD (%s): see 'systemctl status iommud-libvirt'.",
+        hook->name, why);
+}
+
+/* Whether libvirt has an IOMMUFD for this start, and which. */
+static bool ask_agent(Hook *hook, const char *uuid, uint64_t *ret_iommufd)
+{
+    g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+    g_autoptr(GError) why = NULL;
+    AgentStart start = {0};
+
+    set_timeout(hook, "is not started, since iommud-libvirt.service did not answer in time.", 1);
+    int r = open_bus(hook, &error);
+    if (r >= 0)
+        r = agent_ask_start(hook->bus, uuid, &start, &error);
+    if (r < 0 && iommud_refused(&error))
+        say_refused(&error);
+    else if (r < 0)
+        say_no_agent(hook, &error);
+    if (r < 0) {
+        boot_start_refused(uuid);
+        return false;
+    }
+    if (!daemon_check_peer(getppid(), start.socket, &why)) {
+        say("The machine %s is not started: %s.", hook->name, why->message);
+        return false;
+    }
+    *ret_iommufd = start.iommufd;
+    return true;
 }
 
 static int hook_prepare(Hook *hook)
@@ -248,7 +313,15 @@ static int hook_prepare(Hook *hook)
     /* What can't be read might use iommud: it is not started. */
     if (!xml)
         return 1;
-    return domain_xml_needs_admission(xml) ? admit_domain(hook, xml) : 0;
+    if (!check_networks(hook, xml))
+        return 1;
+    if (!domain_xml_needs_admission(xml))
+        return 0;
+    g_autoptr(DomainRequest) request = read_request(hook, xml);
+    uint64_t iommufd = 0;
+    if (!request || (request->iommufd && !ask_agent(hook, request->uuid, &iommufd)))
+        return 1;
+    return admit(hook, request, iommufd);
 }
 
 static int hook_start(Hook *hook)
@@ -257,7 +330,10 @@ static int hook_start(Hook *hook)
 
     if (!xml)
         return 1;
-    return xml->n_interfaces > 0 ? admit_domain(hook, xml) : 0;
+    if (xml->n_interfaces == 0)
+        return 0;
+    g_autoptr(DomainRequest) request = read_request(hook, xml);
+    return request ? admit(hook, request, 0) : 1;
 }
 
 /* required: it must be known to iommud. Its charge is taken: if iommud can't be told of its leader
@@ -276,7 +352,7 @@ static int start(Hook *hook, const char *uuid, int leader, bool required)
     if (!required && sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
         return 0;
     say_refused(&error);
-    return 1;
+    return 0;
 }
 
 static int hook_started(Hook *hook)
@@ -286,16 +362,14 @@ static int hook_started(Hook *hook)
     g_autofree char *uuid = NULL, *name = NULL;
     autoclose int leader = -EBADF;
 
-    if (!xml)
-        return 1;
-    if (!domain_xml_needs_admission(xml))
+    if (!xml || !domain_xml_needs_admission(xml))
         return 0;
     bool required = domain_xml_uses_iommud(xml);
     if (domain_xml_identity(xml, &uuid, &name, &error))
         leader = leader_open(name, uuid, &error);
     if (leader < 0) {
         say("%s", error->message);
-        return required;
+        return 0;
     }
     return start(hook, uuid, leader, required);
 }
@@ -329,7 +403,7 @@ static bool needs_leader(Hook *hook, const DomainRequest *request)
     if (r >= 0)
         return !g_str_equal(machine->state, "running");
     return sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine") &&
-           admit(hook, request) == 0;
+           admit(hook, request, 0) == 0;
 }
 
 static int hook_reconnect(Hook *hook)
@@ -360,7 +434,7 @@ static const struct {
 } operations[] = {
     {"prepare", "begin", PREPARE_SECONDS, true, hook_prepare},
     {"start", "begin", PREPARE_SECONDS, true, hook_start},
-    {"started", "begin", STARTED_SECONDS, true, hook_started},
+    {"started", "begin", STARTED_SECONDS, false, hook_started},
     {"release", "end", RELEASE_SECONDS, false, hook_release},
     {"reconnect", "begin", RECONNECT_SECONDS, false, hook_reconnect},
 };

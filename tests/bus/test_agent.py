@@ -78,6 +78,12 @@ class Interface(TestCase):
         self.assertEqual(self.property("Domains"), [])
         self.assertRegex(self.property("State"), "connected|has no fdgroup")
 
+    def test_begin_start(self):
+        """The test driver answers at once; that it takes no descriptors is said as the reason."""
+        for _ in range(2):
+            with self.assertRaisesRegex(harness.BusError, f"NotAssociated: .*{UUID}.*virsh define"):
+                self.ask("BeginStart", "s", UUID)
+
     def test_errors(self):
         with self.assertRaisesRegex(harness.BusError, "LibvirtFailed: .*no-such-domain"):
             self.ask("Associate", "s", "no-such-domain")
@@ -92,6 +98,9 @@ class Interface(TestCase):
         busctl = ["setpriv", "--reuid=65534", "--clear-groups", "busctl",
                   "--address=" + self.bus.address]
         done = subprocess.run([*busctl, "call", NAME, PATH, NAME, "Associate", "s", "test"],
+                              capture_output=True, text=True, check=False)
+        self.assertIn("Access denied", done.stderr)
+        done = subprocess.run([*busctl, "call", NAME, PATH, NAME, "BeginStart", "s", UUID],
                               capture_output=True, text=True, check=False)
         self.assertIn("Access denied", done.stderr)
         done = subprocess.run([*busctl, "get-property", NAME, PATH, NAME, "Connected"],
@@ -146,6 +155,8 @@ class Reconnect(TestCase):
             lambda: self.property("State") if self.has_name() else None))
         with self.assertRaisesRegex(harness.BusError, "LibvirtFailed: .*not connected"):
             self.ask("Associate", "s", "vm")
+        with self.assertRaisesRegex(harness.BusError, f"LibvirtFailed: .*{UUID}.*waiting for"):
+            self.ask("BeginStart", "s", UUID)
         self.write_node("")
         harness.wait_until(self.is_connected, what="the connection")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The libvirt hook, end to end: domain XML in, iommud on a simulated host behind it."""
+"""The libvirt hook, end to end: domain XML in, iommud on a simulated host and an agent behind it."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import time
 import unittest
 
 import harness
+from fake_agent import FakeAgent
 from harness import MIB, address
 
 HOOK = os.environ.get("IOMMUD_HOOK", "")
@@ -50,6 +51,7 @@ class HookCalls:
             self.fail("IOMMUD_HOOK must say which program to test")
         environment = {"IOMMUD_BUS_ADDRESS": self.bus_address,
                        "IOMMUD_LIBVIRT_PID_DIR": self.folder,
+                       "IOMMUD_LIBVIRT_NETWORK_DIR": self.folder,
                        **{key: value for key, value in os.environ.items()
                           if key.endswith("SAN_OPTIONS")}}
         if deadline:
@@ -92,6 +94,14 @@ class HookCalls:
 
 class TestCase(HookCalls, harness.TestCase):
     tenants = {"acme": "Limit=1G\n"}
+    tenant = "acme"  # that the agent has associated the domain with; None: none
+
+    def setUp(self):
+        super().setUp()
+        self.agent = FakeAgent(self.bus.address)
+        self.addCleanup(lambda: self.agent and self.agent.close())
+        if self.tenant:
+            self.agent.associate(UUID, self.tenant)
 
     @property
     def bus_address(self):
@@ -178,12 +188,18 @@ class WithIommud(TestCase):
         self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
 
     def test_wrong_process(self):
+        """It is said, and nobody is killed for it: libvirt would kill the machine."""
         self.assert_passes("prepare", "begin", OURS)
-        self.assert_fails("can't be found", "started", "begin", OURS)
+        self.assertIn("can't be found", self.assert_passes("started", "begin", OURS))
         self.start_qemu(uuid="22222222-2222-2222-2222-222222222222")
-        self.assert_fails(f"-uuid {UUID}", "started", "begin", OURS)
+        self.assertIn(f"-uuid {UUID}", self.assert_passes("started", "begin", OURS))
         self.start_qemu()
-        self.assert_fails("does not hold the IOMMUFD", "started", "begin", OURS)
+        self.assertIn("does not hold the IOMMUFD", self.assert_passes("started", "begin", OURS))
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
+
+    def test_started_never_fails(self):
+        for xml in ("", "<domain", OURS, LEGACY, domain(FDGROUP)):
+            self.assert_passes("started", "begin", xml)
 
     def test_legacy_started(self):
         self.start_qemu()
@@ -226,6 +242,118 @@ class WithIommud(TestCase):
         self.service.send_signal(signal.SIGCONT)
 
 
+class Agent(TestCase):
+    """A start that has no IOMMUFD when libvirt has opened its first device hangs libvirt for ever."""
+    tenants = {"acme": "Limit=1G\n", "globex": "Limit=1G\n", "alone": "Isolation=machine\n"}
+    tenant = None
+
+    def assert_refused(self, why, xml=OURS, **options):
+        before = time.monotonic()
+        self.assert_fails(why, "prepare", "begin", xml, **options)
+        self.assertLess(time.monotonic() - before, 5)
+        self.assertEqual(self.accounted(), {})
+
+    def test_not_associated(self):
+        self.assert_refused("libvirt has no IOMMUFD for " + UUID)
+        self.agent.associate(UUID, "acme")
+        self.assert_passes("prepare", "begin", OURS)
+        self.assertEqual(self.agent.calls, [("BeginStart", UUID)] * 2)
+
+    def test_only_who_uses_iommud_is_asked_about(self):
+        for xml in (LEGACY, ANONYMOUS, PLAIN, domain(FDGROUP.replace("yes", "no"))):
+            self.assert_passes("prepare", "begin", xml)
+        self.assertEqual(self.agent.calls, [])
+
+    def test_no_agent(self):
+        self.agent.close()
+        self.agent = None
+        self.assert_refused("systemctl status iommud-libvirt")
+        self.assert_passes("prepare", "begin", LEGACY)
+
+    def test_agent_without_libvirt(self):
+        self.agent.error = ("org.iommud1.Error.LibvirtFailed", "waiting for libvirt.")
+        self.assert_refused("waiting for libvirt.")
+
+    def test_silent_agent(self):
+        self.agent.hang = True
+        self.assert_refused("did not answer in time", deadline=1)
+
+    def test_another_libvirt(self):
+        """The agent's connection is to a libvirtd, but not to the one that runs this hook."""
+        self.agent.associate(UUID, "acme")
+        for end in socket.socketpair():
+            self.agent.socket = os.fstat(end.fileno()).st_ino
+            end.close()
+            self.assert_refused("socket")
+        ours, theirs = socket.socketpair()
+        self.agent.socket = os.fstat(ours.fileno()).st_ino
+        other = subprocess.Popen(["sleep", "infinity"], pass_fds=[theirs.fileno()])
+        self.addCleanup(self.kill, other)
+        theirs.close()
+        self.assert_refused("connected to another libvirt")
+        self.agent.socket = 0
+        self.assert_refused("connected to another libvirt")
+        ours.close()
+
+    def test_another_tenant(self):
+        """Its definition was changed since."""
+        self.agent.associate(UUID, "globex")
+        self.assert_refused("iommuctl libvirt associate " + UUID)
+        harness.wait_until(lambda: ("Associate", UUID) in self.agent.calls)
+
+    def test_tenant_made_anew(self):
+        self.caller.manager("CreateTenant", "sa{sv}", "other", {})
+        xml = OURS.replace("acme", "other")
+        self.agent.associate(UUID, "other")
+        self.caller.manager("DeleteTenant", "s", "other")
+        self.caller.manager("CreateTenant", "sa{sv}", "other", {})
+        self.assert_refused("not the one that its tenant's machines share", xml)
+        self.agent.associate(UUID, "other")
+        self.assert_passes("prepare", "begin", xml)
+
+    def test_restart_of_iommud(self):
+        self.agent.associate(UUID, "acme")
+        self.kill_service()
+        self.start_service()
+        self.assert_passes("prepare", "begin", OURS)
+
+    def test_one_for_each_start(self):
+        xml = OURS.replace("acme", "alone")
+        self.agent.associate(UUID, "alone")
+        self.assert_passes("prepare", "begin", xml)
+        self.assert_passes("start", "begin", xml)
+        self.assert_passes("release", "end", xml, extra="failed")
+        self.assert_refused("not a new one for it alone", xml)
+        self.agent.associate(UUID, "alone")
+        self.assert_passes("prepare", "begin", xml)
+
+    def test_refused_start_takes_none(self):
+        """What was refused before libvirt could hand it over is new still."""
+        xml = domain(FDGROUP + tenant("alone") + hostdev(9))
+        self.agent.associate(UUID, "alone")
+        self.assert_refused("0000:09:00.0", xml)
+        self.assert_passes("prepare", "begin", OURS.replace("acme", "alone"))
+
+    def test_device_of_a_networks_pool(self):
+        """With <iommufd> libvirt itself crashes then."""
+        self.agent.associate(UUID, "acme")
+        for name, forward in (("pool", "hostdev"), ("nat", "nat"), ("isolated", None)):
+            network = f"<name>{name}</name>" + (f"<forward mode='{forward}'/>" if forward else "")
+            self.write(f"{name}.xml", f"<networkstatus><network>{network}</network></networkstatus>")
+        self.write("odd.xml", "<networkstatus>")
+
+        def on(network):
+            return (f"<devices><interface type='network'><source network='{network}'/></interface>"
+                    "</devices>")
+
+        self.assert_refused("network pool", domain(FDGROUP + tenant("acme") + on("pool")))
+        own = FDGROUP.replace(" fdgroup='iommud'", "")
+        self.assert_refused("network pool", domain(own + on("pool")))
+        self.assert_passes("prepare", "begin", domain(tenant("acme") + on("pool")))
+        for network in ("nat", "isolated", "odd", "none", "../pool", ""):
+            self.assert_passes("prepare", "begin", domain(FDGROUP + tenant("acme") + on(network)))
+
+
 class WithoutIommud(HookCalls, unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="iommud-test-")
@@ -236,13 +364,19 @@ class WithoutIommud(HookCalls, unittest.TestCase):
     def start_bus(self):
         self.addCleanup(harness.PrivateBus(self.folder).close)
 
+    def start_agent(self):
+        """One whose domain is associated, although there is no iommud any more."""
+        agent = FakeAgent(self.bus_address)
+        self.addCleanup(agent.close)
+        agent.starts[UUID] = ("acme", 1)
+
     def new_leader(self, *arguments):
         leader = subprocess.Popen(arguments)
         self.addCleanup(harness.TestCase.kill, leader)
         return leader
 
-    def assert_closed_and_open(self):
-        self.assert_fails("iommud.service", "prepare", "begin", OURS, deadline=1)
+    def assert_closed_and_open(self, closed="iommud-libvirt.service"):
+        self.assert_fails(closed, "prepare", "begin", OURS, deadline=1)
         for xml in (LEGACY, ANONYMOUS, PLAIN):
             self.assert_passes("prepare", "begin", xml)
         for operation in (("stopped", "end"), ("release", "end"), ("reconnect", "begin")):
@@ -251,21 +385,11 @@ class WithoutIommud(HookCalls, unittest.TestCase):
     def test_no_bus(self):
         self.assert_closed_and_open()
 
-    def test_bus_comes_late(self):
-        """It is looked for again until it is there, and then iommud is."""
-        results = []
-        thread = threading.Thread(
-            target=lambda: results.append(self.hook("prepare", "begin", OURS)))
-        thread.start()
-        time.sleep(0.5)
-        self.start_bus()
-        thread.join()
-        self.assertEqual(results[0][0], 1)
-        self.assertIn("systemctl start iommud", results[0][1])
-
     def test_no_service(self):
         self.start_bus()
         self.assert_closed_and_open()
+        self.start_agent()
+        self.assert_closed_and_open("iommud.service")
 
     def test_started_is_left_to_the_agent(self):
         self.start_bus()

@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 import subprocess
-import threading
 import unittest
 
 import harness
+from fake_agent import FakeAgent
 from fake_service import FakeService
 from harness import GIB, MIB, Gio, GLib, address, nvme
 from iommuctl import FakeCase, IOMMUCTL, TestCase
@@ -403,72 +403,6 @@ class CommandLine(TestCase):
         done = run("tenant", "create", "acme")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"\Aiommuctl: .*root.*\.\n\Z")
-
-
-AGENT = """
-<node>
-  <interface name="org.iommud1.Libvirt">
-    <method name="Associate"><arg type="s" direction="in"/></method>
-    <method name="Enable"><arg type="s" direction="in"/><arg type="s" direction="in"/></method>
-    <property name="Connected" type="b" access="read"/>
-    <property name="LibvirtVersion" type="s" access="read"/>
-    <property name="State" type="s" access="read"/>
-    <property name="Uri" type="s" access="read"/>
-    <property name="Domains" type="a(sss)" access="read"/>
-  </interface>
-</node>
-"""
-
-
-class FakeAgent:
-    """org.iommud1.Libvirt with what the test says of libvirt."""
-
-    def __init__(self, bus_address):
-        self.calls = []
-        self.error = None
-        self.properties = {
-            "Connected": GLib.Variant("b", True),
-            "LibvirtVersion": GLib.Variant("s", "12.8.0"),
-            "State": GLib.Variant("s", "connected"),
-            "Uri": GLib.Variant("s", "qemu:///system"),
-            "Domains": GLib.Variant("a(sss)", [("uuid-1", "web 1", "acme")]),
-        }
-        self.address = bus_address
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        self.ready.wait()
-
-    def _run(self):
-        context = GLib.MainContext()
-        context.push_thread_default()
-        self.loop = GLib.MainLoop(context)
-        caller = harness.Caller(self.address)
-        interface = Gio.DBusNodeInfo.new_for_xml(AGENT).interfaces[0]
-        caller.connection.register_object("/org/iommud1/libvirt", interface, self._on_call,
-                                          self._on_get, None)
-        caller.connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                    "org.freedesktop.DBus", "RequestName",
-                                    GLib.Variant("(su)", ("org.iommud1.Libvirt", 0)), None,
-                                    Gio.DBusCallFlags.NONE, -1, None)
-        self.ready.set()
-        self.loop.run()
-        caller.close()
-        context.pop_thread_default()
-
-    def _on_call(self, _connection, _sender, _path, _interface, member, arguments, invocation):
-        self.calls.append((member, *arguments.unpack()))
-        if self.error:
-            invocation.return_dbus_error(*self.error)
-        else:
-            invocation.return_value(None)
-
-    def _on_get(self, _connection, _sender, _path, _interface, name):
-        return self.properties[name]
-
-    def close(self):
-        self.loop.quit()
-        self.thread.join()
 
 
 class Libvirt(TestCase):

@@ -224,12 +224,19 @@ virsh undefine globex-1 >/dev/null
 # A UUID that has not been running in this boot.
 define_domain auto-1 aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa 256 globex "${nvme[2]}"
 virsh autostart auto-1 >/dev/null
+systemctl restart libvirtd iommud-libvirt
+wait_for 20 iommuctl libvirt associate auto-1
+check "what libvirtd has not tried is not started" is_off auto-1
+# As after a boot, with an agent that is late.
+systemctl stop iommud-libvirt
+rm /run/libvirt/qemu/autostarted
 systemctl restart libvirtd
+check "libvirtd tries to start it at boot" wait_for 20 test -e /run/iommud-libvirt/refused/aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa
+systemctl start iommud-libvirt
 check "the agent starts what libvirtd could not" wait_for 60 is_running auto-1
 virsh destroy auto-1 >/dev/null
-systemctl restart libvirtd
+systemctl restart libvirtd iommud-libvirt
 wait_for 20 iommuctl libvirt associate auto-1
-sleep 5
 check "what an operator stopped stays stopped" is_off auto-1
 virsh undefine auto-1 >/dev/null
 

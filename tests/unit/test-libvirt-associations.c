@@ -11,13 +11,15 @@ static Associations *table(void)
 }
 
 /* Does all jobs of the domain, with this result; returns which they were. */
-static unsigned do_jobs(Associations *associations, const char *uuid, const JobResult *result)
+static unsigned do_jobs(Associations *associations, const char *uuid, JobResult *result)
 {
     Association *association = associations_find(associations, uuid);
     GPtrArray *callers;
     unsigned flags = associations_begin(associations, association, &callers);
 
     g_ptr_array_unref(callers);
+    if (result->associated)
+        result->epoch = associations_give(association);
     associations_done(associations, association, flags, result);
     return flags;
 }
@@ -27,6 +29,7 @@ static JobResult associated(const char *name, const char *tenant)
     return (JobResult){.found = true,
                        .uses_iommud = true,
                        .associated = true,
+                       .iommufd = 17,
                        .name = (char *)name,
                        .desired_tenant = (char *)tenant};
 }
@@ -90,6 +93,7 @@ static void test_one_at_a_time(void)
     associations_request(associations, A, JOB_ASSOCIATE, g_strdup("third caller"));
     g_assert_null(associations_next(associations));
 
+    result.epoch = associations_give(one);
     associations_done(associations, one, JOB_ASSOCIATE, &result);
     g_assert_true(associations_next(associations) == one);
     g_assert_cmpuint(associations_begin(associations, one, &callers), ==, JOB_ASSOCIATE | JOB_SYNC);
@@ -162,6 +166,69 @@ static void test_unknown_tenant(void)
     g_assert_nonnull(associations_next(associations));
 }
 
+/* What was handed over while the domain was undefined, or defined anew, may be a dead domain's. */
+static void test_void(void)
+{
+    g_autoptr(Associations) associations = table();
+    JobResult result = associated("one", "acme");
+    GPtrArray *callers;
+
+    associate(associations, A, "one", "acme");
+    Association *one = associations_find(associations, A);
+    g_assert_cmpuint(one->iommufd, ==, 17);
+    associations_void(associations, A);
+    associations_void(associations, B);
+    assert_listed(associations, "");
+    g_assert_cmpuint(one->iommufd, ==, 0);
+
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    associations_begin(associations, one, &callers);
+    g_ptr_array_unref(callers);
+    result.epoch = associations_give(one);
+    associations_void(associations, A);
+    associations_done(associations, one, JOB_ASSOCIATE, &result);
+    g_assert_false(result.associated);
+    assert_listed(associations, "");
+}
+
+/* While it is handed another one, nobody knows which it has; and what a start was told of is to be
+ * replaced, but only once. */
+static void test_give(void)
+{
+    g_autoptr(Associations) associations = table();
+    JobResult result = associated("one", "acme");
+    GPtrArray *callers;
+
+    associate(associations, A, "one", "acme");
+    Association *one = associations_find(associations, A);
+    one->given = true;
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    associations_begin(associations, one, &callers);
+    g_ptr_array_unref(callers);
+    assert_listed(associations, "one:acme");
+    result.iommufd = 18;
+    result.epoch = associations_give(one);
+    assert_listed(associations, "");
+    associations_done(associations, one, JOB_ASSOCIATE, &result);
+    assert_listed(associations, "one:acme");
+    g_assert_cmpuint(one->iommufd, ==, 18);
+    g_assert_false(one->given);
+}
+
+/* Why it has none is for whoever starts it. */
+static void test_why(void)
+{
+    g_autoptr(Associations) associations = table();
+    JobResult failed = {
+        .found = true, .uses_iommud = true, .name = (char *)"one", .why = "There is no acme."};
+
+    associations_request(associations, A, JOB_ASSOCIATE, NULL);
+    do_jobs(associations, A, &failed);
+    g_assert_cmpstr(associations_find(associations, A)->why, ==, "There is no acme.");
+    associate(associations, A, "one", "acme");
+    g_assert_null(associations_find(associations, A)->why);
+}
+
 static void test_lost(void)
 {
     g_autoptr(Associations) associations = table();
@@ -203,6 +270,9 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/associations/sync-keeps", test_sync_keeps);
     g_test_add_func("/libvirt/associations/failure-keeps", test_failure_keeps);
     g_test_add_func("/libvirt/associations/unknown-tenant", test_unknown_tenant);
+    g_test_add_func("/libvirt/associations/void", test_void);
+    g_test_add_func("/libvirt/associations/give", test_give);
+    g_test_add_func("/libvirt/associations/why", test_why);
     g_test_add_func("/libvirt/associations/lost", test_lost);
     g_test_add_func("/libvirt/associations/pinned", test_pinned);
     return g_test_run();

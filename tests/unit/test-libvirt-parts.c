@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Parts of the libvirt plugin that stand alone: autostart, leaders, refusals. */
 #include "plugin/libvirt/agent/autostart.h"
+#include "plugin/libvirt/service/boot-starts.h"
 #include "plugin/libvirt/service/leader.h"
 #include "plugin/libvirt/service/service-calls.h"
 
+#include <glib/gstdio.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+#include <utime.h>
 
 #define A "11111111-1111-1111-1111-111111111111"
 #define B "22222222-2222-2222-2222-222222222222"
@@ -28,58 +32,95 @@ static void remove_folder(char *dir)
 
 /* ---- autostart ---- */
 
+/* libvirt's folder, with the files that it writes when its driver begins (so long ago) and when it
+ * starts what is to be started at boot; -1: it has not. */
+static void write_libvirt(const char *dir, int began, int autostarted)
+{
+    const struct {
+        const char *name;
+        int seconds;
+    } files[] = {{"driver.pid", began}, {"autostarted", autostarted}};
+
+    g_setenv(LEADER_DIR_VARIABLE, dir, TRUE);
+    g_setenv(BOOT_STARTS_VARIABLE, dir, TRUE);
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(dir, files[i].name, NULL);
+        struct utimbuf times = {.modtime = time(NULL) - files[i].seconds};
+        g_remove(path);
+        if (files[i].seconds < 0)
+            continue;
+        g_assert_true(g_file_set_contents(path, "", 0, NULL));
+        g_assert_cmpint(utime(path, &times), ==, 0);
+    }
+}
+
 static void test_autostart_once(void)
 {
     char *dir = new_folder();
     g_autofree char *marks = g_build_filename(dir, "started", NULL);
     g_autoptr(Autostart) autostart = autostart_new(marks);
 
+    write_libvirt(dir, 10, 5);
     g_assert_false(autostart_take(autostart, A));
-    autostart_offer(autostart, A);
+    boot_start_refused(A);
     g_assert_true(autostart_take(autostart, A));
     g_assert_false(autostart_take(autostart, A));
-    /* libvirtd restarts. The machine was stopped, or failed: it stays. */
-    autostart_offer(autostart, A);
-    g_assert_false(autostart_take(autostart, A));
+    g_assert_false(autostart_take(autostart, B));
+    /* The agent restarts. The machine was stopped, or failed: it stays. */
+    g_autoptr(Autostart) next = autostart_new(marks);
+    g_assert_false(autostart_take(next, A));
     remove_folder(dir);
+}
+
+/* A start that somebody asks for, and is refused, is his to repeat. */
+static void test_autostart_only_at_boot(void)
+{
+    static const struct {
+        int began, autostarted;
+    } others[] = {{10, -1},      /* it has not come so far */
+                  {-1, 5},       /* nor that far */
+                  {5, 10},       /* another libvirtd did it, before this one */
+                  {7000, 6000}}; /* it is long over */
+
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        char *dir = new_folder();
+        write_libvirt(dir, others[i].began, others[i].autostarted);
+        boot_start_refused(A);
+        g_assert_false(boot_start_was_refused(A));
+        remove_folder(dir);
+    }
 }
 
 /* What an operator has stopped stays stopped, whatever restarts. */
 static void test_autostart_has_run(void)
 {
     char *dir = new_folder();
+    g_autofree char *marks = g_build_filename(dir, "started", NULL);
 
+    write_libvirt(dir, 10, 5);
+    boot_start_refused(A);
     for (int restart = 0; restart < 2; restart++) {
-        g_autoptr(Autostart) autostart = autostart_new(dir);
+        g_autoptr(Autostart) autostart = autostart_new(marks);
         if (restart == 0)
             autostart_ran(autostart, A);
-        autostart_offer(autostart, A);
         g_assert_false(autostart_take(autostart, A));
-        autostart_offer(autostart, B);
-        autostart_ran(autostart, B);
-        g_assert_false(autostart_take(autostart, B));
     }
-    remove_folder(dir);
-}
-
-static void test_autostart_dropped(void)
-{
-    char *dir = new_folder();
-    g_autoptr(Autostart) autostart = autostart_new(dir);
-
-    autostart_offer(autostart, A);
-    autostart_drop(autostart, A);
-    g_assert_false(autostart_take(autostart, A));
     remove_folder(dir);
 }
 
 /* What can't be remembered isn't begun: it would be done again and again. */
 static void test_autostart_no_folder(void)
 {
+    char *dir = new_folder();
     g_autoptr(Autostart) autostart = autostart_new("/proc/self/no-folder");
 
-    autostart_offer(autostart, A);
+    write_libvirt(dir, 10, 5);
+    boot_start_refused(A);
     g_assert_false(autostart_take(autostart, A));
+    g_setenv(BOOT_STARTS_VARIABLE, "/proc/self/no-folder", TRUE);
+    boot_start_refused(A);
+    g_assert_false(boot_start_was_refused(A));
+    remove_folder(dir);
 }
 
 /* ---- leaders ---- */
@@ -193,7 +234,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/libvirt/autostart/once", test_autostart_once);
     g_test_add_func("/libvirt/autostart/has-run", test_autostart_has_run);
-    g_test_add_func("/libvirt/autostart/dropped", test_autostart_dropped);
+    g_test_add_func("/libvirt/autostart/only-at-boot", test_autostart_only_at_boot);
     g_test_add_func("/libvirt/autostart/no-folder", test_autostart_no_folder);
     g_test_add_func("/libvirt/leader", test_leader);
     g_test_add_func("/libvirt/refusals", test_refusals);

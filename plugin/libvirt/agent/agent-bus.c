@@ -2,6 +2,7 @@
 #include "plugin/libvirt/agent/agent-bus.h"
 
 #include "plugin/libvirt/agent/agent-domains.h"
+#include "plugin/libvirt/agent/agent-starts.h"
 #include "plugin/libvirt/agent/domain-job.h"
 
 #include <unistd.h>
@@ -98,6 +99,21 @@ static int on_enable(sd_bus_message *message, void *userdata, sd_bus_error *erro
     return r < 0 ? r : begin(userdata, message, domain, tenant, error);
 }
 
+/* ---- BeginStart ---- */
+
+static int on_begin_start(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    const char *uuid;
+    int r = sd_bus_message_read(message, "s", &uuid);
+
+    if (r >= 0)
+        r = check_caller(message, error);
+    if (r < 0)
+        return r;
+    agent_begin_start(userdata, uuid, sd_bus_message_ref(message));
+    return 1;
+}
+
 /* ---- properties ---- */
 
 static int get_connected(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -150,6 +166,9 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Enable", SD_BUS_ARGS("s", domain, "s", tenant), SD_BUS_NO_RESULT,
                             on_enable, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("BeginStart", SD_BUS_ARGS("s", uuid),
+                            SD_BUS_RESULT("s", tenant, "t", iommufd, "t", socket), on_begin_start,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_PROPERTY("Connected", "b", get_connected, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("LibvirtVersion", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
@@ -172,7 +191,7 @@ static int on_owner(sd_bus_message *message, void *userdata, sd_bus_error *error
 
     /* It has restarted, perhaps with fewer tenants, perhaps without its descriptors. */
     if (sd_bus_message_read(message, "sss", &name, &old, &new) >= 0 && *new)
-        agent_sync_all(userdata, false);
+        agent_sync_all(userdata);
     return 0;
 }
 
@@ -204,10 +223,11 @@ static int on_tenant_removed(sd_bus_message *message, void *userdata, sd_bus_err
 static int on_machine_removed(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
     Agent *agent = userdata;
+    const Association *association;
     const char *uuid;
 
     if (sd_bus_message_read(message, "so", &uuid, NULL) >= 0 &&
-        associations_find(agent->associations, uuid))
+        (association = associations_find(agent->associations, uuid)) && association->given)
         agent_request_job(agent, uuid, JOB_RENEW, NULL);
     return 0;
 }
@@ -236,7 +256,7 @@ static int on_manager_changed(sd_bus_message *message, void *userdata, sd_bus_er
 {
     /* Domains that name no tenant have another one now. */
     if (has_property(message, "DefaultTenant"))
-        agent_sync_all(userdata, false);
+        agent_sync_all(userdata);
     return 0;
 }
 

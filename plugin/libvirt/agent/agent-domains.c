@@ -5,6 +5,8 @@
 #include "plugin/libvirt/agent/domain-job.h"
 #include "plugin/libvirt/agent/domain-sync.h"
 
+#include <systemd/sd-daemon.h>
+
 /* A start that was lost is given back after one to two of these. */
 #define LOST_STARTS_USEC (60 * 1000 * 1000)
 
@@ -62,12 +64,11 @@ static void on_start_done(void *data)
 
 static void autostart(Agent *agent, const DomainJob *job)
 {
-    if (!job->result.uses_iommud)
-        autostart_drop(agent->autostart, job->uuid);
     /* Only what runs, or did a moment ago, is synchronized. */
-    else if (job->flags & JOB_SYNC)
+    if (job->result.uses_iommud && job->flags & JOB_SYNC)
         autostart_ran(agent->autostart, job->uuid);
-    if (!job->result.associated || !autostart_take(agent->autostart, job->uuid))
+    if (!job->result.associated || !job->result.autostart ||
+        !autostart_take(agent->autostart, job->uuid))
         return;
     StartRequest *start = g_new0(StartRequest, 1);
     start->request = request_begin(agent);
@@ -82,6 +83,7 @@ typedef struct {
     Request request;
     DomainJob job;
     GPtrArray *callers; /* of the job's association */
+    unsigned epoch;     /* of that, when the job began */
 } JobRequest;
 
 static void run_job(void *data)
@@ -103,7 +105,7 @@ static void answer(GPtrArray *callers, const sd_bus_error *error)
 
 /* A caller is told; what nobody asked for is logged when a domain that uses iommud was left without
  * its IOMMUFD. */
-static void report(const JobRequest *request, const Association *before)
+static void report(const JobRequest *request)
 {
     const DomainJob *job = &request->job;
     const JobResult *result = &job->result;
@@ -115,30 +117,28 @@ static void report(const JobRequest *request, const Association *before)
         journal_write(LOG_WARNING, NULL, NULL,
                       "The domain %s is not associated, so that it can't be started: %s",
                       result->name, why);
-    } else if (result->associated && !g_str_equal(before->tenant, result->desired_tenant)) {
+    } else if (result->associated && !g_str_equal(job->tenant, result->desired_tenant)) {
         journal_write(LOG_INFO, NULL, NULL, "The domain %s has the IOMMUFD of the tenant %s.",
                       result->name, result->desired_tenant);
     }
 }
 
-static void on_job_done(void *data)
+static void end_job(JobRequest *request)
 {
-    JobRequest *request = data;
     Agent *agent = request->request.agent;
     DomainJob *job = &request->job;
-
-    /* With a connection that is lost meanwhile libvirt has dropped what it associated. */
-    if (job->result.associated &&
-        (request->request.generation != agent->generation || !agent->libvirt)) {
-        job->result.associated = false;
-        (void)sd_bus_error_setf(&job->error, LIBVIRT_FAILED,
-                                "The connection to libvirt is lost: try again.");
-    }
+    bool associated = job->result.associated;
     /* Not NULL: busy entries are never removed. */
     Association *association = associations_find(agent->associations, job->uuid);
 
-    report(request, association);
+    job->result.why = job->error.message;
     associations_done(agent->associations, association, job->flags, &job->result);
+    if (associated && !job->result.associated)
+        (void)sd_bus_error_setf(&job->error, LIBVIRT_FAILED,
+                                "The domain %s was defined anew, or the connection to libvirt was "
+                                "lost, while it was given its IOMMUFD: try again.",
+                                job->result.name);
+    report(request);
     answer(request->callers, &job->error);
     if (job->flags & JOB_ASSOCIATE) {
         agent->changed(agent, "Domains");
@@ -150,16 +150,71 @@ static void on_job_done(void *data)
     agent_dispatch(agent);
 }
 
+static void run_give(void *data)
+{
+    JobRequest *request = data;
+    domain_job_give(request->request.context, &request->job);
+    request_end(&request->request);
+}
+
+static void on_given(void *data)
+{
+    end_job(data);
+}
+
+/* With the connection that was asked libvirt has dropped what it associated, and the job with it.
+ */
+static bool is_current(const Request *request)
+{
+    return request->agent->libvirt && request->generation == request->agent->generation;
+}
+
+static void on_job_done(void *data)
+{
+    JobRequest *request = data;
+    Agent *agent = request->request.agent;
+    DomainJob *job = &request->job;
+    Association *association = associations_find(agent->associations, job->uuid);
+
+    if (job->fd >= 0 && is_current(&request->request)) {
+        job->result.epoch = associations_give(association);
+        request->request = request_begin(agent);
+        worker_queue(agent->worker, run_give, on_given, request);
+        return;
+    }
+    if (job->fd >= 0)
+        (void)sd_bus_error_setf(&job->error, LIBVIRT_FAILED,
+                                "The connection to libvirt is lost: try again.");
+    /* What libvirt was known to have stood there when the job began. */
+    job->result.epoch = request->epoch;
+    end_job(request);
+}
+
+void agent_ready(Agent *agent)
+{
+    if (agent->ready)
+        return;
+    agent->ready = true;
+    sd_notify(0, "READY=1");
+}
+
 void agent_dispatch(Agent *agent)
 {
     Association *association;
 
+    /* Guests that others start at boot come after that (libvirt-guests.service). */
+    if (agent->listed && associations_idle(agent->associations))
+        agent_ready(agent);
     while (agent->libvirt && (association = associations_next(agent->associations))) {
         JobRequest *request = g_new0(JobRequest, 1);
         request->request = request_begin(agent);
         request->job.uuid = g_strdup(association->uuid);
         request->job.pinned_tenant = g_strdup(association->pinned_tenant);
         request->job.tenant = g_strdup(association->tenant);
+        request->job.iommufd = association->iommufd;
+        request->job.fd = -EBADF;
+        request->job.forced = association->callers->len > 0;
+        request->epoch = association->epoch;
         request->job.flags =
             associations_begin(agent->associations, association, &request->callers);
         worker_queue(agent->worker, run_job, on_job_done, request);
@@ -176,7 +231,6 @@ void agent_request_job(Agent *agent, const char *uuid, unsigned flags, sd_bus_me
 
 typedef struct {
     Request request;
-    bool just_connected;
     GArray *states;
     sd_bus_error error;
 } ListRequest;
@@ -188,10 +242,8 @@ static void run_list(void *data)
     request_end(&list->request);
 }
 
-static void request_listed(Agent *agent, const DomainState *state, bool just_connected)
+static void request_listed(Agent *agent, const DomainState *state)
 {
-    if (state->autostart && just_connected)
-        autostart_offer(agent->autostart, state->uuid);
     associations_request(agent->associations, state->uuid,
                          JOB_ASSOCIATE | (state->active ? JOB_SYNC : 0), NULL);
 }
@@ -203,24 +255,25 @@ static void on_list_done(void *data)
 
     if (list->states && list->request.generation == agent->generation) {
         for (guint i = 0; i < list->states->len; i++)
-            request_listed(agent, &g_array_index(list->states, DomainState, i),
-                           list->just_connected);
+            request_listed(agent, &g_array_index(list->states, DomainState, i));
+        agent->listed = true;
         agent_dispatch(agent);
     } else if (!list->states) {
         journal_write(LOG_WARNING, NULL, NULL, "%s", list->error.message);
     }
+    if (!list->states)
+        agent_ready(agent);
     g_clear_pointer(&list->states, g_array_unref);
     sd_bus_error_free(&list->error);
     g_free(list);
 }
 
-void agent_sync_all(Agent *agent, bool just_connected)
+void agent_sync_all(Agent *agent)
 {
     if (!agent->libvirt)
         return;
     ListRequest *list = g_new0(ListRequest, 1);
     list->request = request_begin(agent);
-    list->just_connected = just_connected;
     worker_queue(agent->worker, run_list, on_list_done, list);
 }
 

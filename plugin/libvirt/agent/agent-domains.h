@@ -4,9 +4,11 @@
 
 #include "plugin/libvirt/agent/agent.h"
 
-/* Asks for all domains to be associated and synchronized. just_connected: those that libvirtd could
- * not start itself are then started. Nothing without a connection. */
-void agent_sync_all(Agent *agent, bool just_connected);
+/* Asks for all domains to be associated and synchronized. Those that libvirtd could not start at
+ * boot are then started. Nothing without a connection. */
+void agent_sync_all(Agent *agent);
+/* Says READY to the service manager, if it was not said: all is done that can be done now. */
+void agent_ready(Agent *agent);
 /* Asks for a job on one domain (JobFlags), and gives the answer to caller (taken, may be NULL). */
 void agent_request_job(Agent *agent, const char *uuid, unsigned flags, sd_bus_message *caller);
 /* Begins the jobs that are asked for, as far as there is a connection. */

@@ -3,6 +3,7 @@
 
 #include "dbus/base/journal.h"
 #include "plugin/libvirt/agent/agent-domains.h"
+#include "plugin/libvirt/agent/libvirt-socket.h"
 #include "plugin/libvirt/agent/work-context.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ typedef struct {
     unsigned generation;
     char uuid[VIR_UUID_STRING_BUFLEN];
     int lifecycle; /* virDomainEventType; -1: the machine's devices or memory changed */
+    bool another;  /* the domain of this UUID is not any more the one that it was */
 } Event;
 
 static void on_event(void *data)
@@ -56,6 +58,9 @@ static void on_event(void *data)
 
     if (event->generation != agent->generation)
         return;
+    /* Before anything is begun for it: a start may be waiting to be told. */
+    if (event->another)
+        associations_void(agent->associations, event->uuid);
     switch (event->lifecycle) {
     case VIR_DOMAIN_EVENT_DEFINED:
     case VIR_DOMAIN_EVENT_UNDEFINED:
@@ -77,12 +82,13 @@ static void on_event(void *data)
     }
 }
 
-static void post_event(void *generation, virDomain *dom, int lifecycle)
+static void post_event(void *generation, virDomain *dom, int lifecycle, bool another)
 {
     Event *event = g_new0(Event, 1);
 
     event->generation = GPOINTER_TO_UINT(generation);
     event->lifecycle = lifecycle;
+    event->another = another;
     if (virDomainGetUUIDString(dom, event->uuid) == 0)
         worker_post(the_agent->worker, on_event, event);
     else
@@ -92,19 +98,21 @@ static void post_event(void *generation, virDomain *dom, int lifecycle)
 static int on_lifecycle(virConnectPtr connect, virDomainPtr dom, int event, int detail,
                         void *generation)
 {
-    post_event(generation, dom, event);
+    post_event(generation, dom, event,
+               event == VIR_DOMAIN_EVENT_UNDEFINED ||
+                   (event == VIR_DOMAIN_EVENT_DEFINED && detail == VIR_DOMAIN_EVENT_DEFINED_ADDED));
     return 0;
 }
 
 static void on_device(virConnectPtr connect, virDomainPtr dom, const char *alias, void *generation)
 {
-    post_event(generation, dom, -1);
+    post_event(generation, dom, -1, false);
 }
 
 static void on_memory(virConnectPtr connect, virDomainPtr dom, const char *alias,
                       unsigned long long size, void *generation)
 {
-    post_event(generation, dom, -1);
+    post_event(generation, dom, -1, false);
 }
 
 static void run_close(void *data)
@@ -140,6 +148,7 @@ static void on_close(virConnectPtr connect, int reason, void *generation)
 typedef struct {
     unsigned generation;
     virConnectPtr libvirt; /* NULL: failed */
+    uint64_t socket;
     unsigned long version;
     char *error;
 } Connecting;
@@ -170,7 +179,12 @@ static void run_connect(void *data)
 {
     Connecting *connecting = data;
 
+    int bus_fd = sd_bus_get_fd(the_agent->bus);
+    g_autoptr(GHashTable) before = libvirt_sockets(bus_fd);
+
     connecting->libvirt = virConnectOpen(the_agent->uri);
+    g_autoptr(GHashTable) after = libvirt_sockets(bus_fd);
+    connecting->socket = libvirt_socket_new(before, after);
     if (connecting->libvirt && set_up(connecting))
         return;
     connecting->error = g_strdup(virGetLastErrorMessage());
@@ -189,10 +203,12 @@ static void on_connected(void *data)
     if (!connecting->libvirt) {
         set_state(agent, "waiting for libvirt: %s", connecting->error);
         g_free(connecting->error);
+        agent_ready(agent);
         connect_soon(agent);
         return;
     }
     agent->libvirt = connecting->libvirt;
+    agent->socket = connecting->socket;
     agent->version = connecting->version;
     agent->backoff_usec = BACKOFF_MIN_USEC;
     g_autofree char *version = libvirt_version_text(agent->version);
@@ -202,7 +218,7 @@ static void on_connected(void *data)
         set_state(agent, "libvirt %s has no fdgroup: machines are admitted and counted only",
                   version);
     agent->changed(agent, "LibvirtVersion");
-    agent_sync_all(agent, true);
+    agent_sync_all(agent);
 }
 
 static int on_connect_time(sd_event_source *source, uint64_t usec, void *userdata)

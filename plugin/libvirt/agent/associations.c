@@ -16,6 +16,7 @@ static void association_free(void *data)
     g_free(association->name);
     g_free(association->desired_tenant);
     g_free(association->tenant);
+    g_free(association->why);
     g_free(association->pinned_tenant);
     g_ptr_array_unref(association->callers);
     g_free(association);
@@ -106,8 +107,35 @@ unsigned associations_begin(Associations *associations, Association *association
     return flags;
 }
 
+static void lose(Association *association)
+{
+    set(&association->tenant, "");
+    association->iommufd = 0;
+    association->epoch++;
+}
+
+unsigned associations_give(Association *association)
+{
+    lose(association);
+    return association->epoch;
+}
+
+/* When it failed before anything was handed over, libvirt keeps what it had. */
+static void take(Association *association, JobResult *result)
+{
+    result->associated = result->associated && result->epoch == association->epoch;
+    g_free(association->why);
+    association->why = g_strdup(result->associated ? NULL : result->why);
+    if (!result->associated)
+        return;
+    if (association->iommufd != result->iommufd)
+        association->given = false;
+    set(&association->tenant, result->desired_tenant);
+    association->iommufd = result->iommufd;
+}
+
 void associations_done(Associations *associations, Association *association, unsigned done,
-                       const JobResult *result)
+                       JobResult *result)
 {
     association->busy = false;
     if (done & JOB_ASSOCIATE)
@@ -118,13 +146,20 @@ void associations_done(Associations *associations, Association *association, uns
         return;
     }
     set(&association->name, result->name);
-    if (done & JOB_ASSOCIATE)
+    if (done & JOB_ASSOCIATE) {
         set(&association->desired_tenant, result->desired_tenant);
-    /* When it failed, libvirt keeps what it had. */
-    if (result->associated)
-        set(&association->tenant, result->desired_tenant);
+        take(association, result);
+    }
     if (result->pinned_tenant && !*association->pinned_tenant)
         set(&association->pinned_tenant, result->pinned_tenant);
+}
+
+void associations_void(Associations *associations, const char *uuid)
+{
+    Association *association = associations_find(associations, uuid);
+
+    if (association)
+        lose(association);
 }
 
 void associations_stopped(Associations *associations, const char *uuid)
@@ -144,7 +179,7 @@ void associations_lost(Associations *associations, const char *tenant)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Association *association = value;
         if (!tenant || g_str_equal(association->tenant, tenant))
-            set(&association->tenant, "");
+            lose(association);
     }
 }
 
@@ -159,6 +194,18 @@ void associations_request_tenant(Associations *associations, const char *tenant)
         if (!*association->desired_tenant || g_str_equal(association->desired_tenant, tenant))
             association->pending |= JOB_ASSOCIATE;
     }
+}
+
+bool associations_idle(Associations *associations)
+{
+    GHashTableIter iter;
+    void *value;
+
+    g_hash_table_iter_init(&iter, associations->table);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (((Association *)value)->busy || ((Association *)value)->pending)
+            return false;
+    return true;
 }
 
 static int compare(const void *a, const void *b)

@@ -9,6 +9,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef enum {
     JOB_ASSOCIATE = 1 << 0, /* hand libvirt the tenant's IOMMUFD */
@@ -23,11 +24,17 @@ typedef struct {
     char *name;           /* "" before it was looked at */
     bool uses_iommud;     /* its definition names our fdgroup */
     char *desired_tenant; /* that its definition names; "" when it was not found out */
-    char *tenant;         /* whose IOMMUFD libvirt has for it; "": none */
-    char *pinned_tenant;  /* that it runs as, which never changes while it runs; "": unknown */
+    /* Whose IOMMUFD libvirt has for it now, and the id by which an admission names it. "" and 0:
+     * none, or it is not known for sure. */
+    char *tenant;
+    uint64_t iommufd;
+    bool given;          /* a start has been told of it */
+    char *why;           /* why libvirt has none, as the last job said; NULL: no job has */
+    char *pinned_tenant; /* that it runs as, which never changes while it runs; "": unknown */
 
     unsigned pending;   /* JobFlags that are asked for */
     bool busy;          /* a job is on its way */
+    unsigned epoch;     /* how often what libvirt has became unknown */
     GPtrArray *callers; /* who waits for JOB_ASSOCIATE; owned as the table was told */
 } Association;
 
@@ -54,18 +61,28 @@ unsigned associations_begin(Associations *associations, Association *association
 /* What came of a job. Its strings are owned; NULL where a job did not get so far. */
 typedef struct {
     bool found;       /* libvirt has the domain */
-    bool uses_iommud; /* by JOB_ASSOCIATE, as are associated and desired_tenant */
-    bool associated;  /* libvirt has the IOMMUFD of desired_tenant now */
+    bool uses_iommud; /* by JOB_ASSOCIATE, as is all down to desired_tenant */
+    bool autostart;   /* it does not run, and libvirtd is to start it at boot */
+    bool associated;  /* libvirt has the IOMMUFD of desired_tenant, this one */
+    uint64_t iommufd;
+    unsigned epoch; /* of associations_give() */
     char *name;
     char *desired_tenant;
     char *pinned_tenant; /* by JOB_SYNC */
+    const char *why;     /* it is not associated; not owned; NULL: it is */
 } JobResult;
 
-/* Ends what was begun. done: the jobs that were asked for. Forgets a domain that is gone or does
- * not use iommud, unless more is asked for. */
+/* libvirt is about to be handed another IOMMUFD: until that has an answer nobody knows which it
+ * has. Returns what JobResult.epoch is to be. */
+unsigned associations_give(Association *association);
+/* Ends what was begun. Sets result->associated to false if what libvirt has became unknown since
+ * associations_give(): it may have been handed to a domain that is gone. done: the jobs that were
+ * asked for. Forgets a domain that is gone or does not use iommud, unless more is asked for. */
 void associations_done(Associations *associations, Association *association, unsigned done,
-                       const JobResult *result);
+                       JobResult *result);
 
+/* What libvirt has for the domain is gone: it is undefined, or another of that UUID is defined. */
+void associations_void(Associations *associations, const char *uuid);
 /* The domain has stopped: the next start may be another tenant's. */
 void associations_stopped(Associations *associations, const char *uuid);
 /* libvirt's copies of all descriptors are gone (its connection is), or of one tenant's (it was
@@ -74,6 +91,9 @@ void associations_lost(Associations *associations, const char *tenant);
 /* Asks for JOB_ASSOCIATE of the domains that a new tenant concerns: those that name it and those
  * whose tenant was not found out. */
 void associations_request_tenant(Associations *associations, const char *tenant);
+
+/* Whether no job is on its way or asked for. */
+bool associations_idle(Associations *associations);
 
 /* All that are associated, not owned, sorted by name and UUID; free with g_ptr_array_unref(). */
 GPtrArray *associations_list(Associations *associations);

@@ -2,6 +2,7 @@
 #include "plugin/libvirt/agent/autostart.h"
 
 #include "dbus/base/journal.h"
+#include "plugin/libvirt/service/boot-starts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +10,6 @@
 
 struct Autostart {
     char *dir;
-    GHashTable *offered; /* UUIDs */
 };
 
 Autostart *autostart_new(const char *dir)
@@ -17,7 +17,6 @@ Autostart *autostart_new(const char *dir)
     Autostart *autostart = g_new0(Autostart, 1);
 
     autostart->dir = g_strdup(dir);
-    autostart->offered = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return autostart;
 }
 
@@ -26,7 +25,6 @@ void autostart_free(Autostart *autostart)
     if (!autostart)
         return;
     g_free(autostart->dir);
-    g_hash_table_unref(autostart->offered);
     g_free(autostart);
 }
 
@@ -52,25 +50,12 @@ static bool write_mark(const Autostart *autostart, const char *uuid)
     return true;
 }
 
-void autostart_offer(Autostart *autostart, const char *uuid)
-{
-    if (!has_run(autostart, uuid))
-        g_hash_table_add(autostart->offered, g_strdup(uuid));
-}
-
-void autostart_drop(Autostart *autostart, const char *uuid)
-{
-    g_hash_table_remove(autostart->offered, uuid);
-}
-
 void autostart_ran(Autostart *autostart, const char *uuid)
 {
-    g_hash_table_remove(autostart->offered, uuid);
     (void)write_mark(autostart, uuid);
 }
 
 bool autostart_take(Autostart *autostart, const char *uuid)
 {
-    return g_hash_table_remove(autostart->offered, uuid) && !has_run(autostart, uuid) &&
-           write_mark(autostart, uuid);
+    return boot_start_was_refused(uuid) && !has_run(autostart, uuid) && write_mark(autostart, uuid);
 }

@@ -10,6 +10,7 @@
 
 #define INVALID_ARGUMENT BUS_ERROR_PREFIX "InvalidArgument"
 #define NO_SUCH_TENANT BUS_ERROR_PREFIX "NoSuchTenant"
+#define NOT_ASSOCIATED BUS_ERROR_PREFIX "NotAssociated"
 #define NOT_SUPPORTED BUS_ERROR_PREFIX "NotSupported"
 
 static int invalid(sd_bus_error *error, const GError *why)
@@ -89,6 +90,7 @@ int domain_enable(const WorkContext *context, const char *domain, const char *te
 {
     g_autoptr(virDomain) dom = NULL;
     autoclose int fd = -EBADF;
+    uint64_t id;
     sd_bus *bus;
     int r = need_fdgroup(context, error);
 
@@ -98,7 +100,7 @@ int domain_enable(const WorkContext *context, const char *domain, const char *te
         r = work_context_bus(context, &bus, error);
     /* Opened only to know that it can be: the definition names no tenant that is not there. */
     if (r >= 0)
-        r = iommud_open_tenant(bus, tenant, &fd, error);
+        r = iommud_open_tenant(bus, tenant, &fd, &id, error);
     if (r >= 0)
         r = redefine(context, dom, tenant, error);
     if (r >= 0)
@@ -150,29 +152,62 @@ static int read_definition(virDomain *dom, DomainJob *job, DomainXml **ret_xml)
     return 0;
 }
 
-static int associate(const WorkContext *context, virDomain *dom, DomainJob *job)
+/* A start of a transient domain makes another object of that UUID, which has nothing. */
+static int need_persistent(virDomain *dom, DomainJob *job)
+{
+    int persistent = virDomainIsPersistent(dom);
+
+    if (persistent < 0)
+        return libvirt_error(&job->error, "The domain %s can't be looked up", job->result.name);
+    if (persistent == 0)
+        return sd_bus_error_setf(
+            &job->error, NOT_ASSOCIATED,
+            "The domain %s is transient, and libvirt keeps an IOMMUFD only for "
+            "one that is defined: run 'virsh define' first.",
+            job->result.name);
+    return 0;
+}
+
+/* Finds out which IOMMUFD libvirt should have. */
+static int choose(const WorkContext *context, virDomain *dom, DomainJob *job)
 {
     g_autoptr(DomainXml) xml = NULL;
     autoclose int fd = -EBADF;
+    int autostart = 0;
     sd_bus *bus;
     int r = need_fdgroup(context, &job->error);
 
+    job->result.autostart =
+        virDomainIsActive(dom) == 0 && virDomainGetAutostart(dom, &autostart) == 0 && autostart;
     if (r >= 0)
         r = read_definition(dom, job, &xml);
+    if (r >= 0)
+        r = need_persistent(dom, job);
     if (r >= 0)
         r = work_context_bus(context, &bus, &job->error);
     if (r >= 0)
         r = find_tenant(bus, xml, job->result.name, &job->result.desired_tenant, &job->error);
     if (r >= 0)
-        r = iommud_open_tenant(bus, job->result.desired_tenant, &fd, &job->error);
+        r = iommud_open_tenant(bus, job->result.desired_tenant, &fd, &job->result.iommufd,
+                               &job->error);
     if (r < 0)
         return r;
-    /* libvirt makes a copy of its own. */
-    if (virDomainFDAssociate(dom, DOMAIN_FDGROUP, 1, &fd, 0) < 0)
-        return libvirt_error(&job->error, "The domain %s can't be given its IOMMUFD",
-                             job->result.name);
-    job->result.associated = true;
+    job->result.associated = job->result.iommufd == job->iommufd && !job->forced;
+    if (!job->result.associated)
+        job->fd = TAKE_FD(fd);
     return 0;
+}
+
+void domain_job_give(const WorkContext *context, DomainJob *job)
+{
+    g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, job->uuid);
+
+    /* libvirt makes a copy of its own. */
+    job->result.associated = dom && virDomainFDAssociate(dom, DOMAIN_FDGROUP, 1, &job->fd, 0) == 0;
+    if (!job->result.associated)
+        (void)libvirt_error(&job->error, "The domain %s can't be given its IOMMUFD",
+                            job->result.name);
+    job->fd = close_fd(job->fd);
 }
 
 /* Whether what libvirt has is one machine's alone. When nobody can tell, iommud is away, and all
@@ -201,13 +236,14 @@ void domain_job_run(const WorkContext *context, DomainJob *job)
     if (job->flags & JOB_RENEW && is_for_one_start(context, job))
         job->flags |= JOB_ASSOCIATE;
     if (job->flags & JOB_ASSOCIATE)
-        (void)associate(context, dom, job);
+        (void)choose(context, dom, job);
     if (job->flags & JOB_SYNC)
         domain_sync(context, dom, job->pinned_tenant, &job->result.pinned_tenant);
 }
 
 void domain_job_clear(DomainJob *job)
 {
+    close_fd(job->fd);
     g_free(job->uuid);
     g_free(job->pinned_tenant);
     g_free(job->tenant);
@@ -222,12 +258,10 @@ void domain_job_clear(DomainJob *job)
 static void add_state(GArray *states, virDomain *dom)
 {
     DomainState state = {0};
-    int autostart = 0;
 
     if (virDomainGetUUIDString(dom, state.uuid) < 0)
         return;
     state.active = virDomainIsActive(dom) == 1;
-    state.autostart = !state.active && virDomainGetAutostart(dom, &autostart) == 0 && autostart;
     g_array_append_val(states, state);
 }
 

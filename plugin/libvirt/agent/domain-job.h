@@ -23,23 +23,29 @@ int domain_enable(const WorkContext *context, const char *domain, const char *te
 typedef struct {
     char *uuid;
     unsigned flags;      /* JobFlags */
+    bool forced;         /* somebody asks for it: what libvirt is known to have is handed again */
     char *pinned_tenant; /* that it is known to run as; "": unknown */
-    char *tenant;        /* whose IOMMUFD libvirt has for it; "": none */
+    char *tenant;        /* whose IOMMUFD libvirt has for it, */
+    uint64_t iommufd;    /* and which; "" and 0: none */
 
+    int fd; /* that domain_job_give() hands over; -EBADF: nothing has to be */
     JobResult result;
     sd_bus_error error; /* why it is not associated */
 } DomainJob;
 
-/* Does the jobs; one that turns out to have to associate has JOB_ASSOCIATE among its flags
- * afterwards. Why one could not be synchronized is logged: nobody waits for it. */
+/* Does the jobs, less handing the IOMMUFD over; one that turns out to have to associate has
+ * JOB_ASSOCIATE among its flags afterwards. Why one could not be synchronized is logged: nobody
+ * waits for it. */
 void domain_job_run(const WorkContext *context, DomainJob *job);
+/* Then, if there is an fd: hands it to libvirt. This waits while a start holds the domain's lock.
+ */
+void domain_job_give(const WorkContext *context, DomainJob *job);
 /* Frees what is in it. */
 void domain_job_clear(DomainJob *job);
 
 typedef struct {
     char uuid[VIR_UUID_STRING_BUFLEN];
     bool active;
-    bool autostart; /* inactive, and libvirtd is to start it at boot */
 } DomainState;
 
 /* All domains, an array of DomainState. */

@@ -37,7 +37,7 @@ static void admit(sd_bus *bus, const DomainRequest *request, int leader)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL, ignored = SD_BUS_ERROR_NULL;
 
-    if (iommud_admit(bus, request, &error) < 0) {
+    if (iommud_admit(bus, request, 0, &error) < 0) {
         /* That iommud can't be asked now is no news either: this is done again when it is back. */
         if (iommud_refusal_counts(request, &error))
             complain(request->name, "runs without being admitted", &error);

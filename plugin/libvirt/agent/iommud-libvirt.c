@@ -16,7 +16,10 @@
 /* Made by systemd, emptied by a boot. */
 #define RUNTIME_FOLDER "/run/iommud-libvirt"
 /* A worker waits while a start holds the lock of its domain; the others go on. */
-#define N_WORKERS 8
+/* See agent.h. */
+#define N_WORKERS 2
+/* A domain whose lock somebody holds for long keeps the host's boot waiting no longer. */
+#define READY_USEC (30 * CLIENT_USEC_PER_SEC)
 
 static void usage(void)
 {
@@ -88,8 +91,16 @@ static int prepare(Agent *agent)
     if (r >= 0)
         r = worker_new(agent->event, "libvirt", N_WORKERS, &agent->worker);
     if (r >= 0)
+        r = worker_new(agent->event, "prover", 1, &agent->prover);
+    if (r >= 0)
         r = worker_new(agent->event, "starter", 1, &agent->starter);
     return r;
+}
+
+static int on_ready_time(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    agent_ready(userdata);
+    return 0;
 }
 
 static int run(Agent *agent)
@@ -110,13 +121,15 @@ static int run(Agent *agent)
     }
     r = agent_watch_lost_starts(agent);
     if (r >= 0)
+        r = sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, READY_USEC, 0,
+                                       on_ready_time, agent);
+    if (r >= 0)
         r = agent_libvirt_start(agent);
     if (r < 0) {
         journal_write(LOG_WARNING, NULL, NULL, "The agent can't use libvirt's client library: %s.",
                       g_strerror(-r));
         return r;
     }
-    sd_notify(0, "READY=1");
     return sd_event_loop(agent->event);
 }
 

@@ -92,9 +92,20 @@ static gboolean read_hostdev(DomainXml *xml, GPtrArray *devices, xmlNode *hostde
     return add_device(devices, hostdev, child(child(hostdev, "source"), "address"), error);
 }
 
-static gboolean read_interface(DomainXml *xml, GPtrArray *devices, xmlNode *interface,
-                               GError **error)
+static void read_network(GPtrArray *networks, xmlNode *interface)
 {
+    xmlNode *source = child(interface, "source");
+    char *network = source ? xml_attribute(source, "network") : NULL;
+
+    if (network)
+        g_ptr_array_add(networks, network);
+}
+
+static gboolean read_interface(DomainXml *xml, GPtrArray *devices, GPtrArray *networks,
+                               xmlNode *interface, GError **error)
+{
+    if (xml_attribute_is(interface, "type", "network"))
+        read_network(networks, interface);
     if (!xml_attribute_is(interface, "type", "hostdev"))
         return TRUE;
     xmlNode *address = child(child(interface, "source"), "address");
@@ -118,6 +129,7 @@ static gboolean read_disk(DomainXml *xml, GPtrArray *devices, xmlNode *disk, GEr
 static gboolean read_devices(DomainXml *xml, GError **error)
 {
     g_autoptr(GPtrArray) devices = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) networks = g_ptr_array_new_with_free_func(g_free);
 
     for (xmlNode *all = child(xml->root, "devices"); all;
          all = xml_first(all->next, "devices", NULL)) {
@@ -126,7 +138,7 @@ static gboolean read_devices(DomainXml *xml, GError **error)
             if (xml_is(node, "hostdev", NULL))
                 ok = read_hostdev(xml, devices, node, error);
             else if (xml_is(node, "interface", NULL))
-                ok = read_interface(xml, devices, node, error);
+                ok = read_interface(xml, devices, networks, node, error);
             else if (xml_is(node, "disk", NULL))
                 ok = read_disk(xml, devices, node, error);
             else if (xml_is(node, "iommu", NULL))
@@ -137,6 +149,8 @@ static gboolean read_devices(DomainXml *xml, GError **error)
     }
     g_ptr_array_add(devices, NULL);
     xml->devices = (char **)g_ptr_array_free(g_steal_pointer(&devices), FALSE);
+    g_ptr_array_add(networks, NULL);
+    xml->networks = (char **)g_ptr_array_free(g_steal_pointer(&networks), FALSE);
     return TRUE;
 }
 
@@ -185,6 +199,7 @@ void domain_xml_free(DomainXml *xml)
     xmlFreeDoc(xml->doc);
     g_free(xml->fdgroup);
     g_strfreev(xml->devices);
+    g_strfreev(xml->networks);
     g_free(xml);
 }
 

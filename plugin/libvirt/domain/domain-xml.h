@@ -28,9 +28,12 @@ typedef struct {
     unsigned n_hostdevs;   /* how many of them are a device of the guest: all but NVMe disks */
     unsigned n_nvme;       /* NVMe disks: QEMU itself drives them, each in a container of its own */
     unsigned n_interfaces; /* <interface type='hostdev'> */
-    unsigned n_legacy;     /* with <driver iommufd='no'/>, against what the domain says */
-    unsigned n_mdevs;      /* mediated devices: no PCI function, not in devices */
-    bool viommu;           /* <iommu>: the guest has an IOMMU of its own */
+    /* Names of the networks that its interfaces are on; NULL-terminated. Whether such an interface
+     * is a passed-through device is the network's to say. */
+    char **networks;
+    unsigned n_legacy; /* with <driver iommufd='no'/>, against what the domain says */
+    unsigned n_mdevs;  /* mediated devices: no PCI function, not in devices */
+    bool viommu;       /* <iommu>: the guest has an IOMMU of its own */
 } DomainXml;
 
 /* INVALID: not a domain, or devices or <iommufd> that libvirt would not accept. */

@@ -36,7 +36,8 @@ static int send_call(sd_bus *bus, sd_bus_message *message, int r, sd_bus_error *
     return client_call_message(bus, message, CLIENT_TIMEOUT_REAP, error, ret_reply);
 }
 
-int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error)
+int iommud_admit(sd_bus *bus, const DomainRequest *request, uint64_t iommufd_id,
+                 sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL;
     int r = new_call(bus, BUS_PATH, BUS_INTERFACE_MANAGER, "AdmitMachine", &message);
@@ -47,8 +48,9 @@ int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error)
     if (r >= 0)
         r = sd_bus_message_append_strv(message, request->devices);
     if (r >= 0)
-        r = sd_bus_message_append(message, "a{sv}", 2, "Iommufd", "b", (int)request->iommufd,
-                                  "UniqueBytes", "t", request->unique_bytes);
+        r = sd_bus_message_append(message, "a{sv}", 3, "Iommufd", "b", (int)request->iommufd,
+                                  "UniqueBytes", "t", request->unique_bytes, "IommufdId", "t",
+                                  iommufd_id);
     return send_call(bus, message, r, error, NULL);
 }
 
@@ -218,7 +220,8 @@ int iommud_tenant_shares(sd_bus *bus, const char *tenant, bool *ret_shares, sd_b
     return 0;
 }
 
-int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_error *error)
+int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, uint64_t *ret_id,
+                       sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) message = NULL, reply = NULL;
     g_autofree char *path = NULL;
@@ -226,12 +229,12 @@ int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_erro
 
     if (r < 0)
         return r;
-    r = new_call(bus, path, BUS_INTERFACE_TENANT, "Open", &message);
+    r = new_call(bus, path, BUS_INTERFACE_TENANT, "OpenWithId", &message);
     r = send_call(bus, message, r, error, &reply);
     if (r < 0)
         return r;
     /* The descriptor in a message is the message's. */
-    r = sd_bus_message_read(reply, "h", &fd);
+    r = sd_bus_message_read(reply, "ht", &fd, ret_id);
     if (r >= 0)
         fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (r < 0 || fd < 0)

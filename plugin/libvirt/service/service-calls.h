@@ -18,7 +18,9 @@ bool iommud_refused(const sd_bus_error *error);
  * iommud's business while there is no default tenant. */
 bool iommud_refusal_counts(const DomainRequest *request, const sd_bus_error *error);
 
-int iommud_admit(sd_bus *bus, const DomainRequest *request, sd_bus_error *error);
+/* iommufd_id: of the IOMMUFD that the start will be given; 0: not said, and not checked. */
+int iommud_admit(sd_bus *bus, const DomainRequest *request, uint64_t iommufd_id,
+                 sd_bus_error *error);
 /* pidfd: of the leader. */
 int iommud_start(sd_bus *bus, const char *uuid, int pidfd, sd_bus_error *error);
 int iommud_release(sd_bus *bus, const char *uuid, const char *reason, sd_bus_error *error);
@@ -52,5 +54,7 @@ int iommud_list_admitted(sd_bus *bus, GPtrArray **ret_uuids, sd_bus_error *error
 int iommud_default_tenant(sd_bus *bus, char **ret_tenant, sd_bus_error *error);
 /* Whether machines of the tenant that are admitted now share one IOMMUFD. */
 int iommud_tenant_shares(sd_bus *bus, const char *tenant, bool *ret_shares, sd_bus_error *error);
-/* The tenant's IOMMUFD, or a fresh one if each of its machines has its own. The caller owns it. */
-int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, sd_bus_error *error);
+/* The tenant's IOMMUFD, or a fresh one if each of its machines has its own, and the id by which an
+ * admission names it. The caller owns the descriptor. */
+int iommud_open_tenant(sd_bus *bus, const char *tenant, int *ret_fd, uint64_t *ret_id,
+                       sd_bus_error *error);
