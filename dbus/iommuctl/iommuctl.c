@@ -75,6 +75,8 @@ static const Verb verbs[] = {
      .program = "iommuctl-libvirt", .names = "domains"},
     {"libvirt enable", "DOMAIN", "Put a domain under iommud", 1, 1,
      .program = "iommuctl-libvirt", .names = "domains"},
+    {"libvirt disable", "[DOMAIN]", "Take a domain out of iommud again", 0, 1,
+     .program = "iommuctl-libvirt", .names = "domains"},
     {"doctor", "", "Check this host, say what to do", 0, 0, verb_doctor, .offline = true},
 };
 /* clang-format on */

@@ -65,6 +65,7 @@ static const Option options_table[] = {
      "tenant create|run", TYPE_TEXTS, FIELD(devices), VALUES("@devices")},
     {"tenant", 0, "TENANT", "Whose the domain is", "libvirt enable", TYPE_TEXT, FIELD(tenant),
      VALUES("@tenants")},
+    {"all", 0, NULL, "All domains that are under iommud", "libvirt disable", TYPE_FLAG, FIELD(all)},
     {"memory", 0, "SIZE", "What it may pin; 1G without it", "run", TYPE_SIZE, FIELD(memory)},
     {"name", 0, "NAME", "Its name; without it the command's", "run", TYPE_TEXT, FIELD(name)},
     {"uuid", 0, "UUID", "Its UUID; without it a new one", "run", TYPE_TEXT, FIELD(uuid)},

@@ -26,6 +26,7 @@ struct Options {
     const char *accounting;
     GPtrArray *devices; /* owned: addresses, patterns */
     const char *tenant;
+    bool all;
     Number memory;
     const char *name;
     const char *uuid;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The verbs 'iommuctl libvirt ...': what the libvirt agent does for people, on its own bus name.
+ * The verbs 'iommuctl libvirt ...': what the libvirt agent does for people, on its own bus name;
+ * and 'disable', which needs nobody but libvirt.
  *
  * iommuctl executes this program for them with its own command line, after it has checked it
  * against its tables of verbs and options: here it is only taken apart again. Sentences and exit
@@ -10,6 +11,7 @@
 #include "dbus/iommuctl/base/failure.h"
 #include "dbus/iommuctl/base/table.h"
 #include "dbus/iommuctl/options.h"
+#include "plugin/libvirt/disable.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -97,14 +99,23 @@ static int verb_status(Iommuctl *ctl, const char *domain)
     return 0;
 }
 
+static int verb_disable(Iommuctl *ctl, const char *domain)
+{
+    if (!domain == !ctl->options->all)
+        return fail_usage(ctl, "'libvirt disable' takes a domain, or --all.");
+    return disable_domains(ctl, domain);
+}
+
 static const struct {
     const char *name;
-    unsigned n_arguments;
+    unsigned min_arguments, max_arguments;
+    bool offline; /* asks nobody on the bus */
     int (*run)(Iommuctl *ctl, const char *domain);
 } verbs[] = {
-    {"status", 0, verb_status},
-    {"associate", 1, verb_associate},
-    {"enable", 1, verb_enable},
+    {"status", 0, 0, false, verb_status},
+    {"associate", 1, 1, false, verb_associate},
+    {"enable", 1, 1, false, verb_enable},
+    {"disable", 0, 1, true, verb_disable},
 };
 
 /* ---- the command line ---- */
@@ -114,9 +125,10 @@ static int run(Iommuctl *ctl, char **words)
 {
     unsigned n = g_strv_length(words);
     for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
-        if (n != 2 + verbs[i].n_arguments || strcmp(words[1], verbs[i].name) != 0)
+        if (n < 2 + verbs[i].min_arguments || n > 2 + verbs[i].max_arguments ||
+            strcmp(words[1], verbs[i].name) != 0)
             continue;
-        int r = client_open_bus(ctl->options->bus, &ctl->bus);
+        int r = verbs[i].offline ? 0 : client_open_bus(ctl->options->bus, &ctl->bus);
         return r < 0 ? r : verbs[i].run(ctl, words[2]);
     }
     return fail_usage(ctl, "This program is run by 'iommuctl libvirt': see iommuctl(1).");

@@ -425,6 +425,34 @@ class Libvirt(TestCase):
         self.assertEqual(self.ctl_fails("libvirt", "associate", "web 1"),
                          "iommuctl: libvirt does not know web 1.\n")
 
+    def test_disable(self):
+        """Asks libvirt itself, also when nobody else is there."""
+        domain = ("<domain type='test'><name>{0}</name><uuid>{1}</uuid><memory>1024</memory><os><type>"
+                  "hvm</type></os><metadata>{2}</metadata></domain>")
+        tenant = "<iommud:tenant xmlns:iommud='urn:iommud:domain:1' id='acme'/>"
+        self.write("node.xml", "<node>" + "".join(
+            domain.format(name, harness.new_uuid(), inside)
+            for name, inside in (("ours", tenant), ("also", tenant), ("other", ""))) + "</node>")
+        uri = {"IOMMUD_LIBVIRT_URI": "test://" + self.path("node.xml")}
+        self.kill_service()
+
+        def disable(*arguments):
+            done = self.run_ctl("libvirt", "disable", "--bus=unix:path=/nonexistent", *arguments, **uri)
+            return done.stdout, done.stderr, done.returncode
+
+        self.assertEqual(disable("ours"), ("ours\n", "", 0))
+        self.assertEqual(disable("ours", "--quiet"), ("", "", 0))
+        names, *rest = disable("--all")
+        self.assertEqual((sorted(names.split()), rest), (["also", "ours"], ["", 0]))
+        for arguments, why in ((["other"], "not under iommud"), (["nobody"], "nobody")):
+            out, error, status = disable(*arguments)
+            self.assertEqual((out, status), ("", 1))
+            self.assertRegex(error, rf"\Aiommuctl: [^\n]*{why}[^\n]*\n\Z")
+        for arguments in ([], ["ours", "--all"], ["ours", "other"]):
+            self.assertEqual(disable(*arguments)[2], 2, arguments)
+        uri["IOMMUD_LIBVIRT_URI"] = "test:///nonexistent"
+        self.assertIn("libvirt can't be reached", disable("ours")[1])
+
     def test_status(self):
         self.assertEqual(self.ctl_json("libvirt", "status"), {
             "connected": True, "state": "connected", "libvirt_version": "12.8.0",

@@ -190,6 +190,22 @@ else
 	echo "# not tried: Debian has no virtqemud, but libvirtd with the same drivers"
 fi
 
+part "out of iommud, also when it is broken"
+define_domain acme-2 $second 256 acme "${nvme[1]}"
+systemctl stop iommud-libvirt.service iommud.service
+check "a machine of ours does not start" fails timeout 60 virsh start acme-1
+check "one is taken out" eval '[[ $(iommuctl libvirt disable acme-1) == acme-1 ]]'
+check "and starts" timeout 60 virsh start acme-1
+check "all are" eval '[[ $(iommuctl libvirt disable --all) == acme-2 ]]'
+check "nothing of it is left in the definition" fails grep -q iommud <(virsh dumpxml --inactive acme-2)
+check "the other one starts, too" timeout 60 virsh start acme-2
+systemctl start iommud.service iommud-libvirt.service
+check "they run on" eval 'is_running acme-1 && is_running acme-2'
+check "and stop" eval 'virsh destroy acme-1 && virsh destroy acme-2'
+virsh undefine acme-2 >/dev/null
+check "one is put back" iommuctl libvirt enable acme-1 --tenant acme
+check "and starts with iommud" wait_for 20 works acme-1
+
 part "the end"
 virsh undefine acme-1 >/dev/null
 confine_by apparmor

@@ -382,6 +382,43 @@ static void test_enable(void)
     }
 }
 
+/* What was put in is taken out, and nothing else. */
+static void test_disable(void)
+{
+    static const struct {
+        const char *text, *left;
+    } cases[] = {
+        {HEAD MEM END, NULL},
+        {HEAD MEM "<iommufd enabled='yes'/>" END, NULL},
+        {HEAD MEM "<iommufd enabled='yes' fdgroup='other'/>" END, NULL},
+        {HEAD MEM META("<nova:instance " NOVA "><nova:owner><nova:project uuid='p'/></nova:owner>"
+                       "</nova:instance>") END,
+         NULL},
+        {HEAD MEM FDGROUP DEVICES(PCI("1")) END, "<hostdev"},
+        {HEAD MEM META(ACME) DEVICES(PCI("1")) END, "<hostdev"},
+        {HEAD MEM META(ACME ACME "<x xmlns='y'/>") FDGROUP END, "<x xmlns=\"y\"/>"},
+        {HEAD MEM "<iommufd enabled='no' fdgroup='iommud'/>" END, "<memory"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *out = domain_xml_disable(cases[i].text, &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(*out != '\0', ==, cases[i].left != NULL);
+        if (!cases[i].left)
+            continue;
+        g_assert_nonnull(strstr(out, cases[i].left));
+        g_assert_null(strstr(out, "iommud"));
+        g_autofree char *again = domain_xml_disable(out, &error);
+        g_assert_cmpstr(again, ==, "");
+        g_autoptr(DomainXml) xml = parse(out);
+        g_assert_false(domain_xml_uses_iommud(xml));
+    }
+    g_autoptr(GError) error = NULL;
+    g_assert_null(domain_xml_disable("<domain", &error));
+    g_assert_nonnull(error);
+}
+
 static void test_enable_refused(void)
 {
     static const struct {
@@ -428,6 +465,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domain-xml/request", test_request);
     g_test_add_func("/domain-xml/nova34", test_nova34);
     g_test_add_func("/domain-xml/enable", test_enable);
+    g_test_add_func("/domain-xml/disable", test_disable);
     g_test_add_func("/domain-xml/enable-refused", test_enable_refused);
     g_test_add_func("/domain-xml/enable-escapes", test_enable_escapes);
     return g_test_run();

@@ -108,7 +108,7 @@ gboolean domain_xml_tenant(const DomainXml *xml, char **ret_tenant, GError **err
     return TRUE;
 }
 
-/* ---- enabling ---- */
+/* ---- enabling and disabling ---- */
 
 static gboolean check_enable(const DomainXml *xml, const char *tenant, char **ret_old,
                              GError **error)
@@ -159,6 +159,15 @@ static void add_tenant(xmlNode *root, const char *tenant)
     set(node, "id", tenant);
 }
 
+static char *print(const DomainXml *xml)
+{
+    xmlBuffer *buffer = xmlBufferCreate();
+    xmlNodeDump(buffer, xml->doc, xml->root, 0, 0);
+    char *text = g_strdup((const char *)xmlBufferContent(buffer));
+    xmlBufferFree(buffer);
+    return text;
+}
+
 char *domain_xml_enable(const char *text, const char *tenant, GError **error)
 {
     g_autoptr(DomainXml) xml = domain_xml_parse(text, strlen(text), error);
@@ -173,10 +182,40 @@ char *domain_xml_enable(const char *text, const char *tenant, GError **error)
     }
     if (!old)
         add_tenant(xml->root, tenant);
+    return print(xml);
+}
 
-    xmlBuffer *buffer = xmlBufferCreate();
-    xmlNodeDump(buffer, xml->doc, xml->root, 0, 0);
-    char *changed = g_strdup((const char *)xmlBufferContent(buffer));
-    xmlBufferFree(buffer);
-    return changed;
+static void drop(xmlNode *node)
+{
+    xmlUnlinkNode(node);
+    xmlFreeNode(node);
+}
+
+/* All of them: a domain with two tenants can't start. */
+static bool drop_tenants(xmlNode *root)
+{
+    xmlNode *metadata = xml_first(root->children, "metadata", NULL), *node;
+    bool dropped = false;
+
+    while (metadata && (node = xml_first(metadata->children, "tenant", DOMAIN_TENANT_NS))) {
+        drop(node);
+        dropped = true;
+    }
+    if (dropped && xmlChildElementCount(metadata) == 0)
+        drop(metadata);
+    return dropped;
+}
+
+char *domain_xml_disable(const char *text, GError **error)
+{
+    g_autoptr(DomainXml) xml = domain_xml_parse(text, strlen(text), error);
+
+    if (!xml)
+        return NULL;
+    bool dropped = drop_tenants(xml->root);
+    if (g_strcmp0(xml->fdgroup, DOMAIN_FDGROUP) == 0) {
+        drop(xml_first(xml->root->children, "iommufd", NULL));
+        dropped = true;
+    }
+    return dropped ? print(xml) : g_strdup("");
 }

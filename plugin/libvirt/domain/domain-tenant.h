@@ -14,3 +14,6 @@ gboolean domain_xml_tenant(const DomainXml *xml, char **ret_tenant, GError **err
  * are there already. INVALID: it has an <iommufd> that is disabled or has another fdgroup, or
  * names another tenant. */
 char *domain_xml_enable(const char *text, const char *tenant, GError **error);
+/* The domain's XML without what domain_xml_enable() puts in, freed with g_free(); "" when nothing
+ * of that is there. What Nova writes stays. INVALID. */
+char *domain_xml_disable(const char *text, GError **error);
