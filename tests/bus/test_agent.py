@@ -4,10 +4,11 @@ no events of devices. What needs a real libvirt is tested in the lab."""
 
 import os
 import subprocess
+import time
 import unittest
 
 import harness
-from harness import MIB, Gio, GLib
+from harness import MIB, Gio, GLib, address
 from test_hook import UUID, HookCalls, hostdev, tenant
 
 AGENT = os.environ.get("IOMMUD_LIBVIRT", "")
@@ -35,7 +36,8 @@ class TestCase(HookCalls, harness.TestCase):
         self.addCleanup(self.end_agent)
 
     def end_agent(self):
-        self.agent.terminate()
+        if self.agent.poll() is None:
+            self.agent.terminate()
         self.assertEqual(self.agent.wait(20), 0)
 
     def write_node(self, inside):
@@ -116,6 +118,17 @@ class Adoption(TestCase):
         self.start_qemu()
         self.start_agent()
 
+    def restart_agent(self):
+        self.end_agent()
+        self.start_agent()
+        harness.wait_until(self.is_connected, what="the connection")
+
+    def await_jobs(self):
+        """What the agent does about a domain comes one after the other, and this is done about it, too."""
+        for _ in range(3):
+            with self.assertRaises(harness.BusError):
+                self.ask("Associate", "s", UUID)
+
     def test_is_admitted(self):
         self.start_running(tenant("acme") + hostdev(1))
         harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)})
@@ -126,6 +139,33 @@ class Adoption(TestCase):
         harness.wait_until(self.is_connected, what="the connection")
         self.start_service()
         harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)})
+
+    def test_what_was_promised_stays(self):
+        """By whoever has called AddDevice and SetReservation for what he plugs in next."""
+        self.start_running(tenant("acme") + hostdev(1))
+        harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)})
+        path = self.caller.manager("GetMachine", "s", UUID)
+        self.caller.call(path, harness.MACHINE, "AddDevice", "s", address(2))
+        self.caller.call(path, harness.MACHINE, "SetReservation", "ta{sv}", 300 * MIB, {})
+        # The agent looks at what runs when iommud comes, and when it comes itself.
+        for restart in (self.restart_service, self.restart_service, self.restart_agent):
+            restart()
+            self.await_jobs()
+            self.assertEqual(self.accounted(), {UUID: ("acme", "running", 300)})
+            self.assertEqual(self.caller.get(path, harness.MACHINE, "Devices"),
+                             [address(1), address(2)])
+
+    def test_leader_that_could_not_be_named(self):
+        """iommud did not answer when the machine started: the agent tries it again."""
+        self.caller.manager("AdmitMachine", "ssstasa{sv}", UUID, "vm", "acme", 260 * MIB,
+                            [address(1)], {"Iommufd": GLib.Variant("b", False)})
+        self.write_node(tenant("acme") + hostdev(1))
+        self.start_agent()
+        harness.wait_until(self.is_connected, what="the connection")
+        time.sleep(1)
+        self.assertEqual(self.accounted(), {UUID: ("acme", "admitted", 260)})
+        self.start_qemu()
+        harness.wait_until(lambda: self.accounted() == {UUID: ("acme", "running", 260)}, seconds=45)
 
     def test_nobodys_is_left_alone(self):
         self.start_running(hostdev(1))

@@ -7,8 +7,9 @@
 
 #include <systemd/sd-daemon.h>
 
-/* A start that was lost is given back after one to two of these. */
-#define LOST_STARTS_USEC (60 * 1000 * 1000)
+/* A start that was lost is given back after one to two of these, and one whose leader could not be
+ * named is tried again. */
+#define ADMITTED_USEC (20 * CLIENT_USEC_PER_SEC)
 
 /* What each request to a worker begins with. */
 typedef struct {
@@ -212,6 +213,7 @@ void agent_dispatch(Agent *agent)
         request->job.pinned_tenant = g_strdup(association->pinned_tenant);
         request->job.tenant = g_strdup(association->tenant);
         request->job.iommufd = association->iommufd;
+        request->job.live = domain_live_copy(association->live);
         request->job.fd = -EBADF;
         request->job.forced = association->callers->len > 0;
         request->epoch = association->epoch;
@@ -277,49 +279,49 @@ void agent_sync_all(Agent *agent)
     worker_queue(agent->worker, run_list, on_list_done, list);
 }
 
-/* ---- lost starts ---- */
+/* ---- what is admitted only ---- */
 
 typedef struct {
     Request request;
     GHashTable *seen; /* UUIDs that were admitted the last time, and then those that are now */
-} LostRequest;
+} AdmittedRequest;
 
-static void run_release_lost(void *data)
+static void run_settle(void *data)
 {
-    LostRequest *lost = data;
-    GHashTable *now = domain_release_lost(lost->request.context, lost->seen);
+    AdmittedRequest *admitted = data;
+    GHashTable *now = domain_settle_admitted(admitted->request.context, admitted->seen);
 
-    g_clear_pointer(&lost->seen, g_hash_table_unref);
-    lost->seen = now;
-    request_end(&lost->request);
+    g_clear_pointer(&admitted->seen, g_hash_table_unref);
+    admitted->seen = now;
+    request_end(&admitted->request);
 }
 
-static void on_release_lost_done(void *data)
+static void on_settled(void *data)
 {
-    g_autofree LostRequest *lost = data;
-    Agent *agent = lost->request.agent;
+    g_autofree AdmittedRequest *admitted = data;
+    Agent *agent = admitted->request.agent;
 
-    agent->admitted = lost->seen;
+    agent->admitted = admitted->seen;
     agent->looking = false;
 }
 
-static int on_lost_starts_time(sd_event_source *source, uint64_t usec, void *userdata)
+static int on_admitted_time(sd_event_source *source, uint64_t usec, void *userdata)
 {
     Agent *agent = userdata;
 
     if (agent->libvirt && !agent->looking) {
-        LostRequest *lost = g_new0(LostRequest, 1);
-        lost->request = request_begin(agent);
-        lost->seen = g_steal_pointer(&agent->admitted);
+        AdmittedRequest *admitted = g_new0(AdmittedRequest, 1);
+        admitted->request = request_begin(agent);
+        admitted->seen = g_steal_pointer(&agent->admitted);
         agent->looking = true;
-        worker_queue(agent->worker, run_release_lost, on_release_lost_done, lost);
+        worker_queue(agent->worker, run_settle, on_settled, admitted);
     }
-    (void)sd_event_source_set_time_relative(source, LOST_STARTS_USEC);
+    (void)sd_event_source_set_time_relative(source, ADMITTED_USEC);
     return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-int agent_watch_lost_starts(Agent *agent)
+int agent_watch_admitted(Agent *agent)
 {
-    return sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, LOST_STARTS_USEC, 0,
-                                      on_lost_starts_time, agent);
+    return sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, ADMITTED_USEC, 0,
+                                      on_admitted_time, agent);
 }

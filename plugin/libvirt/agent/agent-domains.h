@@ -13,5 +13,6 @@ void agent_ready(Agent *agent);
 void agent_request_job(Agent *agent, const char *uuid, unsigned flags, sd_bus_message *caller);
 /* Begins the jobs that are asked for, as far as there is a connection. */
 void agent_dispatch(Agent *agent);
-/* Looks for admissions whose start was lost, once a minute. 0 or negative errno. */
-int agent_watch_lost_starts(Agent *agent);
+/* Looks at machines that are admitted only, time and again: starts that were lost, and those whose
+ * leader could not be named. 0 or negative errno. */
+int agent_watch_admitted(Agent *agent);

@@ -3,6 +3,29 @@
 
 #include <string.h>
 
+DomainLive *domain_live_new(char **devices, uint64_t bytes, uint64_t reserved)
+{
+    DomainLive *live = g_new0(DomainLive, 1);
+
+    live->devices = g_strdupv(devices);
+    live->bytes = bytes;
+    live->reserved = reserved;
+    return live;
+}
+
+DomainLive *domain_live_copy(const DomainLive *live)
+{
+    return live ? domain_live_new(live->devices, live->bytes, live->reserved) : NULL;
+}
+
+void domain_live_free(DomainLive *live)
+{
+    if (!live)
+        return;
+    g_strfreev(live->devices);
+    g_free(live);
+}
+
 struct Associations {
     GHashTable *table; /* uuid -> Association */
     GDestroyNotify free_caller;
@@ -18,6 +41,7 @@ static void association_free(void *data)
     g_free(association->tenant);
     g_free(association->why);
     g_free(association->pinned_tenant);
+    domain_live_free(association->live);
     g_ptr_array_unref(association->callers);
     g_free(association);
 }
@@ -152,6 +176,10 @@ void associations_done(Associations *associations, Association *association, uns
     }
     if (result->pinned_tenant && !*association->pinned_tenant)
         set(&association->pinned_tenant, result->pinned_tenant);
+    if (result->live) {
+        domain_live_free(association->live);
+        association->live = g_steal_pointer(&result->live);
+    }
 }
 
 void associations_void(Associations *associations, const char *uuid)
@@ -166,8 +194,10 @@ void associations_stopped(Associations *associations, const char *uuid)
 {
     Association *association = associations_find(associations, uuid);
 
-    if (association)
-        set(&association->pinned_tenant, "");
+    if (!association)
+        return;
+    set(&association->pinned_tenant, "");
+    g_clear_pointer(&association->live, domain_live_free);
 }
 
 void associations_lost(Associations *associations, const char *tenant)

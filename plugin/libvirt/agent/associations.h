@@ -19,6 +19,19 @@ typedef enum {
     JOB_RENEW = 1 << 2,
 } JobFlags;
 
+/* What a running domain had when iommud was last told of it. */
+typedef struct {
+    char **devices;
+    uint64_t bytes;    /* that its memory needs */
+    uint64_t reserved; /* what iommud had reserved for it after that */
+} DomainLive;
+
+DomainLive *domain_live_new(char **devices, uint64_t bytes, uint64_t reserved);
+/* Both accept NULL. */
+DomainLive *domain_live_copy(const DomainLive *live);
+void domain_live_free(DomainLive *live);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DomainLive, domain_live_free)
+
 typedef struct {
     char *uuid;
     char *name;           /* "" before it was looked at */
@@ -31,6 +44,7 @@ typedef struct {
     bool given;          /* a start has been told of it */
     char *why;           /* why libvirt has none, as the last job said; NULL: no job has */
     char *pinned_tenant; /* that it runs as, which never changes while it runs; "": unknown */
+    DomainLive *live;    /* NULL: unknown */
 
     unsigned pending;   /* JobFlags that are asked for */
     bool busy;          /* a job is on its way */
@@ -69,6 +83,7 @@ typedef struct {
     char *name;
     char *desired_tenant;
     char *pinned_tenant; /* by JOB_SYNC */
+    DomainLive *live;    /* by JOB_SYNC; taken over by the table */
     const char *why;     /* it is not associated; not owned; NULL: it is */
 } JobResult;
 

@@ -238,7 +238,8 @@ void domain_job_run(const WorkContext *context, DomainJob *job)
     if (job->flags & JOB_ASSOCIATE)
         (void)choose(context, dom, job);
     if (job->flags & JOB_SYNC)
-        domain_sync(context, dom, job->pinned_tenant, &job->result.pinned_tenant);
+        domain_sync(context, dom, job->pinned_tenant, job->live, &job->result.pinned_tenant,
+                    &job->result.live);
 }
 
 void domain_job_clear(DomainJob *job)
@@ -250,6 +251,8 @@ void domain_job_clear(DomainJob *job)
     g_free(job->result.name);
     g_free(job->result.desired_tenant);
     g_free(job->result.pinned_tenant);
+    domain_live_free(job->live);
+    domain_live_free(job->result.live);
     sd_bus_error_free(&job->error);
 }
 

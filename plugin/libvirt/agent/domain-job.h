@@ -27,6 +27,7 @@ typedef struct {
     char *pinned_tenant; /* that it is known to run as; "": unknown */
     char *tenant;        /* whose IOMMUFD libvirt has for it, */
     uint64_t iommufd;    /* and which; "" and 0: none */
+    DomainLive *live;    /* what iommud was told last; NULL: unknown */
 
     int fd; /* that domain_job_give() hands over; -EBADF: nothing has to be */
     JobResult result;

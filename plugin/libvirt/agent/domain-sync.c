@@ -69,13 +69,19 @@ static void admit_running(sd_bus *bus, DomainRequest *request, const char *pinne
     admit(bus, request, leader);
 }
 
-/* Calls AddDevice or RemoveDevice for each of these that is not among those. */
+static bool contains(char **devices, const char *device)
+{
+    return g_strv_contains((const char *const *)devices, device);
+}
+
+/* Calls AddDevice or RemoveDevice for each of these that is not among those, and is among these
+ * others (NULL: wherever it is). */
 static void change_devices(sd_bus *bus, const IommudMachine *machine, const char *name,
-                           const char *method, char **these, char **not_those)
+                           const char *method, char **these, char **not_those, char **others)
 {
     for (char **device = these; *device; device++) {
         g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-        if (g_strv_contains((const char *const *)not_those, *device))
+        if (contains(not_those, *device) || (others && !contains(others, *device)))
             continue;
         if (iommud_change_device(bus, machine, method, *device, &error) < 0) {
             g_autofree char *what = g_strdup_printf("is refused %s of %s", method, *device);
@@ -86,7 +92,18 @@ static void change_devices(sd_bus *bus, const IommudMachine *machine, const char
     }
 }
 
-static void update(sd_bus *bus, const IommudMachine *machine, const DomainRequest *request)
+/* More is promised at once. Less only if what the domain has became less, and nobody has set the
+ * reservation since: it may be for what is plugged in next. */
+static bool reserves_otherwise(const IommudMachine *machine, const DomainRequest *request,
+                               const DomainLive *known)
+{
+    if (request->bytes >= machine->reserved)
+        return request->bytes > machine->reserved;
+    return known && request->bytes < known->bytes && machine->reserved == known->reserved;
+}
+
+static void update(sd_bus *bus, IommudMachine *machine, const DomainRequest *request,
+                   const DomainLive *known)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
@@ -97,12 +114,17 @@ static void update(sd_bus *bus, const IommudMachine *machine, const DomainReques
                       request->name, request->tenant, machine->tenant);
     if (g_str_equal(machine->state, "admitted"))
         start_admitted(bus, request);
-    change_devices(bus, machine, request->name, "RemoveDevice", machine->devices, request->devices);
-    /* More memory and more address spaces come with devices: promised before they are used. */
-    if (machine->reserved != request->bytes &&
-        iommud_set_reservation(bus, machine, request, &error) < 0)
-        complain(request->name, "has memory that is not reserved", &error);
-    change_devices(bus, machine, request->name, "AddDevice", request->devices, machine->devices);
+    if (known)
+        change_devices(bus, machine, request->name, "RemoveDevice", machine->devices,
+                       request->devices, known->devices);
+    if (reserves_otherwise(machine, request, known)) {
+        if (iommud_set_reservation(bus, machine, request, &error) < 0)
+            complain(request->name, "has memory that is not reserved", &error);
+        else
+            machine->reserved = request->bytes;
+    }
+    change_devices(bus, machine, request->name, "AddDevice", request->devices, machine->devices,
+                   NULL);
 }
 
 /* Whether the domain is up. While it starts, its hook does all that is needed. */
@@ -138,7 +160,7 @@ static DomainXml *live_xml(virDomain *dom)
 }
 
 void domain_sync(const WorkContext *context, virDomain *dom, const char *pinned_tenant,
-                 char **ret_pinned_tenant)
+                 const DomainLive *known, char **ret_pinned_tenant, DomainLive **ret_live)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autoptr(GError) why = NULL;
@@ -166,22 +188,36 @@ void domain_sync(const WorkContext *context, virDomain *dom, const char *pinned_
     if (!request)
         complain_unread(dom, why->message);
     else if (machine)
-        update(bus, machine, request);
+        update(bus, machine, request, known);
     else
         admit_running(bus, request, pinned_tenant);
+    if (request)
+        *ret_live = domain_live_new(request->devices, request->bytes,
+                                    machine ? machine->reserved : request->bytes);
 }
 
-/* ---- lost starts ---- */
+/* ---- what is admitted only ---- */
 
-static void release_lost(const WorkContext *context, sd_bus *bus, const char *uuid)
+static void start_running(const WorkContext *context, virDomain *dom)
+{
+    g_autoptr(DomainLive) live = NULL;
+    g_autofree char *tenant = NULL;
+
+    domain_sync(context, dom, "", NULL, &tenant, &live);
+}
+
+static void settle(const WorkContext *context, sd_bus *bus, const char *uuid, bool seen)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
-    g_autofree char *ignored = NULL;
     g_autoptr(virDomain) dom = virDomainLookupByUUIDString(context->libvirt, uuid);
+    /* This waits while a start holds the domain's lock, and then says that it is active. */
+    int active = dom ? virDomainIsActive(dom) : -1;
 
+    if (active == 1)
+        start_running(context, dom);
     /* A machine that libvirt does not know may be another client's; iommud has a time limit for
-     * those. This waits while a start holds the domain's lock, and then says that it is active. */
-    if (!dom || virDomainIsActive(dom) != 0)
+     * those. */
+    if (active != 0 || !seen)
         return;
     if (iommud_release(bus, uuid, "its domain does not run", &error) < 0)
         complain(virDomainGetName(dom), "was admitted and never started", &error);
@@ -192,10 +228,10 @@ static void release_lost(const WorkContext *context, sd_bus *bus, const char *uu
                       virDomainGetName(dom));
     /* Against a start that came in between, and whose admission was the one given back. */
     if (virDomainIsActive(dom) == 1)
-        domain_sync(context, dom, "", &ignored);
+        start_running(context, dom);
 }
 
-GHashTable *domain_release_lost(const WorkContext *context, GHashTable *seen)
+GHashTable *domain_settle_admitted(const WorkContext *context, GHashTable *seen)
 {
     GHashTable *now = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
@@ -208,8 +244,7 @@ GHashTable *domain_release_lost(const WorkContext *context, GHashTable *seen)
         return now;
     for (guint i = 0; i < uuids->len; i++) {
         g_hash_table_add(now, g_strdup(uuids->pdata[i]));
-        if (seen && g_hash_table_contains(seen, uuids->pdata[i]))
-            release_lost(context, bus, uuids->pdata[i]);
+        settle(context, bus, uuids->pdata[i], seen && g_hash_table_contains(seen, uuids->pdata[i]));
     }
     return now;
 }

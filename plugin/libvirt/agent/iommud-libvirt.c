@@ -119,7 +119,7 @@ static int run(Agent *agent)
                       g_strerror(-r));
         return r;
     }
-    r = agent_watch_lost_starts(agent);
+    r = agent_watch_admitted(agent);
     if (r >= 0)
         r = sd_event_add_time_relative(agent->event, NULL, CLOCK_MONOTONIC, READY_USEC, 0,
                                        on_ready_time, agent);
