@@ -57,7 +57,10 @@ static gboolean find_peer(uint32_t inode, uint32_t *ret_peer, GError **error)
         return fail(error, "the kernel's answer about a socket can't be read", EBADMSG);
     if (header->nlmsg_type == NLMSG_ERROR) {
         const struct nlmsgerr *failure = NLMSG_DATA(header);
-        return fail(error, "the kernel does not tell the other end of a socket", -failure->error);
+        return fail(error,
+                    "the kernel does not tell who is at the other end of the agent's socket, which "
+                    "may be closed by now, or need 'modprobe unix_diag'",
+                    -failure->error);
     }
     *ret_peer = 0;
     const struct rtattr *attribute =
