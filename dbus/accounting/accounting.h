@@ -95,6 +95,20 @@ void accounting_set_relay_units(Accounting *accounting, const char *const *units
 /* The process passes descriptors on: the message bus. */
 void accounting_trust_relay(Accounting *accounting, pid_t pid);
 
+/* ---- who of the living has something of a machine (owners.c) ---- */
+
+typedef enum {
+    OWNER_NONE,    /* nobody has */
+    OWNER_UNKNOWN, /* somebody has or may have, but who leads it can't be told */
+    OWNER_FOUND,
+} OwnerState;
+
+/* By the ledger: who has bound a device of the machine, or has mapped memory and is its process by
+ * the UUID on its command line. OWNER_NONE also where there is no ledger, or id 0: then nobody
+ * knows. *ret_owner is set with OWNER_FOUND only, and to be cleared with pidref_clear(). */
+OwnerState accounting_find_owner(Accounting *accounting, uint32_t machine, uint32_t tenant,
+                                 const char *uuid, PidRef *ret_owner);
+
 /* ---- what they have (usage.c) ---- */
 
 typedef struct {

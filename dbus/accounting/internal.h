@@ -20,10 +20,13 @@ struct Accounting {
     void *handler_data;
     GHashTable *machines; /* machine -> its tenant: ids */
 
-    /* What everybody has, as of this turn of the event loop. */
+    /* What everybody has, as of that turn of the event loop and that moment; reading took so long:
+     * µs. */
     LedgerUsage *usage;
     size_t n_usage;
     uint64_t usage_turn;
+    int64_t usage_read_at;
+    int64_t usage_duration;
     bool usage_known;        /* usage is NULL when nobody has anything */
     GHashTable *of_machines; /* the same summed up, by id: see usage.c */
     GHashTable *of_tenants;
@@ -43,3 +46,6 @@ struct Accounting {
     uint64_t corrected; /* bytes, since the service started */
     bool reconcile_failing;
 };
+
+/* Has usage be no older than so many microseconds. False: there is no ledger, or it fails. */
+bool accounting_read_usage(Accounting *accounting, int64_t age);

@@ -87,28 +87,39 @@ static void sum_up(Accounting *accounting)
     }
 }
 
-/* One reading serves all that is asked in one turn of the event loop. */
-static bool read_usage(Accounting *accounting)
+bool accounting_read_usage(Accounting *accounting, int64_t age)
 {
     Ledger *ledger = accounting_ledger(accounting);
-    uint64_t turn = 0;
+    int64_t now = g_get_monotonic_time();
     LedgerUsage *usage;
     size_t n;
     if (!ledger)
         return false;
-    (void)sd_event_get_iteration(accounting->event, &turn);
-    if (accounting->usage_known && accounting->usage_turn == turn)
+    if (accounting->usage_known && now - accounting->usage_read_at < age)
         return true;
     accounting_refresh(accounting);
+    now = g_get_monotonic_time();
     if (ledger->ops->usage(ledger, &usage, &n) < 0)
         return false;
     g_free(accounting->usage);
     accounting->usage = usage;
     accounting->n_usage = n;
-    accounting->usage_turn = turn;
+    accounting->usage_read_at = now;
+    accounting->usage_duration = g_get_monotonic_time() - now;
+    (void)sd_event_get_iteration(accounting->event, &accounting->usage_turn);
     accounting->usage_known = true;
     sum_up(accounting);
     return true;
+}
+
+/* One reading serves all that is asked in one turn of the event loop. */
+static bool read_usage(Accounting *accounting)
+{
+    uint64_t turn = 0;
+    (void)sd_event_get_iteration(accounting->event, &turn);
+    return (accounting_is_active(accounting) && accounting->usage_known &&
+            accounting->usage_turn == turn) ||
+           accounting_read_usage(accounting, 0);
 }
 
 static bool find_usage(Accounting *accounting, GHashTable *sums, uint32_t id, Usage *ret_usage)

@@ -6,7 +6,6 @@
 #include "dbus/base/signals.h"
 #include "dbus/core/machine-devices.h"
 #include "dbus/core/machine-end.h"
-#include "dbus/core/machine-start.h"
 #include "dbus/state/records.h"
 #include "policy/size.h"
 
@@ -190,7 +189,7 @@ static Machine *admit(Admission *admission, GError **error)
     }
     Machine *machine = take(admission);
     g_autoptr(GError) failure = NULL;
-    if (!machine_watch(machine, &failure))
+    if (!machine_start_clock(machine, &failure))
         g_error("Out of memory or descriptors");
     return machine;
 }
@@ -225,6 +224,9 @@ AdmissionOutcome machine_admit(Manager *manager, const AdmissionRequest *request
         refuse_running(old, error);
         return ADMISSION_REFUSED;
     }
+    /* An earlier start of it may live: its books are not written over. */
+    if (old && old->policy.state == MACHINE_ADMITTED && !machine_check_unowned(old, error))
+        return ADMISSION_REFUSED;
     if (old && old->policy.state == MACHINE_REAPING)
         return ADMISSION_WAIT;
     Admission admission = {.manager = manager, .request = request, .old = old};

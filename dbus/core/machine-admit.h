@@ -13,6 +13,7 @@ typedef enum {
 } AdmissionOutcome;
 
 /* Admits a machine, all or nothing. One that is admitted already is admitted anew in place of the
- * old: its start was lost. MACHINE_EXISTS: it runs; DEVICE_BUSY: one of the devices is being bound;
+ * old: its start was lost. MACHINE_EXISTS: it runs, or a living process owns something of it;
+ * DEVICE_BUSY: one of the devices is being bound;
  * KERNEL_REFUSED; and what registry_check_admission() says. request: canonical. */
 AdmissionOutcome machine_admit(Manager *manager, const AdmissionRequest *request, GError **error);

@@ -4,7 +4,6 @@
 #include "dbus/base/errors.h"
 #include "dbus/base/journal.h"
 #include "dbus/base/signals.h"
-#include "dbus/core/machine-end.h"
 #include "dbus/core/usage.h"
 #include "dbus/state/fd-store.h"
 #include "kernel/base/process.h"
@@ -17,30 +16,12 @@ static int on_leader(sd_event_source *source, int fd, uint32_t revents, void *us
     return 0;
 }
 
-static int on_admission_expired(sd_event_source *source, uint64_t usec, void *userdata)
-{
-    Machine *machine = userdata;
-    journal_write(LOG_WARNING, MESSAGE_ADMISSION_EXPIRED,
-                  &(JournalFields){JOURNAL_MACHINE(machine)},
-                  "Machine %s (%s) was admitted %u seconds ago and has not started: what it was "
-                  "promised is given back.",
-                  machine->policy.name, machine_uuid(machine), machine->manager->admission_timeout);
-    machine_reap(machine);
-    return 0;
-}
-
 /* A death is told once (EPOLLET): of thousands at a time each would be told again in each turn of
  * the event loop until its own has come. */
-gboolean machine_watch(Machine *machine, GError **error)
+gboolean machine_watch_leader(Machine *machine, GError **error)
 {
-    Manager *manager = machine->manager;
-    uint64_t expires =
-        (uint64_t)machine->since + (uint64_t)manager->admission_timeout * G_USEC_PER_SEC;
-    int r = machine->policy.state == MACHINE_RUNNING
-                ? sd_event_add_io(manager->event, &machine->leader_event, machine->leader.fd,
-                                  EPOLLIN | EPOLLET, on_leader, machine)
-                : sd_event_add_time(manager->event, &machine->admission_timer, CLOCK_MONOTONIC,
-                                    expires, 0, on_admission_expired, machine);
+    int r = sd_event_add_io(machine->manager->event, &machine->leader_event, machine->leader.fd,
+                            EPOLLIN | EPOLLET, on_leader, machine);
     if (r < 0)
         error_set_kernel(error, r, "Machine %s can't be watched", machine_uuid(machine));
     return r >= 0;
@@ -136,7 +117,7 @@ static void enter_running(Machine *machine, PidRef leader)
     }
 }
 
-/* Takes enter_running() back. The timer of the admission still runs. */
+/* Takes enter_running() back. The clock of the admission is as it was. */
 static void leave_running(Machine *machine, int64_t since)
 {
     machine->leader_event = sd_event_source_disable_unref(machine->leader_event);
@@ -151,31 +132,35 @@ static void leave_running(Machine *machine, int64_t since)
 static gboolean commit_running(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;
-    if (!machine_watch(machine, error) || !writer_commit(manager->writer, error))
+    if (!machine_watch_leader(machine, error) || !writer_commit(manager->writer, error))
         return FALSE;
     return machine->ledger_id == 0 ||
            accounting_name_leader(manager->accounting, machine->ledger_id,
                                   machine_tenant(machine)->ledger_id, &machine->leader, error);
 }
 
-static void announce_running(const Machine *machine)
+static void announce_running(const Machine *machine, bool adopted)
 {
     sd_bus *bus = machine->manager->bus;
-    journal_write(LOG_INFO, MESSAGE_MACHINE_STARTED,
-                  &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned},
-                  "Machine %s (%s) of tenant %s runs as process %d.", machine->policy.name,
-                  machine_uuid(machine), tenant_id(machine_tenant(machine)),
-                  (int)machine->leader.pid);
+    const JournalFields fields = {JOURNAL_MACHINE(machine), .bytes = &machine->last_pinned};
+    const char *tenant = tenant_id(machine_tenant(machine));
+    if (adopted)
+        journal_write(LOG_NOTICE, MESSAGE_MACHINE_ADOPTED, &fields,
+                      "Machine %s (%s) of tenant %s was adopted: it runs as process %d, but "
+                      "StartMachine did not come.",
+                      machine->policy.name, machine_uuid(machine), tenant,
+                      (int)machine->leader.pid);
+    else
+        journal_write(LOG_INFO, MESSAGE_MACHINE_STARTED, &fields,
+                      "Machine %s (%s) of tenant %s runs as process %d.", machine->policy.name,
+                      machine_uuid(machine), tenant, (int)machine->leader.pid);
     signal_machine_changed(bus, machine_uuid(machine), "State");
     signal_machine_changed(bus, machine_uuid(machine), "Leader");
 }
 
-gboolean machine_start(Machine *machine, PidRef given, GError **error)
+static gboolean run(Machine *machine, PidRef given, bool adopted, GError **error)
 {
     autopidref PidRef leader = given;
-    if (machine->policy.state == MACHINE_RUNNING && machine->leader.pid == leader.pid &&
-        machine->leader.start == leader.start)
-        return TRUE;
     if (!check_state(machine, error) || !check_leader(machine, &leader, error))
         return FALSE;
     int64_t since = machine->since;
@@ -187,6 +172,20 @@ gboolean machine_start(Machine *machine, PidRef given, GError **error)
     machine->admission_timer = sd_event_source_disable_unref(machine->admission_timer);
     g_autofree char *name = fd_store_leader_name(machine_uuid(machine));
     fd_store_push(name, machine->leader.fd);
-    announce_running(machine);
+    announce_running(machine, adopted);
     return TRUE;
+}
+
+gboolean machine_start(Machine *machine, PidRef given, GError **error)
+{
+    autopidref PidRef leader = given;
+    if (machine->policy.state == MACHINE_RUNNING && machine->leader.pid == leader.pid &&
+        machine->leader.start == leader.start)
+        return TRUE;
+    return run(machine, pidref_take(&leader), false, error);
+}
+
+gboolean machine_adopt(Machine *machine, PidRef leader, GError **error)
+{
+    return run(machine, leader, true, error);
 }

@@ -9,6 +9,8 @@
  * NO_SUCH_MACHINE: too late; KERNEL_REFUSED. */
 gboolean machine_start(Machine *machine, PidRef leader, GError **error);
 
-/* Begins to watch: the leader of a running machine, the time limit of an admitted one.
- * KERNEL_REFUSED. */
-gboolean machine_watch(Machine *machine, GError **error);
+/* The same with a leader that the ledger has told of: StartMachine has not come. */
+gboolean machine_adopt(Machine *machine, PidRef leader, GError **error);
+
+/* Begins to watch the leader of a running machine. KERNEL_REFUSED. */
+gboolean machine_watch_leader(Machine *machine, GError **error);

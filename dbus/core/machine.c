@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/core/machine.h"
 
+#include "dbus/base/signals.h"
 #include "dbus/state/records.h"
 
 static gboolean machine_save(WriterItem *item, GError **error)
@@ -61,6 +62,17 @@ void machine_set_state(Machine *machine, MachineState state)
     machine->policy.state = state;
     machine->since = g_get_monotonic_time();
     machine_mark(machine);
+}
+
+void machine_reap(Machine *machine)
+{
+    Manager *manager = machine->manager;
+    machine->leader_event = sd_event_source_disable_unref(machine->leader_event);
+    machine->admission_timer = sd_event_source_disable_unref(machine->admission_timer);
+    machine_set_state(machine, MACHINE_REAPING);
+    writer_commit_or_log(manager->writer);
+    signal_machine_changed(manager->bus, machine_uuid(machine), "State");
+    queue_reap(manager->queue, tenant_id(machine_tenant(machine)));
 }
 
 void machine_set_leader(Machine *machine, PidRef leader)

@@ -2,9 +2,10 @@
 /*
  * A machine's life:
  *
- *   AdmitMachine -> admitted -> StartMachine -> running -> death of its leader -> reaping -> gone
- *                      |                                                            ^
- *                      +--- ReleaseMachine, or the admission's time limit ----------+
+ *   AdmitMachine -> admitted -> StartMachine, -> running -> death of its leader -> reaping -> gone
+ *                      |        or adoption                                          ^
+ *                      +--- ReleaseMachine, or the admission's time limit, ----------+
+ *                           if no living process owns anything of it
  *
  * machine-admit.h, machine-start.h, machine-end.h and machine-devices.h are its steps. The charge
  * and the devices are the machine's from its admission until it is gone, which it is when nothing
@@ -57,6 +58,8 @@ void machine_set_ledger_id(Machine *machine, uint32_t ledger_id);
 void machine_mark(Machine *machine);
 /* Enters a state, now. */
 void machine_set_state(Machine *machine, MachineState state);
+/* An admitted or running machine becomes a reaping one; the rest follows from the queue. */
+void machine_reap(Machine *machine);
 /* Makes it known by its leader, which it takes (PIDREF_NULL: by none). */
 void machine_set_leader(Machine *machine, PidRef leader);
 

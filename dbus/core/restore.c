@@ -3,6 +3,7 @@
 
 #include "dbus/base/journal.h"
 #include "dbus/core/machine-devices.h"
+#include "dbus/core/machine-end.h"
 #include "dbus/core/machine-start.h"
 #include "dbus/state/records.h"
 #include "kernel/base/cleanup.h"
@@ -106,7 +107,8 @@ static void take_up(Machine *machine, const MachineRecord *record, FdStore *stor
         if (!pidref_is_set(&machine->leader))
             machine_set_state(machine, MACHINE_REAPING);
     }
-    if (machine_is_live(machine) && !machine_watch(machine, &error))
+    if ((machine->policy.state == MACHINE_RUNNING && !machine_watch_leader(machine, &error)) ||
+        (machine->policy.state == MACHINE_ADMITTED && !machine_start_clock(machine, &error)))
         g_error("Out of memory or descriptors");
     if (!machine_is_live(machine)) {
         /* How long it has been tried is this run's to say. */
@@ -333,6 +335,18 @@ static void tell_of_machines(Manager *manager)
 
 /* ---- */
 
+/* Those whose leader has shown itself run: who was to name it may have come while nobody listened.
+ * The others have all their time again. */
+static void adopt_machines(Manager *manager)
+{
+    g_autoptr(GPtrArray) machines = registry_machines(manager->registry);
+    for (unsigned i = 0; i < machines->len; i++) {
+        Machine *machine = g_ptr_array_index(machines, i);
+        if (machine->policy.state == MACHINE_ADMITTED)
+            (void)machine_check_unowned(machine, NULL);
+    }
+}
+
 static void forget_unknown_tenants(Manager *manager)
 {
     g_auto(GStrv) ids = tenant_records_list(manager->runtime_dir);
@@ -370,6 +384,7 @@ void restore(Manager *manager, FdStore *store)
     }
     tell_of_machines(manager);
     accounting_finish_start(manager->accounting);
+    adopt_machines(manager);
     forget_unknown_tenants(manager);
     writer_commit_or_log(manager->writer);
     if (records->len > 0)

@@ -146,6 +146,12 @@ void sim_account_set_tenant(SimLedger *ledger, SimTable *table, uint32_t tenant)
     if (known->tenant == tenant)
         return;
     known->tenant = tenant;
+    g_autoptr(GPtrArray) list = sim_store_list(ledger, SIM_USAGE);
+    for (guint i = 0; i < list->len; i++) {
+        SimUsage *usage = list->pdata[i];
+        if (usage->key >> 32 == known->context_id)
+            usage->tenant = tenant;
+    }
     for (uint32_t i = 1; i <= known->n_ranges; i++) {
         SimKnownRange *range = &table->known_ranges[i];
         if (!range->known || range->tenant == tenant)

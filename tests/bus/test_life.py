@@ -311,10 +311,12 @@ class Starting(harness.TestCase):
         self.assert_refused("NoSuchMachine", self.start, new_uuid(), other)
 
     def test_too_late(self):
-        # It is being reaped, and waits for one that starts.
-        leader, second = self.new_leader(), new_uuid()
-        self.play(leader, devices=[address(1)])
-        self.admit(second)
+        # It is being reaped, and what its first process left can't be destroyed yet.
+        first, leader = self.new_leader(), self.new_leader()
+        self.play(first, devices=[address(1)])
+        self.play(leader)
+        self.kill(first)
+        self.set_fault("failing-destroy", 1 << 32)
         self.caller.start_call(harness.ROOT, harness.MANAGER, "ReleaseMachine", "ss",
                                self.machine, "")
         harness.wait_until(lambda: self.state(self.machine) == "reaping", what="the release")

@@ -106,7 +106,10 @@ class Random(harness.TestCase):
         harness.wait_until(lambda: self.state(uuid) != "admitted", what="the release")
 
     def do_restart(self):
+        """Whose process has shown itself runs with it from then on."""
         self.restart_service()
+        for machine in self.model.values():
+            machine.running = machine.leader is not None
 
     def do_reap(self):
         self.tenant_call("Reap", tenant=self.random.choice(TENANTS))
