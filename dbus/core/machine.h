@@ -23,7 +23,7 @@ struct Machine {
     /* Since its admission: it uses its tenant's shared IOMMUFD, and may leave objects in it. */
     bool shares;
     int64_t since; /* CLOCK_MONOTONIC, µs: when its state was entered */
-    PidRef leader; /* running, or reaping after that */
+    PidRef leader; /* running, or reaping after that: dead, maybe without a pidfd */
     sd_event_source *leader_event;
     sd_event_source *admission_timer;
     uint64_t last_pinned; /* bytes, as of its start or its last change of devices */
@@ -46,6 +46,13 @@ static inline const char *machine_uuid(const Machine *machine)
 static inline bool machine_is_live(const Machine *machine)
 {
     return machine->policy.state != MACHINE_REAPING;
+}
+
+/* Whether its leader is dead: then what helpers of that one keep goes, too. One that was released,
+ * or whose admission has ended, has no leader, and its processes lose nothing while they live. */
+static inline bool machine_is_dead(const Machine *machine)
+{
+    return machine->policy.state == MACHINE_REAPING && pidref_is_set(&machine->leader);
 }
 
 /* Sets up one that the registry has just made, and whose record is written. */

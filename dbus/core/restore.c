@@ -72,26 +72,29 @@ static void claim_iommufd(Tenant *tenant, FdStore *store)
 
 /* ---- machines ---- */
 
-/* The leader: by its stored pidfd, or by a new one if the pid still is that process. PIDREF_NULL:
- * it is dead. */
-static PidRef claim_leader(const MachineRecord *record, FdStore *store)
+/* The leader: by its stored pidfd, or by a new one if the pid still is that process. -ESRCH: it is
+ * dead; any other error says nothing. */
+static int claim_leader(const MachineRecord *record, FdStore *store, PidRef *ret_leader)
 {
     g_autofree char *name = fd_store_leader_name(record->uuid);
     autoclose int fd = fd_store_claim(store, name);
-    autopidref PidRef leader = PIDREF_NULL;
-    bool stored = fd >= 0;
-    int r = -ESRCH;
-    if (stored)
-        r = pidref_from_pidfd(TAKE_FD(fd), &leader);
-    else if (record->leader_start != 0) /* else whoever has the pid by now would be taken for it */
-        r = pidref_from_pid(record->leader, record->leader_start, &leader);
-    if (r >= 0 && leader.pid == record->leader) {
-        if (!stored)
-            fd_store_push(name, leader.fd);
-        return pidref_take(&leader);
-    }
+    int r = -EBADF;
+    if (fd >= 0)
+        r = pidref_from_pidfd(TAKE_FD(fd), ret_leader);
+    if (r >= 0 && ret_leader->pid == record->leader)
+        return 0;
+    if (r >= 0)
+        pidref_clear(ret_leader);
     fd_store_remove(name);
-    return PIDREF_NULL;
+    if (r == -ESRCH)
+        return r;
+    /* Without its start time whoever has the pid by now would be taken for it. */
+    r = record->leader_start != 0
+            ? pidref_from_pid(record->leader, record->leader_start, ret_leader)
+            : -ESRCH;
+    if (r >= 0)
+        fd_store_push(name, ret_leader->fd);
+    return r;
 }
 
 static void take_up(Machine *machine, const MachineRecord *record, FdStore *store)
@@ -103,9 +106,19 @@ static void take_up(Machine *machine, const MachineRecord *record, FdStore *stor
     machine->shares = record->shares;
     machine_set_ledger_id(machine, record->ledger_id);
     if (record->state == MACHINE_RUNNING) {
-        machine_set_leader(machine, claim_leader(record, store));
-        if (!pidref_is_set(&machine->leader))
+        PidRef leader;
+        int r = claim_leader(record, store, &leader);
+        /* What can't be asked is asked by the next run. */
+        if (r < 0 && r != -ESRCH)
+            g_error("The leader of machine %s can't be watched: %s", record->uuid, g_strerror(-r));
+        if (r >= 0)
+            machine_set_leader(machine, leader);
+        else
             machine_set_state(machine, MACHINE_REAPING);
+    }
+    if (machine->policy.state == MACHINE_REAPING) {
+        machine->leader.pid = record->leader;
+        machine->leader.start = record->leader_start;
     }
     if ((machine->policy.state == MACHINE_RUNNING && !machine_watch_leader(machine, &error)) ||
         (machine->policy.state == MACHINE_ADMITTED && !machine_start_clock(machine, &error)))

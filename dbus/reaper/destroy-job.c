@@ -38,14 +38,15 @@ bool destroy_job_is_empty(const DestroyJob *job)
     return job->candidates->len == 0;
 }
 
-/* Whether the id still names the object that was decided on. Ids are given out anew, but who made
- * it is dead: only what the kernel itself frees late (a page table, with the VFIO descriptor) can
- * have made room for somebody else's object, and that one has another owner. */
+/* Whether the id still names the object that was decided on, and nobody lives who has it. Ids are
+ * given out anew, but who made it is dead: only what the kernel itself frees late (a page table,
+ * with the VFIO descriptor) can have made room for somebody else's object, and that one has another
+ * owner. */
 static bool is_still(const DestroyJob *job, const DestroyCandidate *candidate)
 {
     LedgerObject object;
     return job->ledger->ops->object(job->ledger, job->context, candidate->id, &object) >= 0 &&
-           object.owner == candidate->owner;
+           object.owner == candidate->owner && (candidate->of_dead_machine || !object.alive);
 }
 
 /* Gives back all pages at once, also those of a page table that is still attached. */

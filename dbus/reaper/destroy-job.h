@@ -13,8 +13,9 @@
 typedef struct {
     uint32_t id;
     unsigned layer;
-    uint32_t owner;    /* as in LedgerObject */
-    uint32_t machine;  /* likewise */
+    uint32_t owner;       /* as in LedgerObject */
+    uint32_t machine;     /* likewise */
+    bool of_dead_machine; /* whose leader is dead; else nothing of its owner's may live */
     bool unmap;        /* an IOAS: its pages come back at once, whoever is still attached to it */
     uint64_t unmapped; /* the outcome: bytes that were mapped in it */
 } DestroyCandidate;

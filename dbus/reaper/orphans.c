@@ -33,14 +33,19 @@ bool orphans_has_live(const Tenant *tenant)
     return false;
 }
 
-static bool may_go(const Tenant *tenant, bool live, const LedgerObject *object)
+static bool is_dead_machines(const Tenant *tenant, const LedgerObject *object)
 {
     const Machine *owner = manager_find_machine_by_id(tenant->manager, object->machine);
+    return owner && machine_is_dead(owner);
+}
+
+static bool may_go(const Tenant *tenant, bool live, const LedgerObject *object)
+{
     if (object->owner_kind == LEDGER_OWNER_KIND_SERVICE)
         return false;
     if (object->owner_kind == LEDGER_OWNER_KIND_UNKNOWN)
         return !live;
-    return !object->alive || (owner && !machine_is_live(owner));
+    return !object->alive || is_dead_machines(tenant, object);
 }
 
 void orphans_choose(const Tenant *tenant, const LedgerObject *objects, size_t n, DestroyJob *job)
@@ -55,6 +60,7 @@ void orphans_choose(const Tenant *tenant, const LedgerObject *objects, size_t n,
                                  .layer = (unsigned)layer,
                                  .owner = objects[i].owner,
                                  .machine = objects[i].machine,
+                                 .of_dead_machine = is_dead_machines(tenant, &objects[i]),
                                  .unmap = objects[i].type == LEDGER_OBJECT_TYPE_IOAS,
                              });
     }

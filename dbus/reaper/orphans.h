@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What dead machines have left in an IOMMUFD, as the ledger knows it. An object may go when its
- * machine is being reaped, or when the process that made it, and all that this one has forked, are
+ * machine's leader is dead, or when the process that made it, and all that this one has forked, are
  * dead. What nobody is known to have made (it is older than the ledger) goes when no machine of the
  * tenant lives in the IOMMUFD. What the service has made for others (AllocateIoas) stays.
  *

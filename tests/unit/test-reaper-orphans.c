@@ -90,8 +90,9 @@ static bool goes(const Fixture *fixture, const LedgerObject *one)
 #define NO_MACHINE 0
 #define ADMITTED 1
 #define RUNNING 2
-#define REAPING 3
-#define GONE 9 /* no machine has that number any more */
+#define REAPING 3  /* its leader is dead */
+#define RELEASED 4 /* it had none */
+#define GONE 9     /* no machine has that number any more */
 
 typedef struct {
     const char *what;
@@ -110,6 +111,8 @@ static const Case cases[] = {
     {"a dead stranger's", LEDGER_OWNER_KIND_PROCESS, false, NO_MACHINE, true, true},
     {"a dead reaping machine's", LEDGER_OWNER_KIND_PROCESS, false, REAPING, true, true},
     {"a reaping machine's", LEDGER_OWNER_KIND_PROCESS, true, REAPING, true, true},
+    {"a dead released machine's", LEDGER_OWNER_KIND_PROCESS, false, RELEASED, true, true},
+    {"a released machine's that lives", LEDGER_OWNER_KIND_PROCESS, true, RELEASED, false, false},
     {"of a machine that is gone", LEDGER_OWNER_KIND_PROCESS, false, GONE, true, true},
     {"of who lives and was one", LEDGER_OWNER_KIND_PROCESS, true, GONE, false, false},
 };
@@ -131,7 +134,8 @@ static void check(const Fixture *fixture, const Case *one, bool expected)
 
 static void test_who(Fixture *fixture, gconstpointer unused)
 {
-    add_machine(fixture, REAPING, MACHINE_REAPING, true);
+    add_machine(fixture, REAPING, MACHINE_REAPING, true)->leader.pid = 1;
+    add_machine(fixture, RELEASED, MACHINE_REAPING, true);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
         check(fixture, &cases[i], cases[i].goes_alone);
     add_machine(fixture, ADMITTED, MACHINE_ADMITTED, true);
