@@ -103,9 +103,9 @@ typedef enum {
     OWNER_FOUND,
 } OwnerState;
 
-/* By the ledger: who has bound a device of the machine, or has mapped memory and is its process by
- * the UUID on its command line. OWNER_NONE also where there is no ledger, or id 0: then nobody
- * knows. *ret_owner is set with OWNER_FOUND only, and to be cleared with pidref_clear(). */
+/* There is a ledger, and it knows the machine: who has bound a device of it, or else has mapped
+ * memory and is its process by the UUID on its command line. *ret_owner is set with OWNER_FOUND
+ * only, and to be cleared with pidref_clear(). */
 OwnerState accounting_find_owner(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                  const char *uuid, PidRef *ret_owner);
 

@@ -92,8 +92,6 @@ static OwnerState find_stranger(Accounting *accounting, uint32_t tenant, const c
 OwnerState accounting_find_owner(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                  const char *uuid, PidRef *ret_owner)
 {
-    if (!accounting_is_active(accounting) || machine == 0)
-        return OWNER_NONE;
     OwnerState found = find_shown(accounting, machine, ret_owner);
     return found != OWNER_NONE ? found : find_stranger(accounting, tenant, uuid, ret_owner);
 }

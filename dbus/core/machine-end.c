@@ -46,9 +46,7 @@ gboolean machine_check_unowned(Machine *machine, GError **error)
     PidRef owner;
     g_autoptr(GError) refusal = NULL;
     g_assert(machine->policy.state == MACHINE_ADMITTED);
-    switch (accounting_find_owner(machine->manager->accounting, machine->ledger_id,
-                                  machine_tenant(machine)->ledger_id, machine_uuid(machine),
-                                  &owner)) {
+    switch (machine_find_owner(machine, &owner)) {
     case OWNER_NONE:
         return TRUE;
     case OWNER_FOUND:

@@ -101,6 +101,17 @@ static gboolean check_state(const Machine *machine, GError **error)
     return FALSE;
 }
 
+/* ---- who leads, if nobody has said so ---- */
+
+OwnerState machine_find_owner(const Machine *machine, PidRef *ret_owner)
+{
+    Accounting *accounting = machine->manager->accounting;
+    if (machine->ledger_id == 0 || !accounting_is_active(accounting))
+        return OWNER_NONE;
+    return accounting_find_owner(accounting, machine->ledger_id, machine_tenant(machine)->ledger_id,
+                                 machine_uuid(machine), ret_owner);
+}
+
 /* ---- the start ---- */
 
 static void enter_running(Machine *machine, PidRef leader)

@@ -9,7 +9,11 @@
  * NO_SUCH_MACHINE: too late; KERNEL_REFUSED. */
 gboolean machine_start(Machine *machine, PidRef leader, GError **error);
 
-/* The same with a leader that the ledger has told of: StartMachine has not come. */
+/* Who of the living has something of an admitted machine. Where the ledger does not know it nobody
+ * can tell: OWNER_NONE. Then nothing of it is in an IOMMUFD that the reaper works on, and the end
+ * of its admission takes nothing from a process. *ret_owner is set with OWNER_FOUND only. */
+OwnerState machine_find_owner(const Machine *machine, PidRef *ret_owner);
+/* The same as machine_start() with who was found, since StartMachine has not come. */
 gboolean machine_adopt(Machine *machine, PidRef leader, GError **error);
 
 /* Begins to watch the leader of a running machine. KERNEL_REFUSED. */

@@ -184,10 +184,9 @@ static char *iommufd_link_name(Manager *manager)
 
 /* A copy of the IOMMUFD that the leader holds, or -EBADF. A machine that shares one holds that and
  * no other. */
-static int take_from_leader(const Machine *machine, const char *iommufd_name)
+static int take_from_leader(Host *host, const PidRef *leader, const char *iommufd_name)
 {
-    Host *host = machine->manager->host;
-    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", (int)machine->leader.pid);
+    g_autofree char *folder = g_strdup_printf("/proc/%d/fd", (int)leader->pid);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     const char *number;
     while (dir && (number = g_dir_read_name(dir))) {
@@ -195,27 +194,39 @@ static int take_from_leader(const Machine *machine, const char *iommufd_name)
         if (g_strcmp0(name, iommufd_name) != 0)
             continue;
         int theirs = (int)g_ascii_strtoll(number, NULL, 10);
-        autoclose int fd = (int)syscall(SYS_pidfd_getfd, machine->leader.fd, theirs, 0);
+        autoclose int fd = (int)syscall(SYS_pidfd_getfd, leader->fd, theirs, 0);
         if (fd >= 0 && host->ops->iommufd_check(host, fd) >= 0)
             return TAKE_FD(fd);
     }
     return -EBADF;
 }
 
+/* Of one that runs, or that has only been admitted and lives. */
+static bool open_leader(const Machine *machine, PidRef *ret_leader)
+{
+    const PidRef *leader = &machine->leader;
+    if (!machine->shares || !machine_is_live(machine))
+        return false;
+    if (machine->policy.state == MACHINE_RUNNING)
+        return pidref_from_pid(leader->pid, leader->start, ret_leader) >= 0;
+    return machine_find_owner(machine, ret_leader) == OWNER_FOUND;
+}
+
 /* For a tenant whose machines run in an IOMMUFD that the fd store did not give back. */
 static void take_back(Tenant *tenant)
 {
+    Host *host = tenant->manager->host;
     g_autofree char *name = NULL;
     bool wanted = false;
     g_autoptr(GPtrArray) machines = tenant_machines(tenant);
     for (unsigned i = 0; i < machines->len && tenant->iommufd < 0; i++) {
-        const Machine *machine = g_ptr_array_index(machines, i);
-        if (machine->policy.state != MACHINE_RUNNING || !machine->shares)
+        autopidref PidRef leader = PIDREF_NULL;
+        if (!open_leader(g_ptr_array_index(machines, i), &leader))
             continue;
         wanted = true;
         if (!name)
             name = iommufd_link_name(tenant->manager);
-        int fd = name ? take_from_leader(machine, name) : -EBADF;
+        int fd = name ? take_from_leader(host, &leader, name) : -EBADF;
         if (fd >= 0)
             tenant_adopt_iommufd(tenant, fd, false);
     }

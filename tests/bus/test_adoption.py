@@ -157,6 +157,20 @@ class Adoption(harness.TestCase):
             self.assertEqual(self.state(machine), "admitted")
         harness.wait_until(lambda: machine not in self.machines(), 4, "the end of the admission")
 
+    def test_iommufd_that_the_service_manager_has_lost(self):
+        """Its process has it: it is taken back from there."""
+        (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
+        machine, leader = self.begin(leader=self.new_leader(keep=[iommufd]))
+        os.close(iommufd)
+        objects = self.objects()
+        self.kill_service()
+        self.service_manager.forget("tenant-acme")
+        self.start_service()
+        self.assertIn("tenant-acme", self.service_manager.names())
+        self.assert_adopted(machine, leader, objects)
+        self.kill(leader)
+        self.assert_clean()
+
     # ---- whoever wants to end it ----
 
     def test_release(self):
@@ -257,6 +271,38 @@ class Elsewhere(harness.TestCase):
         self.play_own(leader, iommufd, devices=[address(1)])
         os.close(iommufd)
         return leader
+
+
+class LedgerThatIsLostMeanwhile(harness.TestCase):
+    """Nobody can tell then whether anybody lives, and the release is believed."""
+
+    def restart_with(self, features):
+        self.kill_service()
+        self.write("host.conf", (self.host + self.devices).replace("ledger;guard;", features))
+        self.start_service()
+
+    def test_when_it_comes_back_nothing_that_lives_is_destroyed(self):
+        self.create_tenant()
+        running, last = self.run_machine(devices=[address(1)])
+        machine, leader = new_uuid(), self.new_leader()
+        self.admit(machine, devices=[address(2)])
+        self.play(leader, devices=[address(2)])
+        objects = self.objects()
+        self.restart_with("")
+        # It could be, for all that is known, but it waits until nobody shares the IOMMUFD.
+        self.assertEqual(self.state(machine), "admitted")
+        self.caller.start_call(harness.ROOT, harness.MANAGER, "ReleaseMachine", "ss", machine, "")
+        harness.wait_until(lambda: self.state(machine) == "reaping", what="the release")
+        for _ in range(2):
+            self.restart_with("ledger;guard;")
+            self.assertEqual(self.tenant_call("Reap"), (0, 0))
+            self.assertEqual(self.objects(), objects)
+            self.assertEqual(self.tenant_get("PinnedBytes"), 2 * GIB)
+        self.kill(leader)
+        harness.wait_until(lambda: list(self.machines()) == [running], 4, "the reap")
+        self.assertEqual({row[2] for row in self.objects()}, {running})
+        self.kill(last)
+        self.assert_clean()
 
 
 class OwnIommufd(Elsewhere):
