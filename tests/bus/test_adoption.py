@@ -3,6 +3,7 @@
 ends, whoever wants to end it, and however often the service is away meanwhile."""
 
 import os
+import resource
 import signal
 import time
 import unittest
@@ -207,6 +208,15 @@ class Adoption(harness.TestCase):
         self.assert_adopted(machine, leader)
 
     # ---- who leads it can't be told ----
+
+    def test_error_is_not_a_death(self):
+        machine, leader = self.begin()
+        objects = self.objects()
+        limits = resource.prlimit(self.service.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.service.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        self.assert_logged("is kept for another 1 seconds")
+        resource.prlimit(self.service.pid, resource.RLIMIT_NOFILE, limits)
+        self.assert_adopted(machine, leader, objects)
 
     def test_another_machines_process(self):
         """What it has is not touched, and it is not taken for the leader either."""

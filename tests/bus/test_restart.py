@@ -134,6 +134,21 @@ class Restart(harness.TestCase):
         self.kill(leader)
         self.assert_clean()
 
+    def test_stored_descriptor_that_is_not_its_leader(self):
+        """That says nothing of the leader: it is not dead, and not another process."""
+        machine, leader = self.run_machine(devices=[address(1)])
+        before, objects = self.describe(), self.objects()
+        other = self.new_leader()
+        for wrong in (lambda: os.open("/dev/null", os.O_RDONLY), lambda: os.pidfd_open(other.pid)):
+            self.kill_service()
+            self.service_manager.forget("leader-" + machine)
+            self.service_manager.add("leader-" + machine, wrong())
+            self.start_service()
+            self.assertEqual(self.describe(), before)
+            self.assertEqual(self.objects(), objects)
+        self.kill(leader)
+        self.assert_clean()
+
     def test_lost_iommufd_is_taken_back_from_a_leader(self):
         (iommufd,) = self.caller.call_fds(self.tenant_path(), TENANT, "Open")[1]
         machine = new_uuid()
