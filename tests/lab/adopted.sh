@@ -14,7 +14,7 @@ set -u
 mapfile -t nvme < <(nvme_addresses)
 acme_1=11111111-1111-4111-8111-111111111111
 alone_1=22222222-2222-4222-8222-222222222222
-timeout=4
+timeout=8
 hook=/etc/libvirt/hooks/qemu.d/50-iommud
 own_hook=/etc/libvirt/hooks/iommud-own-hook
 
