@@ -25,11 +25,23 @@ rm "$hook"
 printf '#!/bin/sh\n[ "$2" != started ] || exit 0\nexec %s "$@"\n' "$own_hook" >"$hook"
 chmod +x "$hook"
 
-starts_while() { # starts_while SIGNAL: the machine's start, at whose beginning iommud gets that
-	printf '#!/bin/sh\n[ "$2" != start ] || systemctl kill --kill-whom main --signal %s iommud.service\n' "$1" >"$at_start"
+signal() { # signal NAME UNIT
+	systemctl kill --kill-whom main --signal "$1" "$2.service"
+}
+
+# starts NAME [SIGNAL]: at the beginning of its start, when it is admitted, the agent is stopped, which would name the
+# leader, too, and iommud gets that signal.
+starts() {
+	local status=0
+	wait_for 20 iommuctl libvirt associate "$1"
+	journal_from=$(date +%s)
+	{
+		printf '#!/bin/sh\n[ "$2" = start ] || exit 0\n'
+		echo "systemctl kill --kill-whom main --signal STOP iommud-libvirt.service"
+		[[ ! ${2-} ]] || echo "systemctl kill --kill-whom main --signal $2 iommud.service"
+	} >"$at_start"
 	chmod +x "$at_start"
-	virsh start acme-1
-	local status=$?
+	virsh --quiet start "$1" || status=$?
 	rm "$at_start"
 	return "$status"
 }
@@ -42,20 +54,6 @@ iommuctl tenant create alone --limit 2G --isolation machine
 define_domain acme-1 $acme_1 256 acme "${nvme[0]}"
 define_domain alone-1 $alone_1 256 alone "${nvme[1]}"
 
-signal() { # signal NAME UNIT
-	systemctl kill --kill-whom main --signal "$1" "$2.service"
-}
-
-agent() { # agent away|back NAME: it would name the leader, too
-	if [[ $1 == back ]]; then
-		signal CONT iommud-libvirt
-	else
-		wait_for 20 iommuctl libvirt associate "$2"
-		journal_from=$(date +%s)
-		signal STOP iommud-libvirt
-	fi
-}
-
 vmpin() {
 	status_kb "$(domain_pid "$1")" VmPin
 }
@@ -63,6 +61,14 @@ vmpin() {
 runs_as() { # runs_as NAME: as the process that libvirt has for it
 	echo "it is $(machine_state "$1") as $(machine_number "$1" leader), not $(domain_pid "$1")"
 	[[ $(machine_state "$1") == running && $(machine_number "$1" leader) == "$(domain_pid "$1")" ]]
+}
+
+begins() { # begins DESCRIPTION NAME [SIGNAL]
+	# Not by check, which is a shell of its own.
+	starts "${@:2}"
+	local status=$?
+	check "$1" test "$status" = 0 || finish
+	pages=$(vmpin "$2")
 }
 
 # It runs, as iommud sees it too, with all of its memory.
@@ -73,7 +79,7 @@ adopted() { # adopted NAME TENANT HOW PAGES UUID
 	check "$3: the ledger says so" test "$(machine_number "$1" pinned_bytes)" = $((1024 * $4))
 	check "$3: the journal says why" grep -q "($5) of tenant $2 was adopted" \
 		<(journalctl --unit iommud --since "@$journal_from")
-	agent back "$1"
+	signal CONT iommud-libvirt
 	check "$3: naming it in the end is no news" busctl call org.iommud1 /org/iommud1 org.iommud1.Manager \
 		StartMachine sv "$5" u "$(domain_pid "$1")"
 	virsh destroy "$1" >/dev/null
@@ -81,29 +87,22 @@ adopted() { # adopted NAME TENANT HOW PAGES UUID
 }
 
 part "nobody names it"
-agent away acme-1
-check "it starts" virsh start acme-1
-pages=$(vmpin acme-1)
+begins "it starts" acme-1
 check "it has pinned its memory" test "$pages" -ge $((256 * 1024))
 adopted acme-1 acme "never named" "$pages" $acme_1
 
 part "an IOMMUFD of its own"
-agent away alone-1
-check "it starts" virsh start alone-1
-adopted alone-1 alone "alone" "$(vmpin alone-1)" $alone_1
+begins "it starts" alone-1
+adopted alone-1 alone "alone" "$pages" $alone_1
 
 part "iommud is stopped for longer than AdmissionTimeout"
-agent away acme-1
-check "it starts while iommud is stopped" starts_while STOP
-pages=$(vmpin acme-1)
+begins "it starts while iommud is stopped" acme-1 STOP
 sleep $((timeout + 2))
 check "iommud goes on" signal CONT iommud
 adopted acme-1 acme "stopped" "$pages" $acme_1
 
 part "iommud is killed, and restarted twice"
-agent away acme-1
-check "it starts while iommud is killed" starts_while KILL
-pages=$(vmpin acme-1)
+begins "it starts while iommud is killed" acme-1 KILL
 check "iommud comes back" wait_for 20 iommuctl status
 for _ in 1 2; do
 	check "iommud is restarted" systemctl restart iommud
@@ -112,9 +111,7 @@ done
 adopted acme-1 acme "killed" "$pages" $acme_1
 
 part "somebody wants to end it"
-agent away acme-1
-check "it starts" virsh start acme-1
-pages=$(vmpin acme-1)
+begins "it starts" acme-1
 check "a release is refused" refused_with "runs already as process $(domain_pid acme-1)" iommuctl machine release acme-1
 check "another admission is refused" refused_with "runs already as process $(domain_pid acme-1)" \
 	busctl call org.iommud1 /org/iommud1 org.iommud1.Manager AdmitMachine 'ssstasa{sv}' $acme_1 acme-1 acme 0 0 0
