@@ -8,6 +8,7 @@
  * same checks hang on the security_*() functions themselves.
  */
 #include "guard.bpf.h"
+#include "unbind.bpf.h"
 
 /* Both programs of a check: of the LSM hook, and of the function security_NAME() without the BPF
  * LSM, with the hook's arguments, of which `ret` is what was answered before. */
@@ -285,7 +286,7 @@ static __always_inline int guard_vfio(struct file *file, __u32 command, unsigned
     case IOCTL_GROUP_DEVICE:
         return leave_to_recheck(command);
     }
-    if (!options->vfio_major || file->f_inode->i_rdev >> 20 != options->vfio_major)
+    if (!is_vfio_device(options, file->f_inode->i_rdev))
         return 0;
     return guard_device(file, command, arg, rule, options, may_sleep);
 }
@@ -432,7 +433,20 @@ static __always_inline int guard_open(struct file *file)
     return refuse(process ? process->owner : 0, 0, 0, 0, -EACCES);
 }
 
-GUARD_HOOK(file_open, "lsm/file_open", guard_open(file), "file_open", guard_open(file),
+static __always_inline int check_open(struct file *file)
+{
+    struct ledger_config *options = get_config();
+
+    if (!options)
+        return 0;
+    if (is_vfio_device(options, file->f_inode->i_rdev))
+        note_vfio_device(file);
+    else if (waits_for_itself(options, file))
+        return -EBUSY;
+    return guard_open(file);
+}
+
+GUARD_HOOK(file_open, "lsm/file_open", check_open(file), "file_open", check_open(file),
            struct file *file, int ret)
 
 /*

@@ -70,12 +70,32 @@ struct xa_node {
     void *slots[64];
 };
 
+struct super_block {
+    unsigned long s_magic;
+};
+
 struct inode {
     __u32 i_rdev;
+    struct super_block *i_sb;
+};
+
+struct qstr {
+    const unsigned char *name;
+};
+
+struct dentry {
+    struct dentry *d_parent;
+    struct qstr d_name;
+};
+
+struct path {
+    struct dentry *dentry;
 };
 
 struct file {
+    unsigned int f_mode;
     struct inode *f_inode;
+    struct path f_path;
     void *private_data;
 };
 

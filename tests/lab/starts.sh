@@ -119,6 +119,28 @@ virsh destroy acme-1 >/dev/null 2>&1
 check "nothing is left" wait_for 20 all_back acme
 check "it starts and stops" wait_for 30 works acme-1
 
+# libvirt has opened the machine's devices by then, and takes them from their driver before it closes them.
+part "a start that fails late, for whatever reason"
+virsh define /root/acme-1.xml >/dev/null
+wait_for 20 associated $first
+fails_late() { # fails_late TEXT XML: with that in <devices>, it fails, and libvirt says why
+	sed "s|</devices>|$2$(hostdev "${nvme[2]}")</devices>|" /root/acme-1.xml >/root/late.xml
+	virsh define /root/late.xml >/dev/null
+	local output=''
+	start acme-1 && [[ $output == *"$1"* ]] && libvirtd_answers acme-1 && is_off acme-1
+}
+check "a disk that is not there" fails_late no-such-disk \
+	"<disk type='file'><source file='/no-such-disk'/><target dev='vda'/></disk>"
+check "a bridge that is not there" fails_late no-such-bridge \
+	"<interface type='bridge'><source bridge='no-such-bridge'/></interface>"
+check "a log that can't be written" fails_late no-such-folder \
+	"<serial type='file'><source path='/no-such-folder/log'/></serial>"
+virsh define /root/acme-1.xml >/dev/null
+check "nothing is left" wait_for 20 all_back acme
+check "then it starts and stops" wait_for 20 works acme-1
+check "and its device is the host's again" \
+	eval '[[ $(readlink /sys/bus/pci/devices/${nvme[0]}/driver) == */nvme ]]'
+
 part "an IOMMUFD for each start"
 define_domain alone-1 $second 256 alone "${nvme[1]}"
 wait_for 20 associated $second
