@@ -338,21 +338,17 @@ static int hook_start(Hook *hook)
 
 /* required: it must be known to iommud. Its charge is taken: if iommud can't be told of its leader
  * now, the agent tells it later. */
-static int start(Hook *hook, const char *uuid, int leader, bool required)
+static void start(Hook *hook, const char *uuid, int leader, bool required)
 {
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
     set_timeout(hook, "is not watched yet, since iommud.service did not answer in time.", 0);
     if (call_start(hook, uuid, leader, required ? hook->deadline : hook->begin, &error) >= 0)
-        return 0;
-    if (!iommud_refused(&error)) {
+        return;
+    if (!iommud_refused(&error))
         say_unreachable(hook, "is not watched yet", &error);
-        return 0;
-    }
-    if (!required && sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
-        return 0;
-    say_refused(&error);
-    return 0;
+    else if (required || !sd_bus_error_has_name(&error, BUS_ERROR_PREFIX "NoSuchMachine"))
+        say_refused(&error);
 }
 
 static int hook_started(Hook *hook)
@@ -367,11 +363,11 @@ static int hook_started(Hook *hook)
     bool required = domain_xml_uses_iommud(xml);
     if (domain_xml_identity(xml, &uuid, &name, &error))
         leader = leader_open(name, uuid, &error);
-    if (leader < 0) {
+    if (leader < 0)
         say("%s", error->message);
-        return 0;
-    }
-    return start(hook, uuid, leader, required);
+    else
+        start(hook, uuid, leader, required);
+    return 0;
 }
 
 static int hook_release(Hook *hook)
@@ -422,7 +418,9 @@ static int hook_reconnect(Hook *hook)
         return 0;
     }
     set_timeout(hook, "runs, but iommud.service did not answer in time.", 0);
-    return needs_leader(hook, request) ? start(hook, request->uuid, leader, false) : 0;
+    if (needs_leader(hook, request))
+        start(hook, request->uuid, leader, false);
+    return 0;
 }
 
 static const struct {
