@@ -357,7 +357,7 @@ static __always_inline bool may_receive(__u32 tenant_id)
     assigned = assigned_to_cgroup();
     if (assigned == LEDGER_RELAY)
         return true;
-    machine = process ? NULL : bpf_map_lookup_elem(&machines, &assigned);
+    machine = process ? NULL : get_machine(assigned);
     return machine && machine->tenant == tenant_id;
 }
 

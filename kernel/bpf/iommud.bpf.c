@@ -6,5 +6,6 @@
 #include "ledger.bpf.c"
 #include "recheck-fmodret.bpf.c"
 #include "recheck-kprobe.bpf.c"
+#include "repair.bpf.c"
 
 char LICENSE[] SEC("license") = "GPL";

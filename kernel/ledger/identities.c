@@ -19,34 +19,29 @@ int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uin
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count)
 {
     struct control_set_limit args = {.tenant = tenant, .limit = bytes, .count = count};
+    const BpfLedger *self = bpf_ledger(ledger);
+    const uint32_t zero = 0;
+    struct ledger_state state = {0};
 
-    return program_run(bpf_ledger(ledger), CONTROL_SET_LIMIT, &args, sizeof(args));
+    (void)map_get(self, MAP_STATE, &zero, &state);
+    int r = program_run(self, CONTROL_SET_LIMIT, &args, sizeof(args));
+    /* What is being unmapped and has not seen that some tenant counts so must not come after a
+     * reconciliation that reads how often that was. */
+    if (r >= 0 && count == LEDGER_COUNT_MODE_UNIQUE && !state.counts_unique)
+        (void)maps_synchronize(self);
+    return r;
+}
+
+int ledger_set_budget(Ledger *ledger, uint64_t bytes)
+{
+    struct control_set_budget args = {.limit = bytes};
+
+    return program_run(bpf_ledger(ledger), CONTROL_SET_BUDGET, &args, sizeof(args));
 }
 
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant)
 {
     return map_delete(bpf_ledger(ledger), MAP_TENANTS, &tenant);
-}
-
-int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant)
-{
-    struct ledger_machine entry = {.tenant = tenant}, was;
-
-    if (!machine || machine == LEDGER_RELAY)
-        return -EINVAL;
-    int r = map_add(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
-    if (r == -EEXIST && map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &was) >= 0 &&
-        was.tenant == tenant)
-        return 0;
-    return r;
-}
-
-int ledger_remove_machine(Ledger *ledger, uint32_t machine)
-{
-    struct control_remove_machine args = {.machine = machine};
-
-    ledger_remove_scope(ledger, machine);
-    return program_run(bpf_ledger(ledger), CONTROL_REMOVE_MACHINE, &args, sizeof(args));
 }
 
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,

@@ -313,6 +313,15 @@ int ledger_configure(BpfLedger *ledger, const LedgerOptions *options)
     return map_put(ledger, MAP_CONFIG, &zero, &config);
 }
 
+/* Until somebody sets it, the host's budget is not limited. */
+static int begin_host(const BpfLedger *ledger)
+{
+    const struct ledger_budget budget = {.limit = LEDGER_NO_LIMIT};
+    const uint32_t zero = 0;
+
+    return map_put(ledger, MAP_HOST, &zero, &budget);
+}
+
 /* Then BPF programs may not read the kernel's memory, which is all that these do. */
 static bool is_locked_down(void)
 {
@@ -343,6 +352,8 @@ static int load_skeleton(BpfLedger *ledger, struct iommud_bpf *skeleton, const T
         r = take_parts(ledger, skeleton);
     if (r >= 0)
         r = ledger_configure(ledger, options);
+    if (r >= 0)
+        r = begin_host(ledger);
     if (r >= 0 && options->folder) {
         g_autofree char *version = ledger_version(options);
 

@@ -58,6 +58,8 @@ const Program programs[] = {
     {"control_name_process", PROGRAM_CONTROL},
     {"control_admit_device", PROGRAM_CONTROL},
     {"control_set_limit", PROGRAM_CONTROL},
+    {"control_set_budget", PROGRAM_CONTROL},
+    {"control_reserve_machine", PROGRAM_CONTROL},
     {"control_set_dedup_credit", PROGRAM_CONTROL},
     {"control_remove_machine", PROGRAM_CONTROL},
     {"control_set_range", PROGRAM_CONTROL},

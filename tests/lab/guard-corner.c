@@ -150,7 +150,7 @@ static void test_privileged(const char *device)
 {
     const struct rlimit small = {64 << 10, 64 << 10};
     struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach)};
-    uint64_t before = tenant().mapped, iova = 0, memory;
+    uint64_t before = tenant().budget.used, iova = 0, memory;
     uint32_t id, ioas = 0, token = admit_machine(device);
     Guest root = {.token = token};
     int r;
@@ -169,7 +169,7 @@ static void test_privileged(const char *device)
     tenant_limit(before + MIB);
     check_error(machine_map(&root.process, ioas, memory, MIB, &iova, false), 0,
                 "and maps far above its RLIMIT_MEMLOCK");
-    check(pinned_by(token) == 256 && tenant().mapped == (int64_t)(before + MIB),
+    check(pinned_by(token) == 256 && tenant().budget.used == (int64_t)(before + MIB),
           "it is counted like any other");
     check_account(&root, "with CAP_IPC_LOCK");
     iova = 0;
@@ -177,7 +177,7 @@ static void test_privileged(const char *device)
                 "and the tenant's limit holds for it");
     tenant_limit(LEDGER_UNLIMITED);
     guest_end(&root);
-    check(tenant().mapped == (int64_t)before, "what it had is given back when it is reaped");
+    check(tenant().budget.used == (int64_t)before, "what it had is given back when it is reaped");
 }
 
 /* Two devices on one bus: the kernel lets one reset both when their IOMMUFD is the same. */
@@ -453,7 +453,7 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
               !race.granted,
           "many threads at once unmap nothing of the other's");
 
-    tenant_limit(tenant().mapped + MIB);
+    tenant_limit(tenant().budget.used + MIB);
     machine_race(&a->process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &options, &race);
     before = counters().skipped;
     printf("# a crowd: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
@@ -463,10 +463,10 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
     for (size_t i = 0; i < n; i++)
         if (truths[i].tenant == TENANT)
             real += truths[i].mapped;
-    check(real <= tenant().limit && tenant().mapped == (int64_t)real,
+    check(real <= tenant().budget.limit && tenant().budget.used == (int64_t)real,
           "nor map above the limit: %" G_GUINT64_FORMAT " of %llu bytes, drift %" G_GUINT64_FORMAT
           " bytes in %" G_GUINT64_FORMAT " entries",
-          real, tenant().limit, drift.drift, drift.repaired);
+          real, tenant().budget.limit, drift.drift, drift.repaired);
     tenant_limit(LEDGER_UNLIMITED);
 }
 

@@ -170,7 +170,7 @@ static void check_owner(Scene *scene)
               usage.machine == FIRST && usage.tenant == TENANT,
           "it has pinned its memory: %" G_GUINT64_FORMAT " KiB", usage.pinned / 1024);
     LedgerTenantUsage tenant = tenant_usage(scene);
-    check(tenant.counted == MACHINE_MEMORY && tenant.pinned == MACHINE_MEMORY, "so has the tenant");
+    check(tenant.used == MACHINE_MEMORY && tenant.pinned == MACHINE_MEMORY, "so has the tenant");
     check_result(scene->ops->reconcile(scene->ledger, &drift, &measured, &n), 0, "reconcile");
     check(drift.drift == 0 && drift.repaired == 0 && drift.adopted == 0,
           "the ledger is what the kernel says");
@@ -261,9 +261,113 @@ static void check_limit(Scene *scene)
     check_result(actor_ioctl(scene->first, "IOMMU_IOAS_MAP", object.id, MIB, &id), 0,
                  "map what is left");
     LedgerTenantUsage tenant = tenant_usage(scene);
-    check(tenant.counted == tenant.limit && tenant.peak == MACHINE_MEMORY + MIB,
+    check(tenant.used == tenant.limit && tenant.peak == MACHINE_MEMORY + MIB,
           "then nothing is left");
     scene->ops->set_limit(scene->ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+}
+
+static LedgerMachine account_of(const Scene *scene, uint32_t number)
+{
+    LedgerMachine machine = {.pid = 0};
+    scene->ops->machine(scene->ledger, number, &machine);
+    return machine;
+}
+
+static bool has_account(const Scene *scene, uint32_t number, uint64_t reserved, uint64_t borrowed,
+                        uint64_t mapped)
+{
+    LedgerMachine machine = account_of(scene, number);
+    return machine.reserved == reserved && machine.borrowed == borrowed && machine.mapped == mapped;
+}
+
+static int promise(const Scene *scene, uint32_t number, uint64_t bytes, LedgerShortage *ret_short)
+{
+    return scene->ops->reserve_machine(scene->ledger, number, bytes, false, ret_short);
+}
+
+static int map_more(const Scene *scene, uint32_t ioas, uint64_t bytes)
+{
+    uint32_t id;
+    return actor_ioctl(scene->first, "IOMMU_IOAS_MAP", ioas, bytes, &id);
+}
+
+/* The first machine has mapped its memory, and nothing was promised to it. */
+static void check_promises(Scene *scene, uint32_t ioas)
+{
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerShortage left = {.left = 0};
+
+    ops->set_limit(ledger, TENANT, 4 * MACHINE_MEMORY, LEDGER_COUNT_MODE_CHARGED);
+    check(has_account(scene, FIRST, 0, MACHINE_MEMORY, MACHINE_MEMORY),
+          "what nobody has promised is borrowed");
+    check_result(promise(scene, FIRST, 2 * MACHINE_MEMORY, NULL), 0, "promise twice as much");
+    check(has_account(scene, FIRST, 2 * MACHINE_MEMORY, 0, MACHINE_MEMORY) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "it is taken from the tenant at once, with what was borrowed");
+    check_result(promise(scene, SECOND, 2 * MACHINE_MEMORY + 1, &left), -EDQUOT,
+                 "promise a byte more than is left to the second machine");
+    check(!left.host && left.left == 2 * MACHINE_MEMORY && has_account(scene, SECOND, 0, 0, 0) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "which says how much that is, and changes nothing");
+    check_result(promise(scene, SECOND, MACHINE_MEMORY, NULL), 0, "promise it less");
+    ops->set_limit(ledger, TENANT, MIB, LEDGER_COUNT_MODE_CHARGED);
+    check_result(map_more(scene, ioas, MACHINE_MEMORY), 0,
+                 "map what was promised, when the limit is below all that is mapped");
+    find_event(scene, -1);
+    check_result(map_more(scene, ioas, MIB), -EDQUOT, "map more");
+    LedgerEvent event = find_event(scene, LEDGER_EVENT_KIND_LIMIT);
+    check(event.left == 0 && !event.host_is_short && event.machine == FIRST, "an event says so");
+    check_result(promise(scene, FIRST, 2 * MACHINE_MEMORY + MIB, &left), -EDQUOT,
+                 "promise more below the limit");
+    check_result(ops->reserve_machine(ledger, SECOND, 2 * MACHINE_MEMORY, true, NULL), 0,
+                 "promise what was promised before");
+    check(tenant_usage(scene).used == 4 * MACHINE_MEMORY, "whatever the limit is");
+}
+
+static void check_budget(Scene *scene, uint32_t ioas)
+{
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerShortage left = {.left = 1};
+
+    ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+    check_result(promise(scene, SECOND, MACHINE_MEMORY, NULL), 0, "promise the second less again");
+    check_result(ops->set_budget(ledger, 3 * MACHINE_MEMORY), 0, "set the host's budget");
+    check_result(promise(scene, SECOND, MACHINE_MEMORY + 1, &left), -EDQUOT,
+                 "promise more than the host has left");
+    check(left.host && left.left == 0, "which says whose it is");
+    find_event(scene, -1);
+    check_result(map_more(scene, ioas, MIB), -EDQUOT, "map more than the host has left");
+    check(find_event(scene, LEDGER_EVENT_KIND_LIMIT).host_is_short, "an event says so");
+    check_result(ops->set_budget(ledger, LEDGER_UNLIMITED), 0, "set no budget");
+    check_result(map_more(scene, ioas, MIB), 0, "map more than was promised");
+    check(has_account(scene, FIRST, 2 * MACHINE_MEMORY, MIB, 2 * MACHINE_MEMORY + MIB) &&
+              tenant_usage(scene).used == 3 * MACHINE_MEMORY + MIB,
+          "it is borrowed");
+    check_result(promise(scene, FIRST, MACHINE_MEMORY / 2, NULL), 0, "promise less than is mapped");
+    check(has_account(scene, FIRST, MACHINE_MEMORY / 2, 3 * MACHINE_MEMORY / 2 + MIB,
+                      2 * MACHINE_MEMORY + MIB),
+          "the rest is borrowed");
+}
+
+/* What is mapped for it is mapped apart, and unmapped again. */
+static void check_reservations(Scene *scene)
+{
+    uint32_t ioas = 0, id;
+    check_result(actor_ioctl(scene->first, "IOMMU_IOAS_ALLOC", 0, 0, &ioas), 0,
+                 "allocate another IOAS");
+    check_result(promise(scene, 99, MIB, NULL), -ENOENT, "promise to no machine");
+    check_promises(scene, ioas);
+    check_budget(scene, ioas);
+    check_result(actor_ioctl(scene->first, "IOMMU_IOAS_UNMAP", ioas, 0, &id), 0, "unmap it");
+    check(has_account(scene, FIRST, MACHINE_MEMORY / 2, MACHINE_MEMORY / 2, MACHINE_MEMORY) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "what was borrowed is given back first");
+    check_result(promise(scene, FIRST, 0, NULL), 0, "promise nothing");
+    check_result(promise(scene, SECOND, 0, NULL), 0, "nor to the other");
+    check(tenant_usage(scene).used == MACHINE_MEMORY, "then what counts is what is mapped");
+    actor_ioctl(scene->first, "IOMMU_DESTROY", ioas, 0, &id);
 }
 
 static void check_orphans(Scene *scene)
@@ -293,7 +397,7 @@ static void check_orphans(Scene *scene)
     check(!usage.alive && usage.pinned == MACHINE_MEMORY + MIB, "so is what it has pinned");
     scene->host->ops->ioas_unmap(scene->host, scene->fd, object.id, 0, UINT64_MAX, &gone);
     check(gone == MACHINE_MEMORY + MIB && usage_of(scene, &dead).pinned == 0 &&
-              tenant_usage(scene).counted == 0,
+              tenant_usage(scene).used == 0,
           "until it is unmapped");
     scene->host->ops->object_destroy(scene->host, scene->fd, hwpt);
     scene->host->ops->object_destroy(scene->host, scene->fd, object.id);
@@ -317,7 +421,10 @@ static void check_devices_of_others(Scene *scene)
                  "bind a device that is admitted for any process of the tenant");
     actor_kill(stranger);
     destroy_all(&(Watched){scene->host, scene->ledger, scene->fd, scene->context});
-    check_result(scene->ops->remove_machine(scene->ledger, FIRST), 0, "remove the first machine");
+    check_result(promise(scene, FIRST, MIB, NULL), 0, "promise something to the first machine");
+    check_result(scene->ops->remove_machine(scene->ledger, FIRST), 0, "remove it");
+    check(tenant_usage(scene).used == 0, "which gives back what was promised");
+    check_result(promise(scene, FIRST, MIB, NULL), -ENOENT, "nothing can be promised to it now");
     check_result(scene->ops->remove_machine(scene->ledger, FIRST), -ENOENT, "remove it again");
 }
 
@@ -360,6 +467,7 @@ void check_ledger(Host *host, Ledger *ledger, const char *address)
         check_owner(&scene);
         check_naming(&scene);
         check_trespass(&scene);
+        check_reservations(&scene);
         check_limit(&scene);
         check_orphans(&scene);
         check_devices_of_others(&scene);
