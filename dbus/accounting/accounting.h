@@ -75,8 +75,27 @@ gboolean accounting_register_iommufd(Accounting *accounting, int fd, uint32_t te
  * caller begins the sentence with the machine's name. */
 gboolean accounting_add_machine(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 GError **error);
-/* It is gone; what it left keeps its owner until it is destroyed. */
+/* It is gone, and what was promised to it; what it left keeps its owner until it is destroyed. */
 void accounting_remove_machine(Accounting *accounting, uint32_t machine);
+/* Bytes for all tenants together. Logs when the kernel does not take them. */
+void accounting_set_budget(Accounting *accounting, uint64_t bytes);
+
+/* What is to be promised to a machine in the kernel's account, which has the last word on it. */
+typedef struct {
+    uint32_t machine;     /* 0: the kernel does not know it, and nothing is done */
+    uint64_t bytes;       /* in place of what was promised to it, */
+    uint64_t before;      /* which is this */
+    const Budget *budget; /* its tenant's, which makes the sentence of a refusal */
+    const char *what;     /* as of charge_take() */
+} AccountingPromise;
+
+/* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, with what the kernel has left; KERNEL_REFUSED. */
+gboolean accounting_promise(Accounting *accounting, const AccountingPromise *promise,
+                            GError **error);
+/* What was promised before, whatever the limits are now. */
+void accounting_promise_again(Accounting *accounting, uint32_t machine, uint64_t bytes);
+/* What is promised to the machine. False: there is no ledger, or it does not know the machine. */
+bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret_bytes);
 /* The process is the machine. INVALID_ARGUMENT: another has shown itself as this machine. */
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error);

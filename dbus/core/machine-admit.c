@@ -101,6 +101,24 @@ static gboolean write_down(Admission *admission, GError **error)
     return admission->written;
 }
 
+/* The old one's promise first: it takes the old one's place. If that is not to be, the old one has
+ * it again, also above a limit that others have reached meanwhile. */
+static gboolean promise(const Admission *admission, GError **error)
+{
+    Manager *manager = admission->manager;
+    const AdmissionRequest *request = admission->request;
+    g_autofree char *what = g_strdup_printf("machine %s (%s)", request->name, request->uuid);
+    const AccountingPromise wanted = {
+        .machine = admission->ledger_id,
+        .bytes = admission->bytes,
+        .budget = admission->tenant->policy.budget,
+        .what = what,
+    };
+    if (admission->old)
+        accounting_promise_again(manager->accounting, admission->old->ledger_id, 0);
+    return accounting_promise(manager->accounting, &wanted, error);
+}
+
 static gboolean tell_kernel(const Admission *admission, GError **error)
 {
     Manager *manager = admission->manager;
@@ -112,6 +130,8 @@ static gboolean tell_kernel(const Admission *admission, GError **error)
                        admission->request->uuid);
         return FALSE;
     }
+    if (!promise(admission, error))
+        return FALSE;
     return devices_admit(manager, admission->request->devices, tenant, admission->ledger_id,
                          admission->old ? &admission->old->policy : NULL, error);
 }
@@ -130,6 +150,8 @@ static void take_back(Admission *admission)
     if (admission->written && !admission->old)
         machine_record_remove(manager->runtime_dir, admission->request->uuid);
     if (admission->old) {
+        accounting_promise_again(manager->accounting, admission->old->ledger_id,
+                                 charge_bytes(admission->old->policy.charge));
         machine_mark(admission->old);
         writer_commit_or_log(manager->writer);
         (void)machine_admit_devices(admission->old, NULL);

@@ -137,6 +137,21 @@ gboolean machine_remove_device(Machine *machine, const char *address, GError **e
     return TRUE;
 }
 
+/* The kernel's account has the last word. */
+static gboolean promise(const Machine *machine, uint64_t before, GError **error)
+{
+    g_autofree char *what =
+        g_strdup_printf("machine %s (%s)", machine->policy.name, machine_uuid(machine));
+    const AccountingPromise wanted = {
+        .machine = machine->ledger_id,
+        .bytes = charge_bytes(machine->policy.charge),
+        .before = before,
+        .budget = machine->policy.tenant->budget,
+        .what = what,
+    };
+    return accounting_promise(machine->manager->accounting, &wanted, error);
+}
+
 gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
                                  GError **error)
 {
@@ -150,9 +165,16 @@ gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t uniq
         g_propagate_error(error, g_steal_pointer(&refusal));
         return FALSE;
     }
+    if (!promise(machine, before, &refusal)) {
+        charge_put_back(charge, before);
+        manager_log_refusal(manager, tenant, machine_uuid(machine), bytes - before, refusal);
+        g_propagate_error(error, g_steal_pointer(&refusal));
+        return FALSE;
+    }
     machine_mark(machine);
     if (!writer_commit(manager->writer, error)) {
         charge_put_back(charge, before);
+        accounting_promise_again(manager->accounting, machine->ledger_id, before);
         machine_mark(machine);
         return FALSE;
     }

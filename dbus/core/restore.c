@@ -276,6 +276,22 @@ static void restore_tenant(Tenant *tenant)
         restore_ioases(tenant, record);
 }
 
+/* What the kernel's account has promised is what was promised. A ledger that has nothing is new, or
+ * was not told any more, and is told. */
+static void take_up_promise(Machine *machine)
+{
+    Accounting *accounting = machine->manager->accounting;
+    uint64_t recorded = charge_bytes(machine->policy.charge), promised = 0;
+    if (!accounting_promised(accounting, machine->ledger_id, &promised) || promised == recorded)
+        return;
+    if (promised == 0) {
+        accounting_promise_again(accounting, machine->ledger_id, recorded);
+        return;
+    }
+    charge_put_back(machine->policy.charge, promised);
+    machine_mark(machine);
+}
+
 static gboolean tell_of_machine(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;
@@ -291,8 +307,10 @@ static gboolean tell_of_machine(Machine *machine, GError **error)
         if (!writer_commit(manager->writer, error))
             return FALSE;
     }
-    return accounting_add_machine(manager->accounting, machine->ledger_id, tenant, error) &&
-           machine_admit_devices(machine, error) &&
+    if (!accounting_add_machine(manager->accounting, machine->ledger_id, tenant, error))
+        return FALSE;
+    take_up_promise(machine);
+    return machine_admit_devices(machine, error) &&
            (machine->policy.state != MACHINE_RUNNING ||
             accounting_name_leader(manager->accounting, machine->ledger_id, tenant,
                                    &machine->leader, error));
