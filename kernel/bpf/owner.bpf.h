@@ -61,13 +61,18 @@ static __always_inline __u32 machine_of_cgroup(void)
     return assigned == LEDGER_RELAY ? 0 : assigned;
 }
 
-/* Removes the entry of an owner that has nothing left, and that is no machine. */
+/* It has nothing left, and is no machine. */
+static __always_inline bool owner_is_idle(const struct ledger_owner *owner)
+{
+    return owner->processes <= 0 && owner->objects <= 0 && owner->pages <= 0 && !owner->machine;
+}
+
+/* Removes the entry of an owner that is idle. */
 static __always_inline void drop_owner_if_idle(__u32 id)
 {
     struct ledger_owner *owner = get_owner(id);
 
-    if (owner && id >= LEDGER_OWNER_FIRST && owner->processes <= 0 && owner->objects <= 0 &&
-        owner->pages <= 0 && !owner->machine)
+    if (owner && id >= LEDGER_OWNER_FIRST && owner_is_idle(owner))
         bpf_map_delete_elem(&owners, &id);
 }
 

@@ -164,7 +164,7 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
     if (account)
         __sync_fetch_and_add(&account->unmaps, 1);
     owner = get_owner(was.owner);
-    if (owner && __sync_fetch_and_add(&owner->pages, -1) <= 1)
+    if (owner && __sync_fetch_and_add(&owner->pages, -1) <= 1 && owner_is_idle(owner))
         drop_owner_if_idle(was.owner);
     return true;
 }
@@ -235,12 +235,12 @@ static __always_inline bool add_entry(__u64 key, const struct ledger_pages *new)
     return false;
 }
 
-/* The kernel has made a range, for the mapping that the thread is in the middle of. -ENOMEM: there
- * is no room for it. */
-static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
+/* The kernel has made a range, for the mapping that the thread is in the middle of. self: it, which
+ * says who it is to the IOMMUFD; NULL: that is not known. -ENOMEM: there is no room for it. */
+static __always_inline int add_pages_of(struct task_state *self, struct iopt_pages *range,
+                                        __u64 npages)
 {
     struct ledger_state *counters = get_state();
-    struct task_state *self = get_task_state(false);
     struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
     struct ledger_account *account;
     __u64 key = (__u64)range;
@@ -248,7 +248,6 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     if (!counters)
         return 0;
     new.charge = new_charge(counters, 0);
-    self = self ? identify_inside(self->mapping) : NULL;
     if (self) {
         new.context = self->context_id;
         new.tenant = self->tenant_id;
@@ -265,6 +264,13 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     if (account)
         __sync_fetch_and_add(&account->maps, 1);
     return 0;
+}
+
+static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
+{
+    struct task_state *self = get_task_state(false);
+
+    return add_pages_of(self ? identify_inside(self->mapping) : NULL, range, npages);
 }
 
 /*
