@@ -100,11 +100,13 @@ bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error);
 /* The machine may bind the device. reset_shared: a reset of it would hit another machine's.
- * KERNEL_REFUSED. */
+ * DEVICE_BUSY: another has claimed it in the kernel; KERNEL_REFUSED. */
 gboolean accounting_admit_device(Accounting *accounting, const char *address, uint32_t tenant,
                                  uint32_t machine, bool reset_shared, GError **error);
-/* Nobody may bind it any more. */
-void accounting_dismiss_device(Accounting *accounting, const char *address);
+/* It may not bind it any more. Nothing, if the kernel has it as another's. */
+void accounting_dismiss_device(Accounting *accounting, const char *address, uint32_t machine);
+/* The machine that has it, by the kernel. 0: none. */
+uint32_t accounting_device_machine(Accounting *accounting, const char *address);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean accounting_allow_receiver(Accounting *accounting, pid_t pid, uint32_t tenant,
                                    GError **error);

@@ -166,17 +166,33 @@ gboolean accounting_admit_device(Accounting *accounting, const char *address, ui
                                  uint32_t machine, bool reset_shared, GError **error)
 {
     Ledger *ledger = accounting_ledger(accounting);
-    unsigned flags = reset_shared ? LEDGER_DEVICE_FLAG_RESET_SHARED : 0;
-    int r = ledger ? ledger->ops->admit_device(ledger, address, tenant, machine, flags) : 0;
+    const LedgerClaim claim = {.tenant = tenant,
+                               .machine = machine,
+                               .flags = reset_shared ? LEDGER_DEVICE_FLAG_RESET_SHARED : 0};
+    int r = ledger ? ledger->ops->admit_device(ledger, address, &claim, NULL) : 0;
+    if (r == -EBUSY) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
+                    "Device %s has been claimed by another machine meanwhile: try again, or choose "
+                    "another device.",
+                    address);
+        return FALSE;
+    }
     return r >= 0 || set_error(error, r, "MaxProcesses",
                                "Device %s could not be made known to the kernel's guard", address);
 }
 
-void accounting_dismiss_device(Accounting *accounting, const char *address)
+void accounting_dismiss_device(Accounting *accounting, const char *address, uint32_t machine)
 {
     Ledger *ledger = accounting_ledger(accounting);
-    if (ledger)
-        (void)ledger->ops->dismiss_device(ledger, address);
+    if (ledger && machine)
+        (void)ledger->ops->dismiss_device(ledger, address, machine);
+}
+
+uint32_t accounting_device_machine(Accounting *accounting, const char *address)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    LedgerClaim claim;
+    return ledger && ledger->ops->device(ledger, address, &claim) >= 0 ? claim.machine : 0;
 }
 
 /* ---- those who pass descriptors on ---- */

@@ -101,8 +101,17 @@ static gboolean write_down(Admission *admission, GError **error)
     return admission->written;
 }
 
-/* The old one's promise first: it takes the old one's place. If that is not to be, the old one has
- * it again, also above a limit that others have reached meanwhile. */
+static void leave_to_new(const Machine *old)
+{
+    Manager *manager = old->manager;
+    g_auto(GStrv) devices = machine_devices(old);
+    accounting_promise_again(manager->accounting, old->ledger_id, 0);
+    for (char **device = devices; *device; device++)
+        accounting_dismiss_device(manager->accounting, *device, old->ledger_id);
+}
+
+/* What the old one has first: the new one takes its place. If that is not to be, the old one has it
+ * again: its promise also above a limit that others have reached meanwhile. */
 static gboolean promise(const Admission *admission, GError **error)
 {
     Manager *manager = admission->manager;
@@ -115,7 +124,7 @@ static gboolean promise(const Admission *admission, GError **error)
         .what = what,
     };
     if (admission->old)
-        accounting_promise_again(manager->accounting, admission->old->ledger_id, 0);
+        leave_to_new(admission->old);
     return accounting_promise(manager->accounting, &wanted, error);
 }
 
@@ -144,7 +153,7 @@ static void take_back(Admission *admission)
     if (admission->ledger_id)
         accounting_remove_machine(manager->accounting, admission->ledger_id);
     if (admission->ledger_id && admission->request->devices)
-        devices_dismiss(manager, admission->request->devices);
+        devices_dismiss(manager, admission->request->devices, admission->ledger_id);
     if (admission->fresh)
         tenant_close(admission->tenant);
     if (admission->written && !admission->old)
@@ -171,7 +180,7 @@ static void forget_old(Admission *admission)
     for (char **device = devices; *device; device++) {
         const char *const gone[] = {*device, NULL};
         if (!admission->request->devices || !g_strv_contains(admission->request->devices, *device))
-            devices_dismiss(manager, gone);
+            devices_dismiss(manager, gone, ledger_id);
     }
     accounting_remove_machine(manager->accounting, ledger_id);
     signal_machine_removed(manager->bus, admission->request->uuid);

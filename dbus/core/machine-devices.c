@@ -80,10 +80,10 @@ gboolean machine_admit_devices(Machine *machine, GError **error)
     return TRUE;
 }
 
-void devices_dismiss(Manager *manager, const char *const *addresses)
+void devices_dismiss(Manager *manager, const char *const *addresses, uint32_t machine)
 {
-    for (size_t i = 0; addresses[i]; i++) {
-        accounting_dismiss_device(manager->accounting, addresses[i]);
+    for (size_t i = 0; addresses && addresses[i]; i++) {
+        accounting_dismiss_device(manager->accounting, addresses[i], machine);
         update_neighbours(manager, addresses[i]);
     }
 }
@@ -112,7 +112,7 @@ gboolean machine_add_device(Machine *machine, const char *address, GError **erro
     if (!tell_of_device(machine, address, error)) {
         const char *const gone[] = {address, NULL};
         (void)registry_remove_device(manager->registry, &machine->policy, address, NULL);
-        devices_dismiss(manager, gone);
+        devices_dismiss(manager, gone, machine->ledger_id);
         machine_mark(machine);
         return FALSE;
     }
@@ -132,7 +132,7 @@ gboolean machine_remove_device(Machine *machine, const char *address, GError **e
         machine_mark(machine);
         return FALSE;
     }
-    devices_dismiss(manager, gone);
+    devices_dismiss(manager, gone, machine->ledger_id);
     signal_machine_changed(manager->bus, machine_uuid(machine), "Devices");
     return TRUE;
 }

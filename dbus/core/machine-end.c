@@ -40,7 +40,7 @@ static void forget(Machine *machine)
         fd_store_remove(name);
     }
     registry_remove_machine(manager->registry, &machine->policy);
-    devices_dismiss(manager, (const char *const *)devices);
+    devices_dismiss(manager, (const char *const *)devices, ledger_id);
     accounting_remove_machine(manager->accounting, ledger_id);
 }
 

@@ -327,8 +327,9 @@ static void dismiss_devices(Manager *manager)
     for (size_t i = 0; i < n; i++) {
         const Machine *holder =
             (Machine *)registry_device_holder(manager->registry, devices[i].address);
-        if (!holder || holder->ledger_id == 0)
-            accounting_dismiss_device(manager->accounting, devices[i].address);
+        uint32_t claimed = accounting_device_machine(manager->accounting, devices[i].address);
+        if (!holder || holder->ledger_id != claimed)
+            accounting_dismiss_device(manager->accounting, devices[i].address, claimed);
     }
 }
 

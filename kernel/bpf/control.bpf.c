@@ -243,24 +243,6 @@ int control_name_process(struct control_name_process *args)
     return r;
 }
 
-/* The device may be bound. The same again: only the flags are new, and who has bound it is kept. */
-SEC("syscall")
-int control_admit_device(struct control_admit_device *args)
-{
-    struct ledger_device new = {
-        .tenant = args->tenant,
-        .machine = args->machine,
-        .flags = args->flags,
-    };
-    struct ledger_device_key key = args->device;
-    struct ledger_device *device = bpf_map_lookup_elem(&devices, &key);
-
-    if (!device || device->tenant != new.tenant || device->machine != new.machine)
-        return bpf_map_update_elem(&devices, &key, &new, BPF_ANY);
-    device->flags = new.flags;
-    return 0;
-}
-
 /* The tenant counts every mapping from now on. */
 static long count_range(void *map, const __u64 *key, struct ledger_pages *range, __u32 *tenant)
 {

@@ -21,6 +21,14 @@ static __always_inline struct ledger_machine *get_machine(__u32 machine_id)
     return machine && !machine_is_closed(machine) ? machine : NULL;
 }
 
+/* NULL: nobody has claimed it. */
+static __always_inline struct ledger_device *get_device(const struct ledger_device_key *key)
+{
+    struct ledger_device *device = bpf_map_lookup_elem(&devices, key);
+
+    return device && READ_ONCE(device->holder) ? device : NULL;
+}
+
 static __always_inline struct ledger_tenant *get_tenant(__u32 tenant_id)
 {
     return tenant_id ? bpf_map_lookup_elem(&tenants, &tenant_id) : NULL;

@@ -146,7 +146,7 @@ static __always_inline int become_machine(struct ledger_owner *owner, __u32 owne
 static __noinline int check_bind(const struct ledger_device_key *key, __u32 tenant_id,
                                  __u32 owner_id)
 {
-    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
+    struct ledger_device *device = key ? get_device(key) : NULL;
     struct ledger_owner *owner = get_owner(owner_id);
     __u32 machine_id, was;
 
@@ -169,7 +169,7 @@ static __noinline int check_bind(const struct ledger_device_key *key, __u32 tena
 static __noinline int check_use(const struct ledger_device_key *key, __u32 tenant_id,
                                 __u32 owner_id)
 {
-    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
+    struct ledger_device *device = key ? get_device(key) : NULL;
     struct ledger_owner *owner = get_owner(owner_id);
 
     if (!device || !owner || device->tenant != tenant_id)

@@ -310,11 +310,27 @@ struct ledger_device_key {
     char name[LEDGER_DEVICE_NAME]; /* "0000:01:00.0", filled up with 0, never full */
 };
 struct ledger_device {
-    __u32 tenant;
-    __u32 machine; /* 0: any one process of the tenant */
-    __u32 owner;   /* that bound it */
-    __u32 flags;   /* enum ledger_device_flags */
+    union {
+        struct {
+            __u32 machine; /* 0: any one process of the tenant */
+            __u32 tenant;
+        };
+        __u64 holder; /* both; whoever exchanges it has claimed the device. 0: nobody */
+    };
+    __u32 owner; /* that bound it */
+    __u32 flags; /* enum ledger_device_flags */
+    __u32 unit;  /* 0: it is a unit by itself */
+    __u32 pad;
 };
+
+/* Map "units": a number that iommud gives to what must not be parted -> the machine that has
+ * claimed devices of it, and how many. */
+struct ledger_unit {
+    __u64 claim; /* LEDGER_CLAIM(); 0: nobody */
+};
+#define LEDGER_CLAIM(machine, devices) ((__u64)(machine) << 32 | (devices))
+#define LEDGER_CLAIM_MACHINE(claim) ((__u32)((claim) >> 32))
+#define LEDGER_CLAIM_DEVICES(claim) ((__u32)(claim))
 
 /* Ring buffer "events". */
 enum ledger_event_kind {
@@ -378,6 +394,13 @@ struct control_admit_device {
     __u32 tenant;
     __u32 machine;
     __u32 flags; /* enum ledger_device_flags */
+    __u32 unit;
+    __u32 ret_machine; /* that has the device, or its unit */
+    __u32 pad;
+};
+struct control_dismiss_device {
+    struct ledger_device_key device;
+    __u32 machine; /* that has it */
     __u32 pad;
 };
 struct control_remove_machine {

@@ -14,6 +14,7 @@
 #include "kernel/base/cleanup.h"
 #include "kernel/base/process.h"
 #include "kernel/ledger/cgroups.h"
+#include "kernel/ledger/devices.h"
 #include "kernel/ledger/identities.h"
 #include "kernel/ledger/audit/legacy-vfio.h"
 #include "kernel/ledger/load.h"
@@ -260,6 +261,7 @@ static const LedgerOps bpf_ops = {
     .machine = ledger_machine,
     .admit_device = ledger_admit_device,
     .dismiss_device = ledger_dismiss_device,
+    .device = ledger_device,
     .trust_relay = ledger_trust_relay,
     .set_relay_units = ledger_set_relay_units,
     .allow_receiver = ledger_allow_receiver,

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "kernel/base/pci-address.h"
 #include "kernel/ledger/cgroups.h"
 
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context)
@@ -67,33 +66,4 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
     if (role == LEDGER_ROLE_USER)
         return -EINVAL;
     return program_run(bpf_ledger(ledger), CONTROL_NAME_PROCESS, &args, sizeof(args));
-}
-
-static int name_device(const char *address, struct ledger_device_key *ret_key)
-{
-    /* A name that fills the key up is cut off there, and then taken for none (guard.bpf.h). */
-    G_STATIC_ASSERT(PCI_ADDRESS_SIZE < LEDGER_DEVICE_NAME);
-
-    if (!pci_address_is_canonical(address))
-        return -EINVAL;
-    *ret_key = (struct ledger_device_key){0};
-    memcpy(ret_key->name, address, strlen(address));
-    return 0;
-}
-
-int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags)
-{
-    struct control_admit_device args = {.tenant = tenant, .machine = machine, .flags = flags};
-    int r = name_device(address, &args.device);
-
-    return r < 0 ? r : program_run(bpf_ledger(ledger), CONTROL_ADMIT_DEVICE, &args, sizeof(args));
-}
-
-int ledger_dismiss_device(Ledger *ledger, const char *address)
-{
-    struct ledger_device_key key;
-    int r = name_device(address, &key);
-
-    return r < 0 ? r : map_delete(bpf_ledger(ledger), MAP_DEVICES, &key);
 }

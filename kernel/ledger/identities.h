@@ -15,6 +15,3 @@ int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
 int ledger_set_budget(Ledger *ledger, uint64_t bytes);
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
                         uint32_t tenant);
-int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags);
-int ledger_dismiss_device(Ledger *ledger, const char *address);

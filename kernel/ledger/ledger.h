@@ -77,6 +77,17 @@ typedef enum {
     LEDGER_DEVICE_FLAG_RESET_SHARED = 1 << 0, /* its bus or slot holds another machine's device */
 } LedgerDeviceFlags;
 
+/* What is claimed with a device. */
+typedef struct {
+    uint32_t tenant;
+    uint32_t machine; /* 0: any one process of the tenant may bind it */
+    /* A number for what must not be parted (an IOMMU group, with what a reset of it reaches): while
+     * a machine has any device of a unit, no other machine gets one. 0: the device alone; and
+     * always, where machine is 0. */
+    uint32_t unit;
+    unsigned flags; /* LedgerDeviceFlags */
+} LedgerClaim;
+
 typedef enum {
     LEDGER_OWNER_KIND_UNKNOWN, /* made before the ledger was there, by a process that is gone */
     LEDGER_OWNER_KIND_SERVICE, /* the caller of ledger_open(), or an earlier one */
@@ -304,13 +315,19 @@ typedef struct {
     /* Who has shown itself as the machine. -ENOENT: no such machine. */
     int (*machine)(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine);
 
-    /* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process
-     * of the tenant); it need not be VFIO's yet. flags: LedgerDeviceFlags. -EINVAL: not a PCI
-     * address; -E2BIG, -ENOMEM: no room. */
-    int (*admit_device)(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags);
-    /* Nobody may bind it any more. -ENOENT: nobody might; -EINVAL: not a PCI address. */
-    int (*dismiss_device)(Ledger *ledger, const char *address);
+    /* The device at the PCI address ("0000:01:00.0") may be bound by who claims it here; it need
+     * not be VFIO's yet. Again by the same: only the flags are new. A machine that is removed has
+     * no claim any more. -EBUSY: another has it, or a device of its unit, and *ret_machine (may be
+     * NULL) says which machine, 0: a tenant's processes; -EAGAIN: others claim at this moment;
+     * -EINVAL: not a PCI address; -E2BIG, -ENOMEM: no room. */
+    int (*admit_device)(Ledger *ledger, const char *address, const LedgerClaim *claim,
+                        uint32_t *ret_machine);
+    /* The machine (0: the tenant's processes) gives it back: nobody may bind it any more. -ENOENT:
+     * nobody might; -EBUSY: another has it; -EINVAL: not a PCI address. */
+    int (*dismiss_device)(Ledger *ledger, const char *address, uint32_t machine);
+    /* Who has claimed it. -ENOENT: nobody, or a machine that is removed; -EINVAL: not a PCI
+     * address. */
+    int (*device)(Ledger *ledger, const char *address, LedgerClaim *ret_claim);
 
     /* ---- who passes files of restricted IOMMUFDs on ---- */
 

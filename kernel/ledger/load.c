@@ -123,6 +123,7 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
     set_size(skeleton->maps.processes, options->max_owners);
     set_size(skeleton->maps.machines, options->max_owners);
     set_size(skeleton->maps.devices, options->max_owners);
+    set_size(skeleton->maps.units, options->max_owners);
     set_size(skeleton->maps.cgroups, options->max_owners);
     set_size(skeleton->maps.tenants, options->max_contexts);
     set_size(skeleton->maps.accounts, options->max_owners ? 2 * options->max_owners : 0);

@@ -57,6 +57,7 @@ const Program programs[] = {
     {"control_register", PROGRAM_CONTROL},
     {"control_name_process", PROGRAM_CONTROL},
     {"control_admit_device", PROGRAM_CONTROL},
+    {"control_dismiss_device", PROGRAM_CONTROL},
     {"control_set_limit", PROGRAM_CONTROL},
     {"control_set_budget", PROGRAM_CONTROL},
     {"control_reserve_machine", PROGRAM_CONTROL},

@@ -12,8 +12,8 @@
 /* The ranges before the machines, these before the tenants, and these before the host; the last
  * says how many numbers the others use. */
 static const MapId copied[] = {
-    MAP_CONTEXTS, MAP_OBJECTS, MAP_PAGES, MAP_PROCESSES, MAP_OWNERS,  MAP_ACCOUNTS,
-    MAP_MACHINES, MAP_TENANTS, MAP_HOST,  MAP_CGROUPS,   MAP_DEVICES, MAP_STATE,
+    MAP_CONTEXTS, MAP_OBJECTS, MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_ACCOUNTS, MAP_MACHINES,
+    MAP_TENANTS,  MAP_HOST,    MAP_CGROUPS, MAP_DEVICES,   MAP_UNITS,  MAP_STATE,
 };
 
 typedef struct {

@@ -141,3 +141,54 @@ void sim_promise_begin(SimLedger *ledger)
         add_to_budgets(ledger, machine->tenant, machine->reserved, 0);
     }
 }
+
+/* ---- devices ---- */
+
+static bool is_there(SimLedger *ledger, const SimLedgerDevice *device)
+{
+    return device->machine != 0 ? sim_store_get(ledger, SIM_MACHINES, device->machine) != NULL
+                                : sim_store_get(ledger, SIM_TENANTS, device->tenant) != NULL;
+}
+
+/* A machine that is there, and not this one, has a device of the unit. */
+static bool unit_is_held(SimLedger *ledger, const LedgerClaim *claim, uint32_t *ret_machine)
+{
+    if (claim->unit == 0)
+        return false;
+    g_autoptr(GPtrArray) devices = sim_store_list(ledger, SIM_DEVICES);
+    for (guint i = 0; i < devices->len; i++) {
+        const SimLedgerDevice *device = devices->pdata[i];
+        if (device->unit != claim->unit || device->machine == claim->machine ||
+            !is_there(ledger, device))
+            continue;
+        *ret_machine = device->machine;
+        return true;
+    }
+    return false;
+}
+
+int sim_claim_device(SimLedger *ledger, uint64_t key, const LedgerClaim *claim,
+                     uint32_t *ret_machine)
+{
+    SimLedgerDevice *device = sim_store_get(ledger, SIM_DEVICES, key);
+    if (device && device->tenant == claim->tenant && device->machine == claim->machine) {
+        device->flags = claim->flags;
+        return 0;
+    }
+    if (device && is_there(ledger, device)) {
+        *ret_machine = device->machine;
+        return -EBUSY;
+    }
+    if (unit_is_held(ledger, claim, ret_machine))
+        return -EBUSY;
+    if (!device)
+        device = sim_store_add(ledger, SIM_DEVICES, key);
+    if (!device)
+        return -E2BIG;
+    *device = (SimLedgerDevice){.key = key,
+                                .tenant = claim->tenant,
+                                .machine = claim->machine,
+                                .unit = claim->unit,
+                                .flags = claim->flags};
+    return 0;
+}

@@ -26,3 +26,7 @@ void sim_promise_close(SimLedger *ledger, const SimMachine *machine);
 void sim_promise_set_budget(SimLedger *ledger, uint64_t bytes);
 /* What is used is what is promised; what is mapped is to be counted anew. */
 void sim_promise_begin(SimLedger *ledger);
+
+/* LedgerOps.admit_device(), of the device with that key. */
+int sim_claim_device(SimLedger *ledger, uint64_t key, const LedgerClaim *claim,
+                     uint32_t *ret_machine);

@@ -58,6 +58,8 @@ typedef struct {
     uint32_t machine; /* 0: any one process of the tenant */
     uint32_t owner;   /* that bound it */
     uint32_t flags;
+    uint32_t unit; /* 0: it is a unit by itself */
+    uint32_t unused;
 } SimLedgerDevice;
 
 typedef struct {

@@ -203,8 +203,24 @@ static int simulated_machine(Ledger *ledger, uint32_t number, LedgerMachine *ret
     return 0;
 }
 
-static int simulated_admit_device(Ledger *ledger, const char *address, uint32_t tenant,
-                                  uint32_t machine, unsigned flags)
+static int simulated_admit_device(Ledger *ledger, const char *address, const LedgerClaim *claim,
+                                  uint32_t *ret_machine)
+{
+    SIM_LOCKED;
+    uint64_t key = sim_guard_device_key(address);
+    uint32_t holder = 0;
+    int r = accepts(ledger);
+    if (r < 0)
+        return r;
+    if (key == 0 || (claim->unit != 0 && claim->machine == 0))
+        return -EINVAL;
+    r = sim_claim_device(sim(ledger), key, claim, &holder);
+    if (r == -EBUSY && ret_machine)
+        *ret_machine = holder;
+    return r;
+}
+
+static int simulated_dismiss_device(Ledger *ledger, const char *address, uint32_t machine)
 {
     SIM_LOCKED;
     uint64_t key = sim_guard_device_key(address);
@@ -213,32 +229,32 @@ static int simulated_admit_device(Ledger *ledger, const char *address, uint32_t 
         return r;
     if (key == 0)
         return -EINVAL;
-    SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
+    const SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
     if (!device)
-        device = sim_store_add(sim(ledger), SIM_DEVICES, key);
-    if (!device)
-        return -E2BIG;
-    /* The same again: who has bound it is kept. */
-    if (device->tenant != tenant || device->machine != machine)
-        device->owner = 0;
-    device->tenant = tenant;
-    device->machine = machine;
-    device->flags = flags;
+        return -ENOENT;
+    if (device->machine != machine)
+        return -EBUSY;
+    sim_store_remove(sim(ledger), SIM_DEVICES, key);
     return 0;
 }
 
-static int simulated_dismiss_device(Ledger *ledger, const char *address)
+static int simulated_device(Ledger *ledger, const char *address, LedgerClaim *ret_claim)
 {
     SIM_LOCKED;
     uint64_t key = sim_guard_device_key(address);
-    int r = accepts(ledger);
+    int r = answers(ledger);
     if (r < 0)
         return r;
     if (key == 0)
         return -EINVAL;
-    if (!sim_store_get(sim(ledger), SIM_DEVICES, key))
+    const SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
+    if (!device ||
+        (device->machine != 0 && !sim_store_get(sim(ledger), SIM_MACHINES, device->machine)))
         return -ENOENT;
-    sim_store_remove(sim(ledger), SIM_DEVICES, key);
+    *ret_claim = (LedgerClaim){.tenant = device->tenant,
+                               .machine = device->machine,
+                               .unit = device->unit,
+                               .flags = device->flags};
     return 0;
 }
 
@@ -465,6 +481,7 @@ static const LedgerOps simulated_ops = {
     .machine = simulated_machine,
     .admit_device = simulated_admit_device,
     .dismiss_device = simulated_dismiss_device,
+    .device = simulated_device,
     .trust_relay = simulated_trust_relay,
     .set_relay_units = simulated_set_relay_units,
     .allow_receiver = simulated_allow_receiver,

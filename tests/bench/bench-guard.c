@@ -111,7 +111,7 @@ static Ledger *load(enum load what, int iommufd, const char *device)
                                   LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
                                   &context);
     ledger->ops->add_machine(ledger, MACHINE, TENANT);
-    if (ledger->ops->admit_device(ledger, address, TENANT, MACHINE, 0) ||
+    if (ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, MACHINE, 0, 0}, NULL) ||
         ledger->ops->reserve_machine(ledger, MACHINE, PROMISE, false, NULL))
         g_error("%s can't be admitted.", device);
     return ledger;

@@ -145,10 +145,10 @@ static void test_devices(Guest *a, const char *other, const char *nobodys)
     fd = machine_open(&a->process, nobodys);
     check_error(machine_bind(&a->process, fd, iommufd, &id), -EACCES,
                 "binding a device that was not admitted");
-    ledger->ops->admit_device(ledger, address, TENANT, a->token, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, a->token, 0, 0}, NULL);
     check_error(machine_bind(&a->process, fd, iommufd, &id), 0,
                 "binding it once it is admitted (hotplug)");
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, a->token);
 }
 
 static void test_fork(Guest *a, const Guest *b)
@@ -300,13 +300,13 @@ static void test_other_tenant(const Guest *a, const char *device)
                 -EACCES, "it maps");
     check_error(machine_unmap(&other, a->ioas, 0, EVERYTHING), -EACCES, "it unmaps");
     check_error(machine_destroy(&other, a->ioas), -EACCES, "it destroys");
-    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     fd = machine_open(&other, device);
     check_error(machine_bind(&other, fd, iommufd, &id), -EACCES,
                 "it binds a device of the tenant's");
     check(fd >= 0 && pinned_by(a->token) == before, "and the tenant's machines have what they had");
     machine_kill(&other);
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, 0);
     for (uint32_t i = 0; i < 2; i++)
         ledger->ops->remove_machine(ledger, MACHINE + i);
     ledger->ops->remove_tenant(ledger, OTHER);

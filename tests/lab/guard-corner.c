@@ -190,7 +190,8 @@ static void test_reset(const char *device, const char *others)
 
     mine = admit_machine(device);
     its = admit_machine(others);
-    ledger->ops->admit_device(ledger, address, TENANT, mine, LEDGER_DEVICE_FLAG_RESET_SHARED);
+    ledger->ops->admit_device(
+        ledger, address, &(LedgerClaim){TENANT, mine, 0, LEDGER_DEVICE_FLAG_RESET_SHARED}, NULL);
     machine_start(&a, iommufd, device, USER);
     machine_start(&b, iommufd, others, USER);
     r = machine_bind(&a, a.device, iommufd, &id);
@@ -201,7 +202,7 @@ static void test_reset(const char *device, const char *others)
                 -EACCES, "resetting the bus, and with it the other's device");
     r = machine_compat_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check(r == -EACCES || r == -ENOSYS, "nor by a 32-bit call: %s", g_strerror(-r));
-    ledger->ops->admit_device(ledger, address, TENANT, mine, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, mine, 0, 0}, NULL);
     r = machine_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check_error(r, 0, "which the kernel allows, when the guard is not told that it is shared");
     machine_kill(&a);
@@ -350,7 +351,7 @@ static void test_change_process(const char *device)
     check_error(
         ledger->ops->register_iommufd(ledger, alone, TENANT, LEDGER_CONTEXT_FLAG_GUARDED, &serial),
         0, "registering a second IOMMUFD");
-    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     machine_start(&old, alone, device, USER);
     machine_start(&new, alone, NULL, USER);
     memfd = machine_memfd(&old, MIB);
@@ -382,7 +383,7 @@ static void test_change_process(const char *device)
     check(r || is.pinned == machine_pinned(new.pid) << LEDGER_PAGE_SHIFT, "and stay with it");
     machine_kill(&new);
     close(alone);
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, 0);
     check_truth("when that IOMMUFD is closed");
 }
 

@@ -134,7 +134,7 @@ static void race_escape(Attack *attack, Guest *attacker)
     attack->bind =
         (struct vfio_device_bind_iommufd){.argsz = sizeof(attack->bind), .iommufd = iommufd};
     attack->may_be_granted = true;
-    ledger->ops->admit_device(ledger, address, TENANT, attacker->token, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, attacker->token, 0, 0}, NULL);
     attack->options.other = machine_open(&attacker->process, "/dev/iommu");
 }
 

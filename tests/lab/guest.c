@@ -223,7 +223,8 @@ uint32_t admit_machine(const char *device)
 
     if (ledger->ops->add_machine(ledger, token, TENANT))
         g_error("The machine can't be added.");
-    if (device && ledger->ops->admit_device(ledger, address, TENANT, token, 0))
+    if (device &&
+        ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, token, 0, 0}, NULL))
         g_error("%s can't be admitted.", device);
     return token;
 }

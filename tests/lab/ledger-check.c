@@ -230,7 +230,8 @@ static void test_late(Worker *workers, const LedgerOptions *options)
         g_autofree char *address = device_address(workers[i].device);
 
         ledger->ops->add_machine(ledger, workers[i].token, TENANT);
-        ledger->ops->admit_device(ledger, address, TENANT, workers[i].token, 0);
+        ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, workers[i].token, 0, 0},
+                                  NULL);
         check(!ledger->ops->name_process(ledger, workers[i].process.pid, workers[i].process.start,
                                          workers[i].token, TENANT),
               "late: the machine is named");

@@ -16,6 +16,7 @@
 #define OTHER_TENANT 2
 #define FIRST 11 /* machines */
 #define SECOND 12
+#define THIRD 13
 
 typedef struct {
     Host *host;
@@ -110,19 +111,68 @@ static void check_errors(const Scene *scene)
     check_result(ops->machine(ledger, 99, &machine), -ENOENT, "who is no machine");
     check(ops->machine(ledger, FIRST, &machine) == 0 && machine.pid == 0,
           "nobody has shown itself as the machine");
-    check_result(ops->admit_device(ledger, "01:00.0", TENANT, FIRST, 0), -EINVAL,
-                 "admit half an address");
-    check_result(ops->admit_device(ledger, "ffffffff:ff:1f.7", TENANT, FIRST, 0), 0,
-                 "admit a device of the longest address");
-    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.6"), -ENOENT,
+    check_result(ops->admit_device(ledger, "01:00.0", &(LedgerClaim){TENANT, FIRST, 0, 0}, NULL),
+                 -EINVAL, "admit half an address");
+    check_result(
+        ops->admit_device(ledger, "ffffffff:ff:1f.7", &(LedgerClaim){TENANT, FIRST, 0, 0}, NULL), 0,
+        "admit a device of the longest address");
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.6", FIRST), -ENOENT,
                  "dismiss the function beside it");
-    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.7"), 0, "dismiss it");
-    check_result(ops->dismiss_device(ledger, "ffff:00:01.0"), -ENOENT,
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.7", FIRST), 0, "dismiss it");
+    check_result(ops->dismiss_device(ledger, "ffff:00:01.0", FIRST), -ENOENT,
                  "dismiss a device that is not admitted");
-    check_result(ops->dismiss_device(ledger, "x"), -EINVAL, "dismiss no device");
+    check_result(ops->dismiss_device(ledger, "x", FIRST), -EINVAL, "dismiss no device");
     check_result(ops->remove_tenant(ledger, OTHER_TENANT), -ENOENT, "remove no tenant");
     check_result(ops->tenant_usage(ledger, OTHER_TENANT, &usage), -ENOENT, "what no tenant has");
     check_result(ops->object(ledger, scene->context, 4711, &object), -ENOENT, "no object");
+}
+
+static int claim(const Scene *scene, const char *address, uint32_t machine, uint32_t unit,
+                 uint32_t *ret_machine)
+{
+    const LedgerClaim wanted = {.tenant = TENANT, .machine = machine, .unit = unit};
+    return scene->ops->admit_device(scene->ledger, address, &wanted, ret_machine);
+}
+
+/* Whoever claims a device has it, with all of its unit, until he gives it back or is removed. */
+static void check_claims(const Scene *scene)
+{
+    static const char one[] = "ffff:00:01.0", two[] = "ffff:00:01.1", other[] = "ffff:00:02.0";
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerClaim found = {.tenant = 0};
+    uint32_t holder = 0;
+
+    check_result(ops->device(ledger, one, &found), -ENOENT, "who has a device that nobody has");
+    check_result(claim(scene, one, 0, 7, NULL), -EINVAL, "claim a unit for no machine");
+    check_result(claim(scene, one, FIRST, 7, NULL), 0, "claim a device and its unit");
+    check_result(claim(scene, one, FIRST, 7, NULL), 0, "claim it again");
+    check(ops->device(ledger, one, &found) == 0 && found.machine == FIRST && found.unit == 7 &&
+              found.tenant == TENANT,
+          "it says who has it");
+    check_result(claim(scene, one, SECOND, 7, &holder), -EBUSY, "claim another's device");
+    check(holder == FIRST, "which says whose it is");
+    holder = 0;
+    check_result(claim(scene, two, SECOND, 7, &holder), -EBUSY, "claim the rest of its unit");
+    check(holder == FIRST, "the same");
+    check_result(ops->device(ledger, two, &found), -ENOENT, "which leaves no trace");
+    check_result(claim(scene, two, FIRST, 7, NULL), 0, "claim the rest oneself");
+    check_result(claim(scene, other, SECOND, 8, NULL), 0, "claim another unit");
+    check_result(ops->dismiss_device(ledger, one, SECOND), -EBUSY, "give back another's device");
+    check_result(ops->dismiss_device(ledger, one, FIRST), 0, "give back the one");
+    check_result(claim(scene, one, SECOND, 7, NULL), -EBUSY, "the other still holds the unit");
+    check_result(ops->dismiss_device(ledger, two, FIRST), 0, "give back the rest");
+    check_result(claim(scene, one, SECOND, 7, NULL), 0, "then another may have it");
+    check_result(ops->dismiss_device(ledger, one, SECOND), 0, "give it back");
+    check_result(ops->dismiss_device(ledger, other, SECOND), 0, "and the other");
+    check_result(ops->add_machine(ledger, THIRD, TENANT), 0, "a machine that comes and goes");
+    check_result(claim(scene, one, THIRD, 7, NULL), 0, "claims");
+    check_result(ops->remove_machine(ledger, THIRD), 0, "and is removed");
+    check_result(ops->device(ledger, one, &found), -ENOENT, "then it has nothing");
+    check_result(claim(scene, two, SECOND, 7, NULL), 0, "and its unit is another's");
+    check_result(claim(scene, one, SECOND, 7, NULL), 0, "with all devices");
+    ops->dismiss_device(ledger, one, SECOND);
+    ops->dismiss_device(ledger, two, SECOND);
 }
 
 static void check_service(const Scene *scene)
@@ -413,10 +463,10 @@ static void check_devices_of_others(Scene *scene)
     check_result(actor_play(stranger, scene->address, MIB), -EACCES,
                  "a stranger binds a device that is admitted for a machine that another was");
     check(find_event(scene, LEDGER_EVENT_KIND_REFUSED).pid == stranger->pid, "an event says so");
-    scene->ops->dismiss_device(scene->ledger, scene->address);
+    scene->ops->dismiss_device(scene->ledger, scene->address, FIRST);
     check_result(actor_play(scene->second, scene->address, MIB), -EACCES,
                  "bind a device that is not admitted");
-    scene->ops->admit_device(scene->ledger, scene->address, TENANT, 0, 0);
+    scene->ops->admit_device(scene->ledger, scene->address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     check_result(actor_play(stranger, scene->address, MIB), 0,
                  "bind a device that is admitted for any process of the tenant");
     actor_kill(stranger);
@@ -440,7 +490,8 @@ static bool set_scene(Scene *scene)
     if (r == 0)
         r = ops->add_machine(scene->ledger, SECOND, TENANT);
     if (r == 0)
-        r = ops->admit_device(scene->ledger, scene->address, TENANT, FIRST, 0);
+        r = ops->admit_device(scene->ledger, scene->address, &(LedgerClaim){TENANT, FIRST, 0, 0},
+                              NULL);
     check_result(r, 0, "make a tenant, its IOMMUFD, two machines and a device known");
     return r == 0;
 }
@@ -463,6 +514,7 @@ void check_ledger(Host *host, Ledger *ledger, const char *address)
     scene.second = actor_new(host, fd);
     if (set_scene(&scene)) {
         check_errors(&scene);
+        check_claims(&scene);
         check_service(&scene);
         check_owner(&scene);
         check_naming(&scene);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is promised to machines (kernel/bpf/promise.h), compiled for this machine: at its edges, and
- * by several threads at once on the machines of one tenant. */
+/* What is promised to machines (kernel/bpf/promise.h), and what they claim (claim.h), compiled for
+ * this machine: at its edges, and by several threads at once on the machines of one tenant. */
+#include "kernel/bpf/claim.h"
 #include "kernel/bpf/promise.h"
 
 #include <glib.h>
@@ -251,7 +252,8 @@ static gpointer change_promises(gpointer data)
     g_autoptr(GRand) rand = g_rand_new_with_seed(GPOINTER_TO_UINT(data));
     struct budget_answer answer;
 
-    while (READ_ONCE(running)) {
+    /* Some of it also where the others are faster. */
+    for (int round = 0; round < 200 || READ_ONCE(running); round++) {
         int i = g_rand_int_range(rand, 0, N_MACHINES);
         uint64_t sum = 0;
 
@@ -360,6 +362,69 @@ static void test_threads_close(void)
     }
 }
 
+/* ---- claims ---- */
+
+static void test_claim(void)
+{
+    struct ledger_unit unit = {0};
+    __u32 holder = 0;
+
+    g_assert_cmpint(unit_claim(&unit, 5, 0, &holder), ==, 0);
+    g_assert_cmpint(unit_claim(&unit, 5, 0, &holder), ==, 0);
+    g_assert_cmpint(unit_claim(&unit, 6, 0, &holder), ==, -EBUSY);
+    g_assert_cmpuint(holder, ==, 5);
+    unit_release(&unit, 6);
+    unit_release(&unit, 5);
+    g_assert_cmpint(unit_claim(&unit, 6, 0, &holder), ==, -EBUSY);
+    unit_release(&unit, 5);
+    g_assert_cmphex(unit.claim, ==, 0);
+    unit_release(&unit, 5);
+    g_assert_cmphex(unit.claim, ==, 0);
+    /* Of one that is removed it is nobody's; its count does not become the next one's. */
+    g_assert_cmpint(unit_claim(&unit, 5, 0, &holder), ==, 0);
+    g_assert_cmpint(unit_claim(&unit, 5, 0, &holder), ==, 0);
+    g_assert_cmpint(unit_claim(&unit, 7, 5, &holder), ==, 0);
+    g_assert_cmphex(unit.claim, ==, LEDGER_CLAIM(7, 1));
+}
+
+static struct ledger_unit contested;
+static int holders; /* machines that have it now */
+static int claims;
+
+static gpointer claim_and_release(gpointer data)
+{
+    uint32_t machine = GPOINTER_TO_UINT(data);
+    __u32 holder;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        int r = unit_claim(&contested, machine, 0, &holder);
+
+        if (r)
+            continue;
+        __sync_fetch_and_add(&claims, 1);
+        if (__sync_fetch_and_add(&holders, 1) || unit_claim(&contested, machine, 0, &holder))
+            __sync_fetch_and_add(&broken, 1);
+        __sync_fetch_and_add(&holders, -1);
+        unit_release(&contested, machine);
+        unit_release(&contested, machine);
+    }
+    return NULL;
+}
+
+static void test_threads_claim(void)
+{
+    GThread *threads[N_THREADS];
+
+    broken = 0;
+    for (int i = 0; i < N_THREADS; i++)
+        threads[i] = g_thread_new("claim", claim_and_release, GINT_TO_POINTER(i + 1));
+    for (int i = 0; i < N_THREADS; i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpint(claims, >, 0);
+    g_assert_cmpint(broken, ==, 0);
+    g_assert_cmphex(contested.claim, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -370,8 +435,10 @@ int main(int argc, char **argv)
     g_test_add_func("/promise/change", test_change);
     g_test_add_func("/promise/close", test_close);
     g_test_add_func("/promise/add", test_add);
+    g_test_add_func("/promise/claim", test_claim);
     g_test_add_func("/promise/threads/map", test_threads_map);
     g_test_add_func("/promise/threads/promise", test_threads_promise);
     g_test_add_func("/promise/threads/close", test_threads_close);
+    g_test_add_func("/promise/threads/claim", test_threads_claim);
     return g_test_run();
 }
