@@ -110,10 +110,9 @@ static bool budget_fits(const Budget *budget, uint64_t more, const Charge *excep
            sum <= budget->limit;
 }
 
-static void budget_refuse(const Budget *budget, const char *what, uint64_t more, bool grows,
-                          const Charge *except, GError **error)
+static void budget_refuse(const Budget *budget, const char *what, uint64_t more, uint64_t left,
+                          bool grows, GError **error)
 {
-    uint64_t left = budget_room(budget, except);
     g_autofree char *asked = size_format(more);
     g_autofree char *available = size_format(left);
     g_autofree char *limit = size_format(budget->limit);
@@ -144,7 +143,7 @@ static gboolean budget_check(const Budget *budget, uint64_t more, const char *wh
 {
     for (const Budget *b = budget; b; b = b->parent) {
         if (!budget_fits(b, more, except)) {
-            budget_refuse(b, what, more, grows, except, error);
+            budget_refuse(b, what, more, budget_room(b, except), grows, error);
             return FALSE;
         }
     }
@@ -185,6 +184,14 @@ gboolean charge_check(const Budget *budget, uint64_t bytes, const char *what, co
 {
     return check_finite(bytes, what, error) &&
            budget_check(budget, bytes, what, false, except, error);
+}
+
+void charge_refuse(const Budget *budget, IommudError code, uint64_t bytes, uint64_t left,
+                   const char *what, bool grows, GError **error)
+{
+    while (budget->code != code && budget->parent)
+        budget = budget->parent;
+    budget_refuse(budget, what, bytes, left, grows, error);
 }
 
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error)

@@ -14,6 +14,7 @@
 
 #include "policy/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,11 @@ gboolean charge_check(const Budget *budget, uint64_t bytes, const char *what, co
  * enough left. what names the taker in the message: "machine web-1". INVALID_ARGUMENT:
  * SIZE_INFINITY is no number of bytes. */
 Charge *charge_take(Budget *budget, uint64_t bytes, const char *what, GError **error);
+/* Sets the error of charge_take(), or of a charge that grows, for bytes that budget or its parent
+ * had, but not the account elsewhere that stands behind them: it has `left`. code: which of the two
+ * it is. */
+void charge_refuse(const Budget *budget, IommudError code, uint64_t bytes, uint64_t left,
+                   const char *what, bool grows, GError **error);
 /* Takes bytes back that were taken before a restart, whatever the limits are now: what was promised
  * stays promised. NULL: bytes is SIZE_INFINITY, or a sum would have no room in 64 bits. */
 Charge *charge_restore(Budget *budget, uint64_t bytes, const char *what);

@@ -75,17 +75,38 @@ gboolean accounting_register_iommufd(Accounting *accounting, int fd, uint32_t te
  * caller begins the sentence with the machine's name. */
 gboolean accounting_add_machine(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 GError **error);
-/* It is gone; what it left keeps its owner until it is destroyed. */
+/* It is gone, and what was promised to it; what it left keeps its owner until it is destroyed. */
 void accounting_remove_machine(Accounting *accounting, uint32_t machine);
+/* Bytes for all tenants together. Logs when the kernel does not take them. */
+void accounting_set_budget(Accounting *accounting, uint64_t bytes);
+
+/* What is to be promised to a machine in the kernel's account, which has the last word on it. */
+typedef struct {
+    uint32_t machine;     /* 0: the kernel does not know it, and nothing is done */
+    uint64_t bytes;       /* in place of what was promised to it, */
+    uint64_t before;      /* which is this */
+    const Budget *budget; /* its tenant's, which makes the sentence of a refusal */
+    const char *what;     /* as of charge_take() */
+} AccountingPromise;
+
+/* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, with what the kernel has left; KERNEL_REFUSED. */
+gboolean accounting_promise(Accounting *accounting, const AccountingPromise *promise,
+                            GError **error);
+/* What was promised before, whatever the limits are now. */
+void accounting_promise_again(Accounting *accounting, uint32_t machine, uint64_t bytes);
+/* What is promised to the machine. False: there is no ledger, or it does not know the machine. */
+bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret_bytes);
 /* The process is the machine. INVALID_ARGUMENT: another has shown itself as this machine. */
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error);
 /* The machine may bind the device. reset_shared: a reset of it would hit another machine's.
- * KERNEL_REFUSED. */
+ * DEVICE_BUSY: another has claimed it in the kernel; KERNEL_REFUSED. */
 gboolean accounting_admit_device(Accounting *accounting, const char *address, uint32_t tenant,
                                  uint32_t machine, bool reset_shared, GError **error);
-/* Nobody may bind it any more. */
-void accounting_dismiss_device(Accounting *accounting, const char *address);
+/* It may not bind it any more. Nothing, if the kernel has it as another's. */
+void accounting_dismiss_device(Accounting *accounting, const char *address, uint32_t machine);
+/* The machine that has it, by the kernel. 0: none. */
+uint32_t accounting_device_machine(Accounting *accounting, const char *address);
 /* The process is about to get the tenant's IOMMUFD. NOT_SUPPORTED: it is another's already. */
 gboolean accounting_allow_receiver(Accounting *accounting, pid_t pid, uint32_t tenant,
                                    GError **error);

@@ -7,6 +7,8 @@
 #include "dbus/base/journal.h"
 #include "kernel/base/process.h"
 
+#include <errno.h>
+
 /* The ledger's answer r as an error. key: of iommud.conf, which makes the table larger when that is
  * full (-E2BIG, or -ENOMEM from our own programs). */
 G_GNUC_PRINTF(4, 5)
@@ -83,6 +85,64 @@ void accounting_remove_machine(Accounting *accounting, uint32_t machine)
         (void)ledger->ops->remove_machine(ledger, machine);
 }
 
+void accounting_set_budget(Accounting *accounting, uint64_t bytes)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    int r = ledger ? ledger->ops->set_budget(ledger, bytes) : 0;
+    if (r < 0)
+        journal_write(LOG_WARNING, MESSAGE_KERNEL_NOT_TOLD, NULL,
+                      "The kernel does not take the host's budget (%s): mappings are checked "
+                      "against the one it had. Reload iommud to try again.",
+                      g_strerror(-r));
+}
+
+/* ---- what is promised to machines ---- */
+
+gboolean accounting_promise(Accounting *accounting, const AccountingPromise *promise,
+                            GError **error)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    LedgerShortage shortage;
+    if (!ledger || promise->machine == 0)
+        return TRUE;
+    int r =
+        ledger->ops->reserve_machine(ledger, promise->machine, promise->bytes, false, &shortage);
+    if (r == -EDQUOT) {
+        charge_refuse(promise->budget,
+                      shortage.host ? IOMMUD_ERROR_HOST_BUDGET_EXCEEDED
+                                    : IOMMUD_ERROR_LIMIT_EXCEEDED,
+                      promise->bytes - promise->before, shortage.left, promise->what,
+                      promise->before > 0, error);
+        return FALSE;
+    }
+    if (r < 0)
+        error_set_kernel(error, r, "The kernel's account does not take what %s is promised",
+                         promise->what);
+    return r >= 0;
+}
+
+void accounting_promise_again(Accounting *accounting, uint32_t machine, uint64_t bytes)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    int r =
+        ledger && machine ? ledger->ops->reserve_machine(ledger, machine, bytes, true, NULL) : 0;
+    if (r < 0)
+        journal_write(LOG_ERR, MESSAGE_KERNEL_NOT_TOLD, NULL,
+                      "The kernel's account does not take back what a machine was promised (%s): "
+                      "its mappings are checked against what its tenant has left.",
+                      g_strerror(-r));
+}
+
+bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret_bytes)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    LedgerMachine account;
+    if (!ledger || machine == 0 || ledger->ops->machine(ledger, machine, &account) < 0)
+        return false;
+    *ret_bytes = account.reserved;
+    return true;
+}
+
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error)
 {
@@ -106,17 +166,33 @@ gboolean accounting_admit_device(Accounting *accounting, const char *address, ui
                                  uint32_t machine, bool reset_shared, GError **error)
 {
     Ledger *ledger = accounting_ledger(accounting);
-    unsigned flags = reset_shared ? LEDGER_DEVICE_FLAG_RESET_SHARED : 0;
-    int r = ledger ? ledger->ops->admit_device(ledger, address, tenant, machine, flags) : 0;
+    const LedgerClaim claim = {.tenant = tenant,
+                               .machine = machine,
+                               .flags = reset_shared ? LEDGER_DEVICE_FLAG_RESET_SHARED : 0};
+    int r = ledger ? ledger->ops->admit_device(ledger, address, &claim, NULL) : 0;
+    if (r == -EBUSY) {
+        g_set_error(error, IOMMUD_ERROR, IOMMUD_ERROR_DEVICE_BUSY,
+                    "Device %s has been claimed by another machine meanwhile: try again, or choose "
+                    "another device.",
+                    address);
+        return FALSE;
+    }
     return r >= 0 || set_error(error, r, "MaxProcesses",
                                "Device %s could not be made known to the kernel's guard", address);
 }
 
-void accounting_dismiss_device(Accounting *accounting, const char *address)
+void accounting_dismiss_device(Accounting *accounting, const char *address, uint32_t machine)
 {
     Ledger *ledger = accounting_ledger(accounting);
-    if (ledger)
-        (void)ledger->ops->dismiss_device(ledger, address);
+    if (ledger && machine)
+        (void)ledger->ops->dismiss_device(ledger, address, machine);
+}
+
+uint32_t accounting_device_machine(Accounting *accounting, const char *address)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    LedgerClaim claim;
+    return ledger && ledger->ops->device(ledger, address, &claim) >= 0 ? claim.machine : 0;
 }
 
 /* ---- those who pass descriptors on ---- */

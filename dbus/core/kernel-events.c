@@ -133,12 +133,16 @@ static void on_limit(KernelEvent *self)
     g_autofree char *asked = size_format(refusal->requested);
     g_autofree char *left = size_format(refusal->left);
     g_autofree char *limit = size_format(refusal->limit);
+    g_autofree char *whose = event->host_is_short ? g_strdup("the host's budget")
+                                                  : g_strdup_printf("the limit of tenant %s, %s",
+                                                                    refusal->tenant, limit);
     journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = refusal},
-                  "%s was refused %s of %s (%" PRIu64 " bytes): tenant %s has %s (%" PRIu64
-                  " bytes) left of its limit of %s. Raise it with 'iommuctl tenant set-limit', or "
-                  "stop a machine.",
-                  self->who, refusal->ioctl, asked, refusal->requested, refusal->tenant, left,
-                  refusal->left, limit);
+                  "%s was refused %s of %s (%" PRIu64
+                  " bytes), which is more than was promised to it: %s (%" PRIu64
+                  " bytes) are left to it, of its promise and of %s. %s, or stop a machine.",
+                  self->who, refusal->ioctl, asked, refusal->requested, left, refusal->left, whose,
+                  event->host_is_short ? "Raise Budget= in iommud.conf"
+                                       : "Raise it with 'iommuctl tenant set-limit'");
     if (!self->tenant)
         return;
     signal_limit_exceeded(self->manager->bus, refusal);

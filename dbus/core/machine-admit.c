@@ -108,6 +108,33 @@ static gboolean write_down(Admission *admission, GError **error)
     return admission->written;
 }
 
+static void leave_to_new(const Machine *old)
+{
+    Manager *manager = old->manager;
+    g_auto(GStrv) devices = machine_devices(old);
+    accounting_promise_again(manager->accounting, old->ledger_id, 0);
+    for (char **device = devices; *device; device++)
+        accounting_dismiss_device(manager->accounting, *device, old->ledger_id);
+}
+
+/* What the old one has first: the new one takes its place. If that is not to be, the old one has it
+ * again: its promise also above a limit that others have reached meanwhile. */
+static gboolean promise(const Admission *admission, GError **error)
+{
+    Manager *manager = admission->manager;
+    const AdmissionRequest *request = admission->request;
+    g_autofree char *what = g_strdup_printf("machine %s (%s)", request->name, request->uuid);
+    const AccountingPromise wanted = {
+        .machine = admission->ledger_id,
+        .bytes = admission->bytes,
+        .budget = admission->tenant->policy.budget,
+        .what = what,
+    };
+    if (admission->old)
+        leave_to_new(admission->old);
+    return accounting_promise(manager->accounting, &wanted, error);
+}
+
 static gboolean tell_kernel(const Admission *admission, GError **error)
 {
     Manager *manager = admission->manager;
@@ -119,6 +146,8 @@ static gboolean tell_kernel(const Admission *admission, GError **error)
                        admission->request->uuid);
         return FALSE;
     }
+    if (!promise(admission, error))
+        return FALSE;
     return devices_admit(manager, admission->request->devices, tenant, admission->ledger_id,
                          admission->old ? &admission->old->policy : NULL, error);
 }
@@ -131,12 +160,14 @@ static void take_back(Admission *admission)
     if (admission->ledger_id)
         accounting_remove_machine(manager->accounting, admission->ledger_id);
     if (admission->ledger_id && admission->request->devices)
-        devices_dismiss(manager, admission->request->devices);
+        devices_dismiss(manager, admission->request->devices, admission->ledger_id);
     if (admission->fresh)
         tenant_close(admission->tenant);
     if (admission->written && !admission->old)
         machine_record_remove(manager->runtime_dir, admission->request->uuid);
     if (admission->old) {
+        accounting_promise_again(manager->accounting, admission->old->ledger_id,
+                                 charge_bytes(admission->old->policy.charge));
         machine_mark(admission->old);
         writer_commit_or_log(manager->writer);
         (void)machine_admit_devices(admission->old, NULL);
@@ -156,7 +187,7 @@ static void forget_old(Admission *admission)
     for (char **device = devices; *device; device++) {
         const char *const gone[] = {*device, NULL};
         if (!admission->request->devices || !g_strv_contains(admission->request->devices, *device))
-            devices_dismiss(manager, gone);
+            devices_dismiss(manager, gone, ledger_id);
     }
     accounting_remove_machine(manager->accounting, ledger_id);
     signal_machine_removed(manager->bus, admission->request->uuid);

@@ -80,10 +80,10 @@ gboolean machine_admit_devices(Machine *machine, GError **error)
     return TRUE;
 }
 
-void devices_dismiss(Manager *manager, const char *const *addresses)
+void devices_dismiss(Manager *manager, const char *const *addresses, uint32_t machine)
 {
-    for (size_t i = 0; addresses[i]; i++) {
-        accounting_dismiss_device(manager->accounting, addresses[i]);
+    for (size_t i = 0; addresses && addresses[i]; i++) {
+        accounting_dismiss_device(manager->accounting, addresses[i], machine);
         update_neighbours(manager, addresses[i]);
     }
 }
@@ -112,7 +112,7 @@ gboolean machine_add_device(Machine *machine, const char *address, GError **erro
     if (!tell_of_device(machine, address, error)) {
         const char *const gone[] = {address, NULL};
         (void)registry_remove_device(manager->registry, &machine->policy, address, NULL);
-        devices_dismiss(manager, gone);
+        devices_dismiss(manager, gone, machine->ledger_id);
         machine_mark(machine);
         return FALSE;
     }
@@ -132,9 +132,24 @@ gboolean machine_remove_device(Machine *machine, const char *address, GError **e
         machine_mark(machine);
         return FALSE;
     }
-    devices_dismiss(manager, gone);
+    devices_dismiss(manager, gone, machine->ledger_id);
     signal_machine_changed(manager->bus, machine_uuid(machine), "Devices");
     return TRUE;
+}
+
+/* The kernel's account has the last word. */
+static gboolean promise(const Machine *machine, uint64_t before, GError **error)
+{
+    g_autofree char *what =
+        g_strdup_printf("machine %s (%s)", machine->policy.name, machine_uuid(machine));
+    const AccountingPromise wanted = {
+        .machine = machine->ledger_id,
+        .bytes = charge_bytes(machine->policy.charge),
+        .before = before,
+        .budget = machine->policy.tenant->budget,
+        .what = what,
+    };
+    return accounting_promise(machine->manager->accounting, &wanted, error);
 }
 
 gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
@@ -150,9 +165,16 @@ gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t uniq
         g_propagate_error(error, g_steal_pointer(&refusal));
         return FALSE;
     }
+    if (!promise(machine, before, &refusal)) {
+        charge_put_back(charge, before);
+        manager_log_refusal(manager, tenant, machine_uuid(machine), bytes - before, refusal);
+        g_propagate_error(error, g_steal_pointer(&refusal));
+        return FALSE;
+    }
     machine_mark(machine);
     if (!writer_commit(manager->writer, error)) {
         charge_put_back(charge, before);
+        accounting_promise_again(manager->accounting, machine->ledger_id, before);
         machine_mark(machine);
         return FALSE;
     }

@@ -7,7 +7,7 @@
 
 /* Lets a machine of that id for the ledger bind the devices, as far as the kernel's guard is
  * concerned. own: who holds them, or will, under the registry's eyes; NULL: nobody yet.
- * KERNEL_REFUSED. addresses may be NULL. */
+ * DEVICE_BUSY: another has claimed one in the kernel; KERNEL_REFUSED. addresses may be NULL. */
 gboolean devices_admit(Manager *manager, const char *const *addresses, uint32_t tenant,
                        uint32_t machine, const MachinePolicy *own, GError **error);
 /* Who has a device beside these may no longer reset their bus, or may again. addresses may be NULL.
@@ -15,8 +15,9 @@ gboolean devices_admit(Manager *manager, const char *const *addresses, uint32_t 
 void devices_update_neighbours(Manager *manager, const char *const *addresses);
 /* The same for one that holds its devices, and for who has devices beside those. */
 gboolean machine_admit_devices(Machine *machine, GError **error);
-/* Nobody may bind it any more; who has a device beside it may reset their bus again. */
-void devices_dismiss(Manager *manager, const char *const *addresses);
+/* The machine of that id may not bind them any more; who has a device beside them may reset their
+ * bus again. addresses may be NULL. */
+void devices_dismiss(Manager *manager, const char *const *addresses, uint32_t machine);
 
 /* One more device. DEVICE_*, GROUP_SHARED, ... as registry_add_device(). KERNEL_REFUSED. */
 gboolean machine_add_device(Machine *machine, const char *address, GError **error);

@@ -70,7 +70,7 @@ static gboolean end_admission(Machine *machine, GError **error)
     if (!machine_check_unowned(machine, error))
         return FALSE;
     if (machine->ledger_id)
-        devices_dismiss(machine->manager, (const char *const *)devices);
+        devices_dismiss(machine->manager, (const char *const *)devices, machine->ledger_id);
     if (machine_check_unowned(machine, error)) {
         machine_reap(machine);
         return TRUE;
@@ -147,7 +147,7 @@ static void forget(Machine *machine)
         fd_store_remove(name);
     }
     registry_remove_machine(manager->registry, &machine->policy);
-    devices_dismiss(manager, (const char *const *)devices);
+    devices_dismiss(manager, (const char *const *)devices, ledger_id);
     accounting_remove_machine(manager->accounting, ledger_id);
 }
 

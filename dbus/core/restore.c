@@ -305,6 +305,22 @@ static void restore_tenant(Tenant *tenant)
         restore_ioases(tenant, record);
 }
 
+/* What the kernel's account has promised is what was promised. A ledger that has nothing is new, or
+ * was not told any more, and is told. */
+static void take_up_promise(Machine *machine)
+{
+    Accounting *accounting = machine->manager->accounting;
+    uint64_t recorded = charge_bytes(machine->policy.charge), promised = 0;
+    if (!accounting_promised(accounting, machine->ledger_id, &promised) || promised == recorded)
+        return;
+    if (promised == 0) {
+        accounting_promise_again(accounting, machine->ledger_id, recorded);
+        return;
+    }
+    charge_put_back(machine->policy.charge, promised);
+    machine_mark(machine);
+}
+
 static gboolean tell_of_machine(Machine *machine, GError **error)
 {
     Manager *manager = machine->manager;
@@ -320,8 +336,10 @@ static gboolean tell_of_machine(Machine *machine, GError **error)
         if (!writer_commit(manager->writer, error))
             return FALSE;
     }
-    return accounting_add_machine(manager->accounting, machine->ledger_id, tenant, error) &&
-           machine_admit_devices(machine, error) &&
+    if (!accounting_add_machine(manager->accounting, machine->ledger_id, tenant, error))
+        return FALSE;
+    take_up_promise(machine);
+    return machine_admit_devices(machine, error) &&
            (machine->policy.state != MACHINE_RUNNING ||
             accounting_name_leader(manager->accounting, machine->ledger_id, tenant,
                                    &machine->leader, error));
@@ -338,8 +356,9 @@ static void dismiss_devices(Manager *manager)
     for (size_t i = 0; i < n; i++) {
         const Machine *holder =
             (Machine *)registry_device_holder(manager->registry, devices[i].address);
-        if (!holder || holder->ledger_id == 0)
-            accounting_dismiss_device(manager->accounting, devices[i].address);
+        uint32_t claimed = accounting_device_machine(manager->accounting, devices[i].address);
+        if (!holder || holder->ledger_id != claimed)
+            accounting_dismiss_device(manager->accounting, devices[i].address, claimed);
     }
 }
 

@@ -116,6 +116,8 @@ static void open_accounting(Manager *manager, const Config *config, FdStore *sto
     manager->accounting = accounting_new(&setup);
     accounting_set_handler(manager->accounting, kernel_event_handle, manager);
     accounting_set_relay_units(manager->accounting, (const char *const *)config->relay_units);
+    accounting_set_budget(manager->accounting,
+                          budget_limit(registry_host_budget(manager->registry)));
     int descriptor = accounting_descriptor(manager->accounting);
     if (descriptor >= 0)
         fd_store_push(FD_STORE_LEDGER, descriptor);

@@ -219,6 +219,8 @@ gboolean manager_reload(Manager *manager, GError **error)
         return FALSE;
     manager_read_features(manager);
     accounting_set_relay_units(manager->accounting, (const char *const *)config->relay_units);
+    accounting_set_budget(manager->accounting,
+                          budget_limit(registry_host_budget(manager->registry)));
     forget_tenants(manager, before, removed);
     follow_configs(manager);
     journal_write(LOG_INFO, MESSAGE_CONFIG_RELOADED, NULL,

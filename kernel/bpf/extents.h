@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
 /*
- * Extents: memory that several ranges of one tenant map from end to end, and that counts once for
+ * Extents: memory that several ranges of one machine map from end to end, and that counts once for
  * tenants that count unique bytes. They are counted by reference.
  *
  * With a vIOMMU, QEMU maps the same RAM once for each device's address space, within milliseconds:
@@ -31,12 +31,13 @@
 #define EXTENT_REFS 0x7fffffffull
 #define EXTENT_WRITING 0x80000000ull
 
-/* Whole pages of an address space, or of a file, as one tenant maps them. */
+/* Whole pages of an address space, or of a file, as one machine maps them. */
 struct memory {
     __u64 source; /* address of the struct mm_struct or inode: both live while it is mapped */
     __u64 start;
     __u64 bytes;
     __u32 tenant;
+    __u32 machine; /* that its bytes are taken from; 0: the tenant */
 };
 
 /* Defined by who includes this: the extent of that number, from 1 on. NULL: there is none. */
@@ -47,7 +48,9 @@ static __always_inline bool extent_is_of(const struct ledger_extent *extent,
 {
     return READ_ONCE(extent->start) == memory->start &&
            READ_ONCE(extent->source) == memory->source &&
-           READ_ONCE(extent->bytes) == memory->bytes && READ_ONCE(extent->tenant) == memory->tenant;
+           READ_ONCE(extent->bytes) == memory->bytes &&
+           READ_ONCE(extent->tenant) == memory->tenant &&
+           READ_ONCE(extent->machine) == memory->machine;
 }
 
 static __always_inline __u32 memory_hash(const struct memory *memory)
@@ -88,6 +91,7 @@ static __always_inline bool extent_make(struct ledger_extent *extent, const stru
     extent->start = memory->start;
     extent->bytes = memory->bytes;
     extent->tenant = memory->tenant;
+    extent->machine = memory->machine;
     __sync_lock_test_and_set(&extent->state, next | 1);
     return true;
 }

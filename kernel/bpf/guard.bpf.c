@@ -169,8 +169,7 @@ struct device_call {
  */
 static __always_inline int guard_device_outside(const struct device_call *call, __u32 class)
 {
-    if (!bpf_map_lookup_elem(&devices, &call->key) ||
-        (class != IOCTL_DEVICE_BIND && class != IOCTL_DEVICE_RESET) ||
+    if (!get_device(&call->key) || (class != IOCTL_DEVICE_BIND && class != IOCTL_DEVICE_RESET) ||
         current_role() == LEDGER_ROLE_SERVICE)
         return 0;
     return refuse(current_owner(true), 0, call->command, 0, -EACCES);
@@ -198,7 +197,7 @@ static __always_inline int guard_attach(const struct task_state *self,
 static __always_inline int guard_reset(const struct task_state *self,
                                        const struct device_call *call)
 {
-    struct ledger_device *device = bpf_map_lookup_elem(&devices, &call->key);
+    struct ledger_device *device = get_device(&call->key);
 
     return check_use(&call->key, self->tenant_id, self->tenant_owner) ||
                    (device && device->flags & LEDGER_DEVICE_RESET_SHARED)
@@ -358,7 +357,7 @@ static __always_inline bool may_receive(__u32 tenant_id)
     assigned = assigned_to_cgroup();
     if (assigned == LEDGER_RELAY)
         return true;
-    machine = process ? NULL : bpf_map_lookup_elem(&machines, &assigned);
+    machine = process ? NULL : get_machine(assigned);
     return machine && machine->tenant == tenant_id;
 }
 

@@ -109,7 +109,7 @@ static __always_inline void name_device(const struct device *device, struct ledg
 static __always_inline int become_machine(struct ledger_owner *owner, __u32 owner_id,
                                           __u32 machine_id)
 {
-    struct ledger_machine *machine = bpf_map_lookup_elem(&machines, &machine_id);
+    struct ledger_machine *machine = get_machine(machine_id);
     __u32 was;
 
     if (!machine)
@@ -119,7 +119,13 @@ static __always_inline int become_machine(struct ledger_owner *owner, __u32 owne
         return -EACCES;
     if (!was)
         machine->claimed_by_bind = 1;
+    /* Too many to be gone through here: when it is named (name_machine()) they are the machine's.
+     */
+    if (owner->pages > 0)
+        machine->has_others = 1;
     COMPARE_AND_SWAP(&owner->machine, 0, machine_id);
+    /* From now on all its threads map out of what is promised to the machine. */
+    note_change();
     return 0;
 }
 
@@ -140,7 +146,7 @@ static __always_inline int become_machine(struct ledger_owner *owner, __u32 owne
 static __noinline int check_bind(const struct ledger_device_key *key, __u32 tenant_id,
                                  __u32 owner_id)
 {
-    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
+    struct ledger_device *device = key ? get_device(key) : NULL;
     struct ledger_owner *owner = get_owner(owner_id);
     __u32 machine_id, was;
 
@@ -163,7 +169,7 @@ static __noinline int check_bind(const struct ledger_device_key *key, __u32 tena
 static __noinline int check_use(const struct ledger_device_key *key, __u32 tenant_id,
                                 __u32 owner_id)
 {
-    struct ledger_device *device = key ? bpf_map_lookup_elem(&devices, key) : NULL;
+    struct ledger_device *device = key ? get_device(key) : NULL;
     struct ledger_owner *owner = get_owner(owner_id);
 
     if (!device || !owner || device->tenant != tenant_id)
@@ -227,42 +233,47 @@ static __noinline int reserve_object(struct task_state *self)
     return report_full(self, 0);
 }
 
+/* Whether the memory is mapped already, and counts once: then it has one more reference. Where that
+ * can be said of no memory here, it stays without a source. */
+static __noinline bool find_extent(struct task_state *self, struct iopt_pages *range,
+                                   const struct memory *asked, struct memory *memory)
+{
+    struct ledger_tenant *tenant;
+
+    if (!self || !memory)
+        return false;
+    tenant = bpf_map_lookup_elem(&tenants, &self->tenant_id);
+    if (!tenant || tenant->count != LEDGER_COUNT_UNIQUE)
+        return false;
+    if (range)
+        describe_memory(range, memory);
+    else if (asked)
+        *memory = *asked;
+    memory->tenant = self->tenant_id;
+    memory->machine = self->machine;
+    /* A promise holds also above the limit. */
+    if (memory->source && (memory->machine || !budget_is_over(&tenant->budget)))
+        self->extent = extent_get(memory);
+    return self->extent;
+}
+
 /*
- * Takes the bytes from what the tenant has left, unless the same memory is mapped already: 0, or
- * -EDQUOT. Which memory it is says the range, if the kernel has made one, or else `asked`, whose
- * source is 0 for what is to count in full.
+ * Takes the bytes from what is promised to the machine, or from what its tenant has left, unless
+ * the same memory is mapped already: 0, or -EDQUOT. Which memory it is says the range, if the
+ * kernel has made one, or else `asked`, whose source is 0 for what is to count in full.
  */
 static __noinline int reserve_memory(struct task_state *self, __u64 bytes, struct iopt_pages *range,
-                                     const struct memory *asked, __u64 *ret_left)
+                                     const struct memory *asked, struct budget_answer *ret_answer)
 {
     struct memory memory = {};
-    struct ledger_tenant *tenant;
-    int error;
 
-    if (!self || !ret_left)
+    if (!self || !ret_answer)
         return -EDQUOT;
     self->may_map = bytes;
-    if (!self->tenant_id)
+    if (!self->tenant_id || (may_count_unique() && find_extent(self, range, asked, &memory)))
         return 0;
-    /* A tenant that is not known any more, or for whom there was no room, may map nothing. */
-    *ret_left = 0;
-    tenant = bpf_map_lookup_elem(&tenants, &self->tenant_id);
-    if (!tenant)
+    if (count_take(self->tenant_id, self->machine, bytes, ret_answer))
         return -EDQUOT;
-    if (tenant->count == LEDGER_COUNT_UNIQUE) {
-        if (range)
-            describe_memory(range, &memory);
-        else if (asked)
-            memory = *asked;
-        memory.tenant = self->tenant_id;
-        if (memory.source && !tenant_is_over(tenant))
-            self->extent = extent_get(&memory);
-        if (self->extent)
-            return 0;
-    }
-    error = tenant_reserve(tenant, bytes, ret_left);
-    if (error)
-        return error;
     if (memory.source)
         self->extent = extent_new(&memory);
     if (!self->extent)
@@ -270,14 +281,14 @@ static __noinline int reserve_memory(struct task_state *self, __u64 bytes, struc
     return 0;
 }
 
-/* Takes the mapping's bytes from the tenant before anything is pinned; see reserve_memory().
+/* Takes the mapping's bytes before anything is pinned; see reserve_memory().
  * -ENOMEM: the map of ranges has no room for one more of this owner. */
 static __noinline int reserve(struct task_state *self, __u64 bytes, struct iopt_pages *range,
                               const struct memory *asked)
 {
     struct ledger_config *options = get_config();
     struct ledger_state *counters = get_state();
-    __u64 left = LEDGER_NO_LIMIT;
+    struct budget_answer answer = {};
     struct ledger_owner *owner;
     __s64 entries;
 
@@ -291,8 +302,8 @@ static __noinline int reserve(struct task_state *self, __u64 bytes, struct iopt_
         if (!has_capacity(entries, options->max_pages, owner ? owner->pages : 0))
             return report_full(self, bytes);
     }
-    if (reserve_memory(self, bytes, range, asked, &left))
-        return report_limit(self, bytes, left);
+    if (reserve_memory(self, bytes, range, asked, &answer))
+        return report_limit(self, bytes, &answer);
     /* The range that is here already takes it over at once. */
     return range ? 0 : note_reservation(self);
 }

@@ -109,6 +109,13 @@ struct {
 } tenants SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct ledger_budget);
+} host SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 8192);
     __type(key, __u32);
@@ -129,6 +136,13 @@ struct {
     __type(key, struct ledger_device_key);
     __type(value, struct ledger_device);
 } devices SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 8192);
+    __type(key, __u32);
+    __type(value, struct ledger_unit);
+} units SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -241,37 +255,4 @@ static __noinline struct ledger_account *get_account(__u32 context, __u32 owner_
 static __always_inline void note_change(void)
 {
     COUNT(changes);
-}
-
-static __always_inline struct ledger_tenant *get_tenant(__u32 tenant_id)
-{
-    return tenant_id ? bpf_map_lookup_elem(&tenants, &tenant_id) : NULL;
-}
-
-/* Adds to what a tenant has mapped, whatever its limit; negative bytes take away. */
-static __always_inline void add_mapped(__u32 tenant_id, __s64 bytes)
-{
-    struct ledger_tenant *tenant = bytes ? get_tenant(tenant_id) : NULL;
-
-    if (tenant)
-        __sync_fetch_and_add(&tenant->mapped, bytes);
-}
-
-/* Gives back memory that was mapped. */
-__noinline int release_mapped(__u32 tenant_id, __u64 bytes)
-{
-    struct ledger_tenant *tenant = bytes ? get_tenant(tenant_id) : NULL;
-
-    if (tenant)
-        tenant_release(tenant, bytes);
-    return 0;
-}
-
-/* What counts against the tenant, and of which no range is known. */
-static __always_inline void leak_mapped(__u32 tenant_id, __u64 bytes)
-{
-    struct ledger_tenant *tenant = bytes ? get_tenant(tenant_id) : NULL;
-
-    if (tenant)
-        tenant_leak(tenant, bytes);
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "maps.bpf.h"
+#include "counts.bpf.h"
 
 #define EVENTS_PER_SECOND 32
 /* What an owner forks beyond these gets no entry, so that one owner can't fill the map. */
@@ -61,13 +61,18 @@ static __always_inline __u32 machine_of_cgroup(void)
     return assigned == LEDGER_RELAY ? 0 : assigned;
 }
 
-/* Removes the entry of an owner that has nothing left, and that is no machine. */
+/* It has nothing left, and is no machine. */
+static __always_inline bool owner_is_idle(const struct ledger_owner *owner)
+{
+    return owner->processes <= 0 && owner->objects <= 0 && owner->pages <= 0 && !owner->machine;
+}
+
+/* Removes the entry of an owner that is idle. */
 static __always_inline void drop_owner_if_idle(__u32 id)
 {
     struct ledger_owner *owner = get_owner(id);
 
-    if (owner && id >= LEDGER_OWNER_FIRST && owner->processes <= 0 && owner->objects <= 0 &&
-        owner->pages <= 0 && !owner->machine)
+    if (owner && id >= LEDGER_OWNER_FIRST && owner_is_idle(owner))
         bpf_map_delete_elem(&owners, &id);
 }
 
@@ -141,16 +146,28 @@ __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
     id = __sync_fetch_and_add(&counters->owners, 1) + LEDGER_OWNER_FIRST;
     if (tgid == (__u32)(bpf_get_current_pid_tgid() >> 32))
         bpf_get_current_comm(new.comm, sizeof(new.comm));
-    if (machine) {
-        entry = bpf_map_lookup_elem(&machines, &machine);
-        if (entry)
-            new.tenant = entry->tenant;
-    }
+    entry = get_machine(machine);
+    if (entry)
+        new.tenant = entry->tenant;
     if (bpf_map_update_elem(&owners, &id, &new, BPF_NOEXIST)) {
         __sync_fetch_and_add(&counters->lost_owners, 1);
         return LEDGER_OWNER_NONE;
     }
     return id;
+}
+
+/* Gives a process without an entry an owner of its own; the owner that it got meanwhile if another
+ * thread was faster. 0: the maps are full. */
+static __always_inline __u32 make_process(__u32 tgid, __u64 start)
+{
+    __u32 id = make_owner(tgid, start, 0), added;
+
+    if (!id)
+        return LEDGER_OWNER_NONE;
+    added = add_process(tgid, start, id, LEDGER_ROLE_USER);
+    if (added != id)
+        drop_owner_if_idle(id);
+    return added;
 }
 
 /*
@@ -159,7 +176,7 @@ __noinline __u32 make_owner(__u32 tgid, __u64 start, __u32 machine)
  */
 __noinline __u32 owner_of_machine(__u32 machine, __u32 tgid, __u64 start)
 {
-    struct ledger_machine *entry = bpf_map_lookup_elem(&machines, &machine);
+    struct ledger_machine *entry = get_machine(machine);
     __u32 id, was;
 
     if (!entry)
@@ -228,6 +245,8 @@ struct report {
     __u32 id;
     __u32 object_machine;
     __u32 owner;
+    __u32 of_host;
+    __u32 pad;
 };
 
 /* Whether the event is sent: of each owner at most so many in a second, so that its events don't
@@ -283,6 +302,7 @@ __noinline int send_event(const struct report *report)
     event->command = report->command;
     event->id = report->id;
     event->object_machine = report->object_machine;
+    event->of_host = report->of_host;
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     bpf_ringbuf_submit(event, 0);
     return 0;

@@ -87,27 +87,53 @@ static __always_inline void describe_memory(struct iopt_pages *range, struct mem
     }
 }
 
-/* The bytes that are to be given back for a range at its end: its own, or its extent's with the
- * last reference. The exchange gives them to one caller only. */
-static __always_inline __u64 take_bytes(struct ledger_pages *range)
+/* The bytes that are to be given back for a range at its end, and the machine that gets them: its
+ * own, or its extent's with the last reference. The exchange gives them to one caller only. */
+static __always_inline __u64 take_bytes(struct ledger_pages *range, __u32 *ret_machine)
 {
-    __u32 extent = __sync_lock_test_and_set(&range->extent, LEDGER_EXTENT_TAKEN);
+    __u64 share = __sync_lock_test_and_set(&range->share, LEDGER_SHARE_TAKEN);
 
-    if (extent == LEDGER_EXTENT_TAKEN)
+    *ret_machine = LEDGER_SHARE_MACHINE(share);
+    if (share == LEDGER_SHARE_TAKEN)
         return 0;
-    return extent ? extent_put(extent) : range->bytes;
+    return LEDGER_SHARE_EXTENT(share) ? extent_put(LEDGER_SHARE_EXTENT(share)) : range->bytes;
 }
 
 /* From now on the range counts for itself. */
 static __always_inline void leave_extent(struct ledger_pages *range)
 {
     struct ledger_pages was = *range;
+    __u32 machine_id = LEDGER_SHARE_MACHINE(was.share), extent = LEDGER_SHARE_EXTENT(was.share);
 
-    if (!was.extent || was.extent == LEDGER_EXTENT_TAKEN ||
-        COMPARE_AND_SWAP(&range->extent, was.extent, 0) != was.extent)
+    if (!extent || was.share == LEDGER_SHARE_TAKEN ||
+        COMPARE_AND_SWAP(&range->share, was.share, LEDGER_SHARE(machine_id, 0)) != was.share)
         return;
-    add_mapped(was.tenant, (__s64)was.bytes);
-    release_mapped(was.tenant, extent_put(was.extent));
+    count_add(was.tenant, machine_id, was.bytes);
+    release_mapped(was.tenant, machine_id, extent_put(extent));
+}
+
+/* What the range counts is another's from now on. Counted there first: never too little is.
+ * -ESTALE: its end has begun, or another has moved it. */
+static __noinline int move_share(struct ledger_pages *range, __u32 tenant_id, __u32 machine_id)
+{
+    __u32 from;
+    __u64 share;
+
+    if (!range)
+        return -ESTALE;
+    leave_extent(range);
+    share = READ_ONCE(range->share);
+    from = range->tenant;
+    if (LEDGER_SHARE_EXTENT(share))
+        return -ESTALE;
+    count_add(tenant_id, machine_id, range->bytes);
+    if (COMPARE_AND_SWAP(&range->share, share, LEDGER_SHARE(machine_id, 0)) != share) {
+        count_release(tenant_id, machine_id, range->bytes);
+        return -ESTALE;
+    }
+    range->tenant = tenant_id;
+    count_release(from, LEDGER_SHARE_MACHINE(share), range->bytes);
+    return 0;
 }
 
 /*
@@ -121,13 +147,16 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
     struct ledger_account *account;
     struct ledger_owner *owner;
     struct ledger_pages was;
+    __u32 machine_id;
+    __u64 bytes;
 
     if (!range || !counters)
         return false;
     was = *range;
     if (!charge_take(&range->charge, charge))
         return false;
-    release_mapped(was.tenant, take_bytes(range));
+    bytes = take_bytes(range, &machine_id);
+    release_mapped(was.tenant, machine_id, bytes);
     __sync_fetch_and_add(&counters->pages, -1);
     if (LEDGER_CHARGED(charge))
         account_pages(was.context, was.owner, was.tenant, -(__s64)LEDGER_CHARGED(charge));
@@ -135,10 +164,8 @@ static __noinline bool take_range(struct ledger_pages *range, __u64 charge)
     if (account)
         __sync_fetch_and_add(&account->unmaps, 1);
     owner = get_owner(was.owner);
-    if (owner) {
-        __sync_fetch_and_add(&owner->pages, -1);
+    if (owner && __sync_fetch_and_add(&owner->pages, -1) <= 1 && owner_is_idle(owner))
         drop_owner_if_idle(was.owner);
-    }
     return true;
 }
 
@@ -167,23 +194,26 @@ static __always_inline void take_reserved(struct task_state *self, struct iopt_p
                                           struct ledger_pages *new)
 {
     struct ledger_extent *extent = extent_at(self->extent);
-    struct memory memory = {.tenant = new->tenant};
+    struct memory memory = {.tenant = new->tenant, .machine = self->machine};
     __u64 reserved = self->reserved;
     __u32 number = self->extent;
 
     forget_reservation(self);
+    new->share = LEDGER_SHARE(self->machine, 0);
     if (extent) {
         describe_memory(range, &memory);
         if (extent_is_of(extent, &memory)) {
-            new->extent = number;
+            new->share = LEDGER_SHARE(self->machine, number);
             return;
         }
         /* The file descriptor is another file's by now, and nothing could refuse it. */
-        release_mapped(new->tenant, extent_put(number));
+        release_mapped(new->tenant, self->machine, extent_put(number));
         argument_changed(self->mapping, 0, self->tenant_owner, new->bytes, 0);
     }
-    if (new->bytes != reserved)
-        add_mapped(new->tenant, (__s64)(new->bytes - reserved));
+    if (new->bytes > reserved)
+        count_add(new->tenant, self->machine, new->bytes - reserved);
+    else if (new->bytes < reserved)
+        count_release(new->tenant, self->machine, reserved - new->bytes);
 }
 
 /* The entry of a new range. false: the map is full, or an entry at its address is taken and not yet
@@ -200,19 +230,17 @@ static __always_inline bool add_entry(__u64 key, const struct ledger_pages *new)
     forget_pages(address);
     if (!bpf_map_update_elem(&pages, &key, new, BPF_NOEXIST))
         return true;
-    if (new->extent && !extent_put(new->extent))
-        add_mapped(new->tenant, (__s64) new->bytes);
-    leak_mapped(new->tenant, new->bytes);
+    leak_reserved(new->tenant, new->share, new->bytes);
     COUNT(lost_pages);
     return false;
 }
 
-/* The kernel has made a range, for the mapping that the thread is in the middle of. -ENOMEM: there
- * is no room for it. */
-static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
+/* The kernel has made a range, for the mapping that the thread is in the middle of. self: it, which
+ * says who it is to the IOMMUFD; NULL: that is not known. -ENOMEM: there is no room for it. */
+static __always_inline int add_pages_of(struct task_state *self, struct iopt_pages *range,
+                                        __u64 npages)
 {
     struct ledger_state *counters = get_state();
-    struct task_state *self = get_task_state(false);
     struct ledger_pages new = {.bytes = npages << LEDGER_PAGE_SHIFT};
     struct ledger_account *account;
     __u64 key = (__u64)range;
@@ -220,7 +248,6 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     if (!counters)
         return 0;
     new.charge = new_charge(counters, 0);
-    self = self ? identify_inside(self->mapping) : NULL;
     if (self) {
         new.context = self->context_id;
         new.tenant = self->tenant_id;
@@ -237,6 +264,13 @@ static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
     if (account)
         __sync_fetch_and_add(&account->maps, 1);
     return 0;
+}
+
+static __always_inline int add_pages(struct iopt_pages *range, __u64 npages)
+{
+    struct task_state *self = get_task_state(false);
+
+    return add_pages_of(self ? identify_inside(self->mapping) : NULL, range, npages);
 }
 
 /*

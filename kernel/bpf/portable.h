@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR LGPL-2.1-or-later */
 /*
- * What reserve.h and extents.h need of either side: they are compiled into the BPF programs, and as
- * they are into tests/unit/test-bpf-arithmetic.c.
+ * What reserve.h, promise.h and extents.h need of either side: they are compiled into the BPF
+ * programs, and as they are into tests/unit/test-bpf-arithmetic.c.
  */
 #pragma once
 
@@ -13,6 +13,15 @@
 #include <stddef.h>
 
 #define __noinline __attribute__((noinline, unused))
+#endif
+
+/* A function that the verifier checks once, and not anew at each call: it may not be static in a
+ * program, takes numbers and pointers to plain structures, and is told nothing of its callers, so
+ * that a pointer may be NULL and what it returns is any number. */
+#ifdef __bpf__
+#define SHARED_FUNCTION __noinline
+#else
+#define SHARED_FUNCTION static __noinline
 #endif
 
 #include "shared.h"

@@ -88,7 +88,7 @@ int BPF_PROG(hook_pages, struct iommufd_ctx *ictx, struct iopt_pages *range)
         error = reserve(self, range->npages << LEDGER_PAGE_SHIFT, range, NULL);
     }
     if (!error)
-        error = add_pages(range, range->npages);
+        error = add_pages_of(self, range, range->npages);
     if (self) {
         self->phase = PHASE_NONE;
         self->mapping = 0;

@@ -85,7 +85,7 @@ static __noinline int recheck_bind(__u64 ictx, __u64 device, bool can_refuse)
 
     name_device((struct device *)device, &key);
     if (!is_guarded(ictx)) {
-        if (!bpf_map_lookup_elem(&devices, &key) || current_role() == LEDGER_ROLE_SERVICE)
+        if (!get_device(&key) || current_role() == LEDGER_ROLE_SERVICE)
             return 0;
         owner_id = current_owner(true);
     } else {

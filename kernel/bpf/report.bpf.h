@@ -63,19 +63,22 @@ static __noinline int report_full(const struct task_state *self, __u64 bytes)
     return -ENOMEM;
 }
 
-/* Counts and reports a mapping above the tenant's limit. */
-static __noinline int report_limit(const struct task_state *self, __u64 bytes, __u64 left)
+/* Counts and reports a mapping beyond what is promised to the machine, and what its tenant or the
+ * host have left. */
+static __noinline int report_limit(const struct task_state *self, __u64 bytes,
+                                   const struct budget_answer *answer)
 {
     struct report report = {.kind = LEDGER_EVENT_LIMIT, .error = -EDQUOT};
     struct ledger_account *account;
 
-    if (!self)
+    if (!self || !answer)
         return -EDQUOT;
     account = get_account(self->context_id, self->tenant_owner);
     if (account)
         __sync_fetch_and_add(&account->refused, 1);
     report.requested = bytes;
-    report.left = left;
+    report.left = answer->left;
+    report.of_host = answer->of_host;
     report.context = self->context_id;
     report.command = self->command;
     report.tenant = self->tenant_id;

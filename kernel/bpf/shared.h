@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* The layout of the maps below. Programs and maps of different layouts never share a folder. */
-#define LEDGER_LAYOUT 8
+#define LEDGER_LAYOUT 9
 
 #define LEDGER_PAGE_SHIFT 12
 #define LEDGER_PAGE_SIZE (1ull << LEDGER_PAGE_SHIFT)
@@ -123,6 +123,8 @@ struct ledger_state {
     __u64 lost_events;
     __u64 unknown_ioctls;
     __u64 changed_arguments;
+    __u32 counts_unique; /* some tenant has LEDGER_COUNT_UNIQUE, or had */
+    __u32 pad;
     struct ledger_ratelimit ratelimit[2]; /* of events without an owner; as struct ledger_owner's */
 };
 
@@ -171,12 +173,22 @@ struct ledger_pages {
     __u32 context;
     __u32 owner;
     __u32 tenant;
-    __u32 extent; /* number, from 1 on, of that to which the bytes belong; 0: they are its own */
+    __u32 pad;
+    __u64 share; /* LEDGER_SHARE() */
 };
-#define LEDGER_EXTENT_TAKEN (~0u) /* in its place, when the range's end has begun */
 
-/* Map "extents": memory that several ranges map from end to end and that counts once, for tenants
- * with LEDGER_COUNT_UNIQUE (extents.h). */
+/* Which bytes a range counts, and for whom: the number, from 1 on, of the extent to which they
+ * belong, or 0 if they are its own; and the machine that they were taken from, or 0 if it was the
+ * tenant. One word, so that who exchanges it has both. LEDGER_SHARE_TAKEN in its place: the range's
+ * end has begun.
+ */
+#define LEDGER_SHARE(machine, extent) ((__u64)(machine) << 32 | (extent))
+#define LEDGER_SHARE_MACHINE(share) ((__u32)((share) >> 32))
+#define LEDGER_SHARE_EXTENT(share) ((__u32)(share))
+#define LEDGER_SHARE_TAKEN (~0ull)
+
+/* Map "extents": memory that several ranges of a machine map from end to end and that counts once,
+ * for tenants with LEDGER_COUNT_UNIQUE (extents.h). */
 #define LEDGER_EXTENT_MAX_REFS 32 /* further ranges count again */
 struct ledger_extent {
     __u64 state;  /* how often it was used << 32 | being written << 31 | references */
@@ -184,7 +196,7 @@ struct ledger_extent {
     __u64 start;  /* in it, in bytes */
     __u64 bytes;
     __u32 tenant;
-    __u32 pad;
+    __u32 machine; /* from which the bytes were taken; 0: from the tenant */
 };
 
 /* Map "processes": tgid -> a process that has used an IOMMUFD, or was named. */
@@ -225,32 +237,42 @@ struct ledger_account {
     __u32 pad;
 };
 
+/* What may be used, and what is: a tenant's or the host's (reserve.h). */
+struct ledger_budget {
+    __u64 limit;  /* bytes, LEDGER_NO_LIMIT: none */
+    __s64 used;   /* bytes that count: promised to machines, and mapped or about to be besides */
+    __s64 credit; /* of a tenant: bytes of "used" that are known to be the same memory twice */
+};
+
+/* Map "host", one element: an index of 0, and the budget of the host. */
+
+/* Bytes that count and for which no range was seen, since a hook was skipped or a map full: they
+ * stay counted until a reconciliation finds the range, or finds none. And how often that was. */
+struct ledger_leaks {
+    __s64 unmatched;
+    __u64 count;
+};
+
 /* Map "tenants". */
 struct ledger_tenant {
-    __u64 limit;  /* bytes, LEDGER_NO_LIMIT: none */
-    __s64 mapped; /* bytes that count: mapped and about to be */
-    __s64 credit; /* bytes of "mapped" that are known to be the same memory twice */
+    struct ledger_budget budget;
     __s64 pinned; /* pages */
     __s64 peak;   /* pages */
     __u64 moves;  /* how often "pinned" has changed */
     __u64 maps;   /* these three: of accounts that are closed */
     __u64 unmaps;
     __u64 refused;
-    __u64 releases; /* how often memory was given back */
-    /* Bytes of "mapped" for which no range was seen, since a hook was skipped or a map full: they
-     * stay counted until a reconciliation finds the range, or finds none. And how often that was.
-     */
-    __s64 unmatched;
-    __u64 leaks;
-    __u32 count; /* enum ledger_count */
+    __u64 releases; /* how often memory was given back, while some tenant counts unique bytes */
+    struct ledger_leaks leaks; /* of who is no machine */
+    __u32 count;               /* enum ledger_count */
     __u32 pad;
 };
 
 /*
- * Map "reservations": what a thread has taken from its tenant for a mapping, and no range has taken
- * over yet. Only where a mapping is reserved before it is known to the kernel (guard_context()).
- * The end of a thread may not be seen; what stands here for one that is gone a reconciliation gives
- * back.
+ * Map "reservations": what a thread has taken from its machine or tenant for a mapping, and no
+ * range has taken over yet. Only where a mapping is reserved before it is known to the kernel
+ * (guard_context()). The end of a thread may not be seen; what stands here for one that is gone a
+ * reconciliation gives back.
  */
 #define LEDGER_RESERVATIONS 4096
 struct ledger_reservation {
@@ -258,17 +280,29 @@ struct ledger_reservation {
     __u64 bytes;
     __u32 tid; /* 0: the entry is free */
     __u32 tenant;
-    __u32 extent; /* to which it has a reference, 0: the bytes count for themselves */
     __u32 pad;
+    __u64 share; /* LEDGER_SHARE(): as the range will have it */
 };
 
-/* Map "machines", by an id that iommud gives out and never reuses. */
+/*
+ * Map "machines", by an id that iommud gives out and never reuses. An entry stays when the machine
+ * is removed, with LEDGER_ROOM_CLOSED as its room, until no program that has found it can still
+ * run.
+ */
 struct ledger_machine {
     __u32 tenant;
     __u32 owner;           /* 0: no process is it yet */
     __u32 claimed_by_bind; /* its owner has bound its device, and iommud has not named it yet */
-    __u32 pad;
+    __u32 has_others;      /* its owner has mapped something before it was the machine */
+    /* What it may map (promise.h), in bytes. */
+    __u64 reserved; /* promised to it */
+    __s64 room;     /* of what it has taken from its tenant, what is not mapped */
+    __u64 borrowed; /* taken from its tenant beyond what is promised */
+    struct ledger_leaks leaks;
 };
+/* Far below what any sum can come to. */
+#define LEDGER_ROOM_CLOSED (-(1ll << 62))
+#define LEDGER_IS_CLOSED(room) ((room) < LEDGER_ROOM_CLOSED / 2)
 
 /* Map "devices": a device, by its name on its bus -> whose it is. */
 #define LEDGER_DEVICE_NAME 24
@@ -276,16 +310,32 @@ struct ledger_device_key {
     char name[LEDGER_DEVICE_NAME]; /* "0000:01:00.0", filled up with 0, never full */
 };
 struct ledger_device {
-    __u32 tenant;
-    __u32 machine; /* 0: any one process of the tenant */
-    __u32 owner;   /* that bound it */
-    __u32 flags;   /* enum ledger_device_flags */
+    union {
+        struct {
+            __u32 machine; /* 0: any one process of the tenant */
+            __u32 tenant;
+        };
+        __u64 holder; /* both; whoever exchanges it has claimed the device. 0: nobody */
+    };
+    __u32 owner; /* that bound it */
+    __u32 flags; /* enum ledger_device_flags */
+    __u32 unit;  /* 0: it is a unit by itself */
+    __u32 pad;
 };
+
+/* Map "units": a number that iommud gives to what must not be parted -> the machine that has
+ * claimed devices of it, and how many. */
+struct ledger_unit {
+    __u64 claim; /* LEDGER_CLAIM(); 0: nobody */
+};
+#define LEDGER_CLAIM(machine, devices) ((__u64)(machine) << 32 | (devices))
+#define LEDGER_CLAIM_MACHINE(claim) ((__u32)((claim) >> 32))
+#define LEDGER_CLAIM_DEVICES(claim) ((__u32)(claim))
 
 /* Ring buffer "events". */
 enum ledger_event_kind {
     LEDGER_EVENT_REFUSED = 1,      /* an ioctl, a file or a device was refused */
-    LEDGER_EVENT_LIMIT,            /* a mapping would have taken the tenant above its limit */
+    LEDGER_EVENT_LIMIT,            /* a mapping beyond what was promised, and what is left */
     LEDGER_EVENT_ARGUMENT_CHANGED, /* the argument was changed behind the check: killed */
     LEDGER_EVENT_EXIT,             /* the last process of an owner is gone */
     LEDGER_EVENT_FULL,             /* a map is full, so that a mapping was refused */
@@ -302,6 +352,8 @@ struct ledger_event {
     __u32 command;        /* ioctl */
     __u32 id;             /* object that was named */
     __u32 object_machine; /* whose that object was then, 0: no machine's */
+    __u32 of_host;        /* LIMIT: the host has too little left, and not the tenant */
+    __u32 pad;
     char comm[16];
 };
 
@@ -325,11 +377,30 @@ struct control_set_limit {
     __u32 tenant;
     __u32 count; /* enum ledger_count */
 };
+struct control_set_budget {
+    __u64 limit;
+};
+/* What is promised to the machine. */
+struct control_reserve_machine {
+    __u64 bytes;
+    __u32 machine;
+    __u32 forced; /* whatever is left: it was promised before */
+    __u64 ret_left;
+    __u32 ret_of_host;
+    __u32 pad;
+};
 struct control_admit_device {
     struct ledger_device_key device;
     __u32 tenant;
     __u32 machine;
     __u32 flags; /* enum ledger_device_flags */
+    __u32 unit;
+    __u32 ret_machine; /* that has the device, or its unit */
+    __u32 pad;
+};
+struct control_dismiss_device {
+    struct ledger_device_key device;
+    __u32 machine; /* that has it */
     __u32 pad;
 };
 struct control_remove_machine {
@@ -410,10 +481,11 @@ struct control_set_counts {
     __s32 pages;
     __u32 pad;
 };
+/* Of a machine, or, if that is 0, of what its tenant's others have. */
 struct control_drop_unmatched {
     __u64 expected_leaks;
     __u32 tenant;
-    __u32 pad;
+    __u32 machine;
 };
 struct control_leak_reservation {
     __u64 expected_start;

@@ -20,7 +20,8 @@ enum phase {
  * time unless ledger_state.changes has moved since.
  *
  *   members                    are valid
- *   context ... actual_owner   while context is not 0 and `changes` is that of ledger_state
+ *   context ... actual_owner,  while context is not 0 and `changes` is that of ledger_state
+ *     and machine
  *   command                    in every phase but NONE, and after a re-check of whole ioctls
  *   mapping                    CHECKED and SERVICE, from the mapping's begin to the ioctl's end
  *   may_map, and               CHECKED and SERVICE, from the check until the range takes them over
@@ -47,12 +48,12 @@ struct task_state {
     __u32 argument_changed;
     __u64 mapping;  /* address of the IOMMUFD that is being mapped into */
     __u64 may_map;  /* bytes that were let through */
-    __u64 reserved; /* of these, what was taken from the tenant and no range has yet */
+    __u64 reserved; /* of these, what was taken from machine or tenant and no range has yet */
     __u64 removing; /* address of the object that is being destroyed */
     __u32 changing; /* it moves what is charged from another process to itself */
     __u32 extent;   /* to which it has a reference for the range to come */
     __u32 noted;    /* number of its entry in the map "reservations", from 1 on */
-    __u32 pad;
+    __u32 machine;  /* from which its mappings are taken; 0: from the tenant */
 };
 
 struct {
@@ -96,7 +97,7 @@ static __noinline int note_reservation(struct task_state *self)
             continue;
         entry->bytes = self->may_map;
         entry->tenant = self->tenant_id;
-        entry->extent = self->extent;
+        entry->share = LEDGER_SHARE(self->machine, self->extent);
         /* Last, with a full barrier: pairs with the addition of 0 in control_leak_reservation(). */
         __sync_lock_test_and_set(&entry->start, task->start_boottime / LEDGER_NS_PER_TICK);
         self->noted = number + 1;
@@ -122,11 +123,13 @@ static __always_inline void forget_reservation(struct task_state *self)
 
 /* Bytes that were reserved, of an extent or by themselves, count in full, as leaked, until a
  * reconciliation comes. */
-static __always_inline void leak_reserved(__u32 tenant_id, __u32 extent, __u64 bytes)
+static __always_inline void leak_reserved(__u32 tenant_id, __u64 share, __u64 bytes)
 {
+    __u32 extent = LEDGER_SHARE_EXTENT(share), machine_id = LEDGER_SHARE_MACHINE(share);
+
     if (extent && !extent_put(extent))
-        add_mapped(tenant_id, (__s64)bytes);
-    leak_mapped(tenant_id, bytes);
+        count_add(tenant_id, machine_id, bytes);
+    count_leak(tenant_id, machine_id, bytes);
 }
 
 __noinline int settle_as_leaked(struct task_state *self)
@@ -134,7 +137,7 @@ __noinline int settle_as_leaked(struct task_state *self)
     if (!self)
         return 0;
     if (self->extent || self->reserved)
-        leak_reserved(self->tenant_id, self->extent, self->may_map);
+        leak_reserved(self->tenant_id, LEDGER_SHARE(self->machine, self->extent), self->may_map);
     forget_reservation(self);
     return 0;
 }
@@ -144,9 +147,9 @@ __noinline int settle_as_released(struct task_state *self)
     if (!self)
         return 0;
     if (self->extent)
-        release_mapped(self->tenant_id, extent_put(self->extent));
+        release_mapped(self->tenant_id, self->machine, extent_put(self->extent));
     if (self->reserved)
-        add_mapped(self->tenant_id, -(__s64)self->reserved);
+        count_release(self->tenant_id, self->machine, self->reserved);
     forget_reservation(self);
     return 0;
 }
@@ -218,6 +221,7 @@ static __noinline struct task_state *identify_anew(__u64 ictx)
         self->flags & LEDGER_CONTEXT_GUARDED && owner_may_use(self->actual_owner, self->tenant_id)
             ? self->actual_owner
             : LEDGER_OWNER_NONE;
+    self->machine = machine_for(get_owner(self->actual_owner), self->tenant_id);
     /* Without an owner, since a map is full, the next call looks it up again. */
     self->context = self->actual_owner ? ictx : 0;
     return self;

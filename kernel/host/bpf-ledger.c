@@ -14,9 +14,11 @@
 #include "kernel/base/cleanup.h"
 #include "kernel/base/process.h"
 #include "kernel/ledger/cgroups.h"
+#include "kernel/ledger/devices.h"
 #include "kernel/ledger/identities.h"
 #include "kernel/ledger/audit/legacy-vfio.h"
 #include "kernel/ledger/load.h"
+#include "kernel/ledger/machines.h"
 #include "kernel/ledger/pins.h"
 #include "kernel/ledger/audit/reconcile.h"
 #include "kernel/ledger/relays.h"
@@ -77,6 +79,7 @@ static int on_event(void *data, void *bytes, size_t size)
         .object_machine = event->object_machine,
         .requested = event->requested,
         .left = event->left,
+        .host_is_short = event->of_host,
     };
     memcpy(told.comm, event->comm, sizeof(told.comm) - 1);
     ledger->handler(&told, ledger->handler_data);
@@ -250,12 +253,15 @@ static const LedgerOps bpf_ops = {
     .register_iommufd = ledger_register,
     .set_limit = ledger_set_limit,
     .remove_tenant = ledger_remove_tenant,
+    .set_budget = ledger_set_budget,
     .add_machine = ledger_add_machine,
     .remove_machine = ledger_remove_machine,
+    .reserve_machine = ledger_reserve_machine,
     .name_process = ledger_name_process,
     .machine = ledger_machine,
     .admit_device = ledger_admit_device,
     .dismiss_device = ledger_dismiss_device,
+    .device = ledger_device,
     .trust_relay = ledger_trust_relay,
     .set_relay_units = ledger_set_relay_units,
     .allow_receiver = ledger_allow_receiver,

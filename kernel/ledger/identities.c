@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "kernel/base/pci-address.h"
 #include "kernel/ledger/cgroups.h"
 
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context)
@@ -19,34 +18,29 @@ int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uin
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count)
 {
     struct control_set_limit args = {.tenant = tenant, .limit = bytes, .count = count};
+    const BpfLedger *self = bpf_ledger(ledger);
+    const uint32_t zero = 0;
+    struct ledger_state state = {0};
 
-    return program_run(bpf_ledger(ledger), CONTROL_SET_LIMIT, &args, sizeof(args));
+    (void)map_get(self, MAP_STATE, &zero, &state);
+    int r = program_run(self, CONTROL_SET_LIMIT, &args, sizeof(args));
+    /* What is being unmapped and has not seen that some tenant counts so must not come after a
+     * reconciliation that reads how often that was. */
+    if (r >= 0 && count == LEDGER_COUNT_MODE_UNIQUE && !state.counts_unique)
+        (void)maps_synchronize(self);
+    return r;
+}
+
+int ledger_set_budget(Ledger *ledger, uint64_t bytes)
+{
+    struct control_set_budget args = {.limit = bytes};
+
+    return program_run(bpf_ledger(ledger), CONTROL_SET_BUDGET, &args, sizeof(args));
 }
 
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant)
 {
     return map_delete(bpf_ledger(ledger), MAP_TENANTS, &tenant);
-}
-
-int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant)
-{
-    struct ledger_machine entry = {.tenant = tenant}, was;
-
-    if (!machine || machine == LEDGER_RELAY)
-        return -EINVAL;
-    int r = map_add(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
-    if (r == -EEXIST && map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &was) >= 0 &&
-        was.tenant == tenant)
-        return 0;
-    return r;
-}
-
-int ledger_remove_machine(Ledger *ledger, uint32_t machine)
-{
-    struct control_remove_machine args = {.machine = machine};
-
-    ledger_remove_scope(ledger, machine);
-    return program_run(bpf_ledger(ledger), CONTROL_REMOVE_MACHINE, &args, sizeof(args));
 }
 
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
@@ -72,33 +66,4 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
     if (role == LEDGER_ROLE_USER)
         return -EINVAL;
     return program_run(bpf_ledger(ledger), CONTROL_NAME_PROCESS, &args, sizeof(args));
-}
-
-static int name_device(const char *address, struct ledger_device_key *ret_key)
-{
-    /* A name that fills the key up is cut off there, and then taken for none (guard.bpf.h). */
-    G_STATIC_ASSERT(PCI_ADDRESS_SIZE < LEDGER_DEVICE_NAME);
-
-    if (!pci_address_is_canonical(address))
-        return -EINVAL;
-    *ret_key = (struct ledger_device_key){0};
-    memcpy(ret_key->name, address, strlen(address));
-    return 0;
-}
-
-int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags)
-{
-    struct control_admit_device args = {.tenant = tenant, .machine = machine, .flags = flags};
-    int r = name_device(address, &args.device);
-
-    return r < 0 ? r : program_run(bpf_ledger(ledger), CONTROL_ADMIT_DEVICE, &args, sizeof(args));
-}
-
-int ledger_dismiss_device(Ledger *ledger, const char *address)
-{
-    struct ledger_device_key key;
-    int r = name_device(address, &key);
-
-    return r < 0 ? r : map_delete(bpf_ledger(ledger), MAP_DEVICES, &key);
 }

@@ -12,10 +12,6 @@ int ledger_trust_process(Ledger *ledger, pid_t pid, uint64_t start, enum ledger_
 int ledger_register(Ledger *ledger, int fd, uint32_t tenant, unsigned flags, uint32_t *ret_context);
 int ledger_set_limit(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count);
 int ledger_remove_tenant(Ledger *ledger, uint32_t tenant);
-int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant);
-int ledger_remove_machine(Ledger *ledger, uint32_t machine);
+int ledger_set_budget(Ledger *ledger, uint64_t bytes);
 int ledger_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
                         uint32_t tenant);
-int ledger_admit_device(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags);
-int ledger_dismiss_device(Ledger *ledger, const char *address);

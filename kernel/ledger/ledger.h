@@ -6,8 +6,14 @@
  *
  * The ledger knows the owner of every object of every IOMMUFD, and how many bytes the kernel has
  * pinned for whom. The guard refuses, on registered IOMMUFDs, what one machine may not do to
- * another, and mappings above a tenant's limit. Either may be unavailable on a host: then
- * LedgerStatus says so and why, and the functions return -EOPNOTSUPP.
+ * another, and mappings that nobody has promised and for which tenant or host have no room left.
+ * Either may be unavailable on a host: then LedgerStatus says so and why, and the functions return
+ * -EOPNOTSUPP.
+ *
+ * What is promised to a machine (reserve_machine()) is taken from the tenant's limit and the host's
+ * budget at once, and may be mapped whatever happens to these; beyond it the machine borrows what
+ * is promised to nobody, until it unmaps. Who is no machine of the tenant maps what is promised to
+ * nobody.
  *
  * Tenants and machines are numbers that the caller gives out, from 1 on; a machine's number is
  * never given out again, so that what an earlier machine of the same name left is not its own.
@@ -71,6 +77,17 @@ typedef enum {
     LEDGER_DEVICE_FLAG_RESET_SHARED = 1 << 0, /* its bus or slot holds another machine's device */
 } LedgerDeviceFlags;
 
+/* What is claimed with a device. */
+typedef struct {
+    uint32_t tenant;
+    uint32_t machine; /* 0: any one process of the tenant may bind it */
+    /* A number for what must not be parted (an IOMMU group, with what a reset of it reaches): while
+     * a machine has any device of a unit, no other machine gets one. 0: the device alone; and
+     * always, where machine is 0. */
+    uint32_t unit;
+    unsigned flags; /* LedgerDeviceFlags */
+} LedgerClaim;
+
 typedef enum {
     LEDGER_OWNER_KIND_UNKNOWN, /* made before the ledger was there, by a process that is gone */
     LEDGER_OWNER_KIND_SERVICE, /* the caller of ledger_open(), or an earlier one */
@@ -109,7 +126,7 @@ typedef struct {
 
 typedef enum {
     LEDGER_EVENT_KIND_REFUSED,          /* an ioctl, a file or a device was refused */
-    LEDGER_EVENT_KIND_LIMIT,            /* a mapping would have taken the tenant above its limit */
+    LEDGER_EVENT_KIND_LIMIT,            /* a mapping beyond what is promised, and what is left */
     LEDGER_EVENT_KIND_ARGUMENT_CHANGED, /* behind the check: its process was killed */
     LEDGER_EVENT_KIND_EXIT,             /* the last process of an owner is gone */
     LEDGER_EVENT_KIND_FULL, /* a table is full, so that a mapping or an object was refused */
@@ -129,7 +146,8 @@ typedef struct {
     uint32_t id;             /* object that was named, 0: none */
     uint32_t object_machine; /* whose that object was at that moment, 0: no machine's */
     uint64_t requested;      /* LIMIT, FULL: bytes; 0 of FULL: it was an object */
-    uint64_t left;           /* LIMIT: bytes */
+    uint64_t left;           /* LIMIT: bytes that the machine could have mapped */
+    bool host_is_short;      /* LIMIT: it is the host's budget, and not the tenant's limit */
 } LedgerEvent;
 
 typedef void (*LedgerEventHandler)(const LedgerEvent *event, void *data);
@@ -168,7 +186,7 @@ typedef struct {
 typedef struct {
     uint64_t limit; /* bytes, or LEDGER_UNLIMITED */
     LedgerCountMode count;
-    uint64_t counted; /* bytes that count against the limit */
+    uint64_t used; /* bytes of the limit: promised to machines, and mapped besides */
     uint64_t pinned;
     uint64_t peak; /* of pinned */
     uint64_t maps; /* these three: of owners that are gone, which no LedgerUsage shows any more */
@@ -176,12 +194,22 @@ typedef struct {
     uint64_t refused;
 } LedgerTenantUsage;
 
-/* The process that has shown itself as a machine. */
+/* The process that has shown itself as a machine, and what is promised to it. In bytes; while it
+ * maps or unmaps these need not fit together, at rest mapped is at most reserved + borrowed. */
 typedef struct {
     pid_t pid; /* 0: none has */
     uint64_t start;
     char comm[LEDGER_COMM_SIZE];
+    uint64_t reserved;
+    uint64_t borrowed; /* mapped beyond that, of what is promised to nobody */
+    uint64_t mapped;   /* as it counts: out of both */
 } LedgerMachine;
+
+/* Why nothing could be promised. */
+typedef struct {
+    bool host;     /* the host's budget has too little left, and not the tenant's limit */
+    uint64_t left; /* bytes by which the promise could have been made larger */
+} LedgerShortage;
 
 /*
  * What one process has in one IOMMUFD, by the kernel's own structures. Charged is every mapping for
@@ -253,18 +281,31 @@ typedef struct {
      * whose limit is to be set before. -EINVAL: not an IOMMUFD; -ENOMEM: no room for one more. */
     int (*register_iommufd)(Ledger *ledger, int fd, uint32_t tenant, unsigned flags,
                             uint32_t *ret_context);
-    /* The bytes that the tenant may have mapped (LEDGER_UNLIMITED: any), and how they are counted.
-     * -E2BIG, -ENOMEM: no room for one more tenant. */
+    /* The bytes that the tenant may have promised or mapped (LEDGER_UNLIMITED: any), and how they
+     * are counted. What is promised already stays promised. -E2BIG, -ENOMEM: no room for one more
+     * tenant.
+     */
     int (*set_limit)(Ledger *ledger, uint32_t tenant, uint64_t bytes, LedgerCountMode count);
-    /* The tenant is gone: nobody maps in its IOMMUFDs any more (EDQUOT). -ENOENT: not known. */
+    /* The tenant is gone, as are its machines: nobody maps in its IOMMUFDs any more (EDQUOT).
+     * -ENOENT: not known. */
     int (*remove_tenant)(Ledger *ledger, uint32_t tenant);
+    /* The same for all tenants together; without it there is no limit. */
+    int (*set_budget)(Ledger *ledger, uint64_t bytes);
 
     /* A machine that may show itself from now on: by binding one of its devices, or by name. Again
      * for the same: it stays as it is. -EEXIST: it is another tenant's; -E2BIG, -ENOMEM: no room;
      * -EINVAL: not a machine's number. */
     int (*add_machine)(Ledger *ledger, uint32_t machine, uint32_t tenant);
-    /* It is gone; what it left keeps its owner until it is destroyed. -ENOENT. */
+    /* It is gone, and what was promised to it is given back; what it left keeps its owner, and
+     * counts for its tenant, until it is destroyed. -ENOENT. */
     int (*remove_machine)(Ledger *ledger, uint32_t machine);
+    /* Sets what is promised to the machine, from 0 on. What it has mapped beyond that counts as
+     * promised first. Less than it has mapped: the rest counts as borrowed, until it is unmapped.
+     * again: it was promised before, and is whatever is left now. -EDQUOT: there is not so much,
+     * *ret_shortage (may be NULL) says whose it is, and nothing has changed; -ENOENT: no such
+     * machine, or its tenant is not known. */
+    int (*reserve_machine)(Ledger *ledger, uint32_t machine, uint64_t bytes, bool again,
+                           LedgerShortage *ret_shortage);
     /* The process is the machine (0: some process of the tenant), with what it forks and with the
      * helpers in the scope that systemd-machined has made for it. -ENOENT: no such machine;
      * -ESRCH: no such process; -EEXIST: another process has shown itself as that machine, or this
@@ -274,13 +315,19 @@ typedef struct {
     /* Who has shown itself as the machine. -ENOENT: no such machine. */
     int (*machine)(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine);
 
-    /* The device at the PCI address ("0000:01:00.0") may be bound by the machine (0: by one process
-     * of the tenant); it need not be VFIO's yet. flags: LedgerDeviceFlags. -EINVAL: not a PCI
-     * address; -E2BIG, -ENOMEM: no room. */
-    int (*admit_device)(Ledger *ledger, const char *address, uint32_t tenant, uint32_t machine,
-                        unsigned flags);
-    /* Nobody may bind it any more. -ENOENT: nobody might; -EINVAL: not a PCI address. */
-    int (*dismiss_device)(Ledger *ledger, const char *address);
+    /* The device at the PCI address ("0000:01:00.0") may be bound by who claims it here; it need
+     * not be VFIO's yet. Again by the same: only the flags are new. A machine that is removed has
+     * no claim any more. -EBUSY: another has it, or a device of its unit, and *ret_machine (may be
+     * NULL) says which machine, 0: a tenant's processes; -EAGAIN: others claim at this moment;
+     * -EINVAL: not a PCI address; -E2BIG, -ENOMEM: no room. */
+    int (*admit_device)(Ledger *ledger, const char *address, const LedgerClaim *claim,
+                        uint32_t *ret_machine);
+    /* The machine (0: the tenant's processes) gives it back: nobody may bind it any more. -ENOENT:
+     * nobody might; -EBUSY: another has it; -EINVAL: not a PCI address. */
+    int (*dismiss_device)(Ledger *ledger, const char *address, uint32_t machine);
+    /* Who has claimed it. -ENOENT: nobody, or a machine that is removed; -EINVAL: not a PCI
+     * address. */
+    int (*device)(Ledger *ledger, const char *address, LedgerClaim *ret_claim);
 
     /* ---- who passes files of restricted IOMMUFDs on ---- */
 

@@ -123,6 +123,7 @@ static void set_sizes(struct iommud_bpf *skeleton, const LedgerOptions *options)
     set_size(skeleton->maps.processes, options->max_owners);
     set_size(skeleton->maps.machines, options->max_owners);
     set_size(skeleton->maps.devices, options->max_owners);
+    set_size(skeleton->maps.units, options->max_owners);
     set_size(skeleton->maps.cgroups, options->max_owners);
     set_size(skeleton->maps.tenants, options->max_contexts);
     set_size(skeleton->maps.accounts, options->max_owners ? 2 * options->max_owners : 0);
@@ -313,6 +314,15 @@ int ledger_configure(BpfLedger *ledger, const LedgerOptions *options)
     return map_put(ledger, MAP_CONFIG, &zero, &config);
 }
 
+/* Until somebody sets it, the host's budget is not limited. */
+static int begin_host(const BpfLedger *ledger)
+{
+    const struct ledger_budget budget = {.limit = LEDGER_NO_LIMIT};
+    const uint32_t zero = 0;
+
+    return map_put(ledger, MAP_HOST, &zero, &budget);
+}
+
 /* Then BPF programs may not read the kernel's memory, which is all that these do. */
 static bool is_locked_down(void)
 {
@@ -343,6 +353,8 @@ static int load_skeleton(BpfLedger *ledger, struct iommud_bpf *skeleton, const T
         r = take_parts(ledger, skeleton);
     if (r >= 0)
         r = ledger_configure(ledger, options);
+    if (r >= 0)
+        r = begin_host(ledger);
     if (r >= 0 && options->folder) {
         g_autofree char *version = ledger_version(options);
 

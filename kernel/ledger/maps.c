@@ -22,13 +22,17 @@ const char *const map_names[N_MAPS] = {
     [MAP_ACCOUNTS] = "accounts", [MAP_TENANTS] = "tenants",     [MAP_MACHINES] = "machines",
     [MAP_CGROUPS] = "cgroups",   [MAP_DEVICES] = "devices",     [MAP_EVENTS] = "events",
     [MAP_RECORDS] = "records",   [MAP_FENCE] = "fence",         [MAP_RESERVATIONS] = "reservations",
+    [MAP_HOST] = "host",         [MAP_UNITS] = "units",
 };
 
 const char *const program_names[N_PROGRAMS] = {
     [CONTROL_REGISTER] = "control_register",
     [CONTROL_NAME_PROCESS] = "control_name_process",
     [CONTROL_ADMIT_DEVICE] = "control_admit_device",
+    [CONTROL_DISMISS_DEVICE] = "control_dismiss_device",
     [CONTROL_SET_LIMIT] = "control_set_limit",
+    [CONTROL_SET_BUDGET] = "control_set_budget",
+    [CONTROL_RESERVE_MACHINE] = "control_reserve_machine",
     [CONTROL_SET_DEDUP_CREDIT] = "control_set_dedup_credit",
     [CONTROL_REMOVE_MACHINE] = "control_remove_machine",
     [CONTROL_SET_RANGE] = "control_set_range",

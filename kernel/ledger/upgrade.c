@@ -9,52 +9,87 @@
 #include "kernel/ledger/identities.h"
 #include "kernel/ledger/pins.h"
 
-/* The ranges before the tenants; the last says how many numbers the others use. */
+/* The ranges before the machines, these before the tenants, and these before the host; the last
+ * says how many numbers the others use. */
 static const MapId copied[] = {
-    MAP_CONTEXTS, MAP_OBJECTS,  MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_ACCOUNTS,
-    MAP_TENANTS,  MAP_MACHINES, MAP_CGROUPS, MAP_DEVICES,   MAP_STATE,
+    MAP_CONTEXTS, MAP_OBJECTS, MAP_PAGES,   MAP_PROCESSES, MAP_OWNERS, MAP_ACCOUNTS, MAP_MACHINES,
+    MAP_TENANTS,  MAP_HOST,    MAP_CGROUPS, MAP_DEVICES,   MAP_UNITS,  MAP_STATE,
 };
 
 typedef struct {
-    const BpfLedger *to;
+    const BpfLedger *from, *to;
     MapId map;
-    GHashTable *mapped; /* tenant -> bytes of its ranges */
+    GHashTable *mapped; /* machine -> bytes of its ranges */
+    GHashTable *used; /* tenant -> bytes of its ranges that are no machine's, and of its machines */
+    int64_t host;     /* of all tenants together */
 } Copy;
 
-static uint64_t *mapped_by(GHashTable *mapped, uint32_t tenant)
+static int64_t *bytes_of(GHashTable *sums, uint32_t id)
 {
-    uint64_t *bytes = g_hash_table_lookup(mapped, GUINT_TO_POINTER(tenant));
+    int64_t *bytes = g_hash_table_lookup(sums, GUINT_TO_POINTER(id));
 
     if (!bytes) {
-        bytes = g_new0(uint64_t, 1);
-        g_hash_table_insert(mapped, GUINT_TO_POINTER(tenant), bytes);
+        bytes = g_new0(int64_t, 1);
+        g_hash_table_insert(sums, GUINT_TO_POINTER(id), bytes);
     }
     return bytes;
 }
 
+/* What the machine has mapped follows from the copied ranges, and from that what it has borrowed.
+ */
+static void copy_machine(Copy *copy, uint32_t id, struct ledger_machine *machine)
+{
+    int64_t mapped = *bytes_of(copy->mapped, id) + machine->leaks.unmatched;
+    int64_t reserved = (int64_t)machine->reserved;
+
+    if (LEDGER_IS_CLOSED(machine->room)) {
+        *bytes_of(copy->used, machine->tenant) += mapped;
+        return;
+    }
+    machine->borrowed = (uint64_t)MAX(mapped - reserved, 0);
+    machine->room = MAX(reserved - mapped, 0);
+    *bytes_of(copy->used, machine->tenant) += MAX(mapped, reserved);
+}
+
+static void copy_tenant(Copy *copy, uint32_t id, struct ledger_tenant *tenant)
+{
+    tenant->budget.used = *bytes_of(copy->used, id) + tenant->leaks.unmatched;
+    copy->host += tenant->budget.used;
+}
+
 /*
  * References to extents may change before the copy is at work: each range counts for itself, until
- * the next reconciliation finds anew what is the same memory. A tenant gets what the copied ranges
- * count and not its sum, which has changed while they were copied: what came or went meanwhile the
- * reconciliation adds, or takes away.
+ * the next reconciliation finds anew what is the same memory. Machines, tenants and the host get
+ * what the copied ranges count and not their sums, which have changed while they were copied: what
+ * came or went meanwhile the reconciliation adds, or takes away.
  */
 static int copy_entry(const void *key, const void *value, void *data)
 {
+    uint32_t id = *(const uint32_t *)key;
     Copy *copy = data;
+    struct ledger_machine machine;
     struct ledger_tenant tenant;
+    struct ledger_budget host;
     struct ledger_pages range;
 
     if (copy->map == MAP_PAGES) {
         range = *(const struct ledger_pages *)value;
         if (LEDGER_IS_TAKEN(range.charge))
             return 0;
-        range.extent = 0;
+        range.share = LEDGER_SHARE(LEDGER_SHARE_MACHINE(range.share), 0);
         value = &range;
+    } else if (copy->map == MAP_MACHINES) {
+        machine = *(const struct ledger_machine *)value;
+        copy_machine(copy, id, &machine);
+        value = &machine;
     } else if (copy->map == MAP_TENANTS) {
         tenant = *(const struct ledger_tenant *)value;
-        tenant.mapped =
-            (int64_t)*mapped_by(copy->mapped, *(const uint32_t *)key) + tenant.unmatched;
+        copy_tenant(copy, id, &tenant);
         value = &tenant;
+    } else if (copy->map == MAP_HOST) {
+        host = *(const struct ledger_budget *)value;
+        host.used = copy->host;
+        value = &host;
     }
     /* What finds no room the reconciliation finds missing. */
     map_put(copy->to, copy->map, key, value);
@@ -65,8 +100,17 @@ static int count_range(const void *key, const void *value, void *data)
 {
     const struct ledger_pages *range = value;
     Copy *copy = data;
+    uint32_t machine = LEDGER_SHARE_MACHINE(range->share);
+    struct ledger_machine entry;
+    int64_t *bytes;
 
-    *mapped_by(copy->mapped, range->tenant) += range->bytes;
+    /* Of a machine that is removed it is the tenant's. */
+    if (machine && map_get(copy->from, MAP_MACHINES, &machine, &entry) >= 0 &&
+        !LEDGER_IS_CLOSED(entry.room))
+        bytes = bytes_of(copy->mapped, machine);
+    else
+        bytes = bytes_of(copy->used, range->tenant);
+    *bytes += (int64_t)range->bytes;
     return 0;
 }
 
@@ -79,13 +123,14 @@ static int count_one(const void *key, const void *value, void *data)
 static int copy_tables(const BpfLedger *from, const BpfLedger *to)
 {
     g_autoptr(GHashTable) mapped = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    g_autoptr(GHashTable) used = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    Copy copy = {.from = from, .to = to, .mapped = mapped, .used = used};
     const uint32_t zero = 0;
     struct ledger_state state;
     int r = 0;
 
     for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS(copied); i++) {
-        Copy copy = {.to = to, .map = copied[i], .mapped = mapped};
-
+        copy.map = copied[i];
         r = map_each(from, copied[i], copy_entry, &copy);
         /* By the copy, which does not change: the earlier version's map may show an entry twice. */
         if (r >= 0 && copied[i] == MAP_PAGES)

@@ -19,9 +19,9 @@ int ledger_tenant_usage(Ledger *ledger, uint32_t tenant, LedgerTenantUsage *ret_
     if (r < 0)
         return r;
     *ret_usage = (LedgerTenantUsage){
-        .limit = account.limit,
+        .limit = account.budget.limit,
         .count = account.count,
-        .counted = positive(account.mapped - account.credit),
+        .used = positive(account.budget.used - account.budget.credit),
         .pinned = positive(account.pinned) << LEDGER_PAGE_SHIFT,
         .peak = positive(account.peak) << LEDGER_PAGE_SHIFT,
         .maps = account.maps,
@@ -228,22 +228,5 @@ int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n)
     g_array_sort(reading.list, ledger_usage_compare);
     *ret_n = reading.list->len;
     *ret_usage = (LedgerUsage *)g_array_free(g_steal_pointer(&reading.list), FALSE);
-    return 0;
-}
-
-int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine)
-{
-    LedgerMachine found = {0};
-    struct ledger_owner owner;
-    struct ledger_machine entry;
-    int r = map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
-    if (r < 0)
-        return r;
-    if (entry.owner && !map_get(bpf_ledger(ledger), MAP_OWNERS, &entry.owner, &owner)) {
-        found.pid = (pid_t)owner.tgid;
-        found.start = owner.start;
-        memcpy(found.comm, owner.comm, sizeof(found.comm) - 1);
-    }
-    *ret_machine = found;
     return 0;
 }

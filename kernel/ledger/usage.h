@@ -4,7 +4,6 @@
 
 #include "kernel/ledger/maps.h"
 
-int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine);
 int ledger_tenant_usage(Ledger *ledger, uint32_t tenant, LedgerTenantUsage *ret_usage);
 int ledger_usage(Ledger *ledger, LedgerUsage **ret_usage, size_t *ret_n);
 int ledger_objects(Ledger *ledger, uint32_t context, LedgerObject **ret_objects, size_t *ret_n);

@@ -5,6 +5,7 @@
 #include "kernel/simulated/faults.h"
 #include "kernel/simulated/ledger-account.h"
 #include "kernel/simulated/ledger-owners.h"
+#include "kernel/simulated/ledger-promises.h"
 #include "kernel/uapi/iommufd.h"
 #include "kernel/uapi/vfio.h"
 
@@ -93,6 +94,7 @@ static bool claim_machine(SimLedgerOwner *owner, uint32_t id, uint32_t number)
         return false;
     machine->owner = id;
     owner->machine = number;
+    sim_account_join(sim_ledger, id, number);
     return true;
 }
 
@@ -236,12 +238,16 @@ int sim_guard_map(SimTable *table, const SimOwner *process, uint32_t command, ui
     if (!has_capacity(*sim_store_ranges(sim_ledger), sim_ledger->max_ranges,
                       owner ? owner->ranges : 0))
         return say_full(table, process, command, bytes);
-    if (table->known.tenant == 0)
-        return 0;
-    /* A tenant that is not known any more may map nothing. */
-    const SimTenant *tenant = sim_store_get(sim_ledger, SIM_TENANTS, table->known.tenant);
-    uint64_t left = tenant && tenant->limit > tenant->counted ? tenant->limit - tenant->counted : 0;
-    if (tenant && sim_account_cost(sim_ledger, tenant, source, offset, bytes) <= left)
+    SimKnownRange range = {.tenant = table->known.tenant,
+                           .source = source,
+                           .offset = offset,
+                           .bytes = bytes,
+                           .machine = sim_owner_machine_of(sim_ledger, id, table->known.tenant)};
+    LedgerShortage shortage;
+    /* A tenant that is not known any more has nothing. */
+    if (range.tenant == 0 ||
+        sim_promise_check(sim_ledger, range.tenant, range.machine,
+                          sim_account_cost(sim_ledger, &range), &shortage) == 0)
         return 0;
     LedgerEvent event = {
         .kind = LEDGER_EVENT_KIND_LIMIT,
@@ -250,7 +256,8 @@ int sim_guard_map(SimTable *table, const SimOwner *process, uint32_t command, ui
         .context = table->known.context_id,
         .command = command,
         .requested = bytes,
-        .left = left,
+        .left = shortage.left,
+        .host_is_short = shortage.host,
     };
     count_refusal(table, id);
     sim_report(sim_ledger, process, id, &event);

@@ -4,14 +4,16 @@
 #include "kernel/simulated/faults.h"
 #include "kernel/simulated/iommufd.h"
 #include "kernel/simulated/ledger-owners.h"
+#include "kernel/simulated/ledger-promises.h"
 
 #include <string.h>
 #include <sys/epoll.h>
 
-/* Memory of a tenant that is mapped, as often as refs says. */
+/* Memory of a machine that is mapped, as often as refs says. */
 typedef struct {
     uint64_t source, offset, bytes;
     uint32_t tenant;
+    uint32_t machine; /* 0: of another process of the tenant */
     uint32_t refs;
 } SimExtent;
 
@@ -19,14 +21,14 @@ static guint extent_hash(const void *key)
 {
     const SimExtent *extent = key;
     uint64_t mixed = (extent->source * 31 + extent->offset) * 31 + extent->bytes;
-    return (guint)(mixed ^ mixed >> 32) * 31 + extent->tenant;
+    return ((guint)(mixed ^ mixed >> 32) * 31 + extent->tenant) * 31 + extent->machine;
 }
 
 static gboolean extent_equal(const void *a, const void *b)
 {
     const SimExtent *x = a, *y = b;
     return x->source == y->source && x->offset == y->offset && x->bytes == y->bytes &&
-           x->tenant == y->tenant;
+           x->tenant == y->tenant && x->machine == y->machine;
 }
 
 /* ---- sums ---- */
@@ -59,32 +61,28 @@ static void add_pinned(SimLedger *ledger, const SimKnownContext *context,
     }
 }
 
-static SimExtent *find_extent(SimLedger *ledger, uint32_t tenant, uint64_t source, uint64_t offset,
-                              uint64_t bytes)
+static SimExtent *find_extent(SimLedger *ledger, const SimKnownRange *range)
 {
-    const SimExtent wanted = {source, offset, bytes, tenant, 0};
+    const SimExtent wanted = {range->source, range->offset,  range->bytes,
+                              range->tenant, range->machine, 0};
     return g_hash_table_lookup(ledger->extents, &wanted);
 }
 
-uint64_t sim_account_cost(SimLedger *ledger, const SimTenant *tenant, uint64_t source,
-                          uint64_t offset, uint64_t bytes)
+uint64_t sim_account_cost(SimLedger *ledger, const SimKnownRange *range)
 {
-    bool once = tenant->count == LEDGER_COUNT_MODE_UNIQUE &&
-                find_extent(ledger, (uint32_t)tenant->key, source, offset, bytes);
-    return once ? 0 : bytes;
+    const SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
+    bool once = tenant && tenant->count == LEDGER_COUNT_MODE_UNIQUE && find_extent(ledger, range);
+    return once ? 0 : range->bytes;
 }
 
 static void count_range(SimLedger *ledger, const SimKnownRange *range)
 {
-    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
-    SimExtent *extent =
-        find_extent(ledger, range->tenant, range->source, range->offset, range->bytes);
-    if (tenant)
-        tenant->counted +=
-            sim_account_cost(ledger, tenant, range->source, range->offset, range->bytes);
+    SimExtent *extent = find_extent(ledger, range);
+    sim_promise_count(ledger, range->tenant, range->machine, sim_account_cost(ledger, range));
     if (!extent) {
         extent = g_new0(SimExtent, 1);
-        *extent = (SimExtent){range->source, range->offset, range->bytes, range->tenant, 0};
+        *extent = (SimExtent){range->source, range->offset,  range->bytes,
+                              range->tenant, range->machine, 0};
         g_hash_table_add(ledger->extents, extent);
     }
     extent->refs++;
@@ -92,38 +90,73 @@ static void count_range(SimLedger *ledger, const SimKnownRange *range)
 
 static void uncount_range(SimLedger *ledger, const SimKnownRange *range)
 {
-    SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, range->tenant);
-    SimExtent *extent =
-        find_extent(ledger, range->tenant, range->source, range->offset, range->bytes);
+    SimExtent *extent = find_extent(ledger, range);
     if (extent && --extent->refs == 0)
         g_hash_table_remove(ledger->extents, extent);
-    if (tenant)
-        tenant->counted -=
-            sim_account_cost(ledger, tenant, range->source, range->offset, range->bytes);
+    sim_promise_uncount(ledger, range->tenant, range->machine, sim_account_cost(ledger, range));
+}
+
+/* The tenant counts in another way: what is mapped more than once, once or each time. */
+static void count_again(SimLedger *ledger, SimTenant *tenant, LedgerCountMode count)
+{
+    GHashTableIter iter;
+    void *key;
+    tenant->count = count;
+    g_hash_table_iter_init(&iter, ledger->extents);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        const SimExtent *extent = key;
+        uint64_t further = extent->bytes * (extent->refs - 1);
+        if (extent->tenant != tenant->key)
+            continue;
+        if (count == LEDGER_COUNT_MODE_UNIQUE)
+            sim_promise_uncount(ledger, extent->tenant, extent->machine, further);
+        else
+            sim_promise_count(ledger, extent->tenant, extent->machine, further);
+    }
 }
 
 int sim_account_set_limit(SimLedger *ledger, uint32_t number, uint64_t limit, LedgerCountMode count)
 {
     SimTenant *tenant = sim_store_get(ledger, SIM_TENANTS, number);
-    GHashTableIter iter;
-    void *key;
     if (!tenant)
         tenant = sim_store_add(ledger, SIM_TENANTS, number);
     if (!tenant)
         return -E2BIG;
     tenant->limit = limit;
-    if (tenant->count == count)
-        return 0;
-    tenant->count = count;
-    tenant->counted = 0;
-    g_hash_table_iter_init(&iter, ledger->extents);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        const SimExtent *extent = key;
-        if (extent->tenant == number)
-            tenant->counted +=
-                extent->bytes * (count == LEDGER_COUNT_MODE_UNIQUE ? 1 : extent->refs);
-    }
+    if (tenant->count != count)
+        count_again(ledger, tenant, count);
     return 0;
+}
+
+typedef struct {
+    SimLedger *ledger;
+    uint32_t owner;
+    uint32_t machine;
+    uint32_t tenant;
+} Join;
+
+static bool visit_join(SimTable *table, void *data)
+{
+    const Join *join = data;
+    for (uint32_t i = 1; i <= table->known.n_ranges; i++) {
+        SimKnownRange *range = &table->known_ranges[i];
+        if (table->known.ledger != sim_store_id(join->ledger) || !range->known ||
+            range->owner != join->owner || range->tenant != join->tenant || range->machine != 0)
+            continue;
+        uncount_range(join->ledger, range);
+        range->machine = join->machine;
+        count_range(join->ledger, range);
+    }
+    return false;
+}
+
+void sim_account_join(SimLedger *ledger, uint32_t owner, uint32_t number)
+{
+    const SimMachine *machine = sim_store_get(ledger, SIM_MACHINES, number);
+    Join join = {ledger, owner, number, machine ? machine->tenant : 0};
+    const SimLedgerOwner *entry = sim_owner(ledger, owner);
+    if (machine && entry && entry->ranges > 0)
+        sim_iommufd_any(visit_join, &join);
 }
 
 /* ---- contexts ---- */
@@ -162,6 +195,7 @@ void sim_account_set_tenant(SimLedger *ledger, SimTable *table, uint32_t tenant)
         if (from)
             from->pinned -= range->charged;
         range->tenant = tenant;
+        range->machine = sim_owner_machine_of(ledger, range->owner, tenant);
         count_range(ledger, range);
         if (!to)
             continue;
@@ -222,6 +256,7 @@ void sim_account_add_range(SimLedger *ledger, SimTable *table, uint32_t record)
         sim_store_counters(ledger)->lost_ranges++;
         return;
     }
+    range.machine = sim_owner_machine_of(ledger, range.owner, range.tenant);
     SimLedgerOwner *owner = sim_owner(ledger, range.owner);
     SimUsage *usage = sim_account_usage(ledger, known, range.owner);
     table->known_ranges[record] = range;
@@ -382,7 +417,8 @@ static void clear_sums(SimLedger *ledger)
             owner->processes++;
     }
     for (guint i = 0; i < tenants->len; i++)
-        ((SimTenant *)tenants->pdata[i])->counted = ((SimTenant *)tenants->pdata[i])->pinned = 0;
+        ((SimTenant *)tenants->pdata[i])->pinned = 0;
+    sim_promise_begin(ledger);
     for (guint i = 0; i < usage->len; i++)
         ((SimUsage *)usage->pdata[i])->pinned = ((SimUsage *)usage->pdata[i])->mapped = 0;
 }

@@ -19,9 +19,10 @@ int sim_account_set_limit(SimLedger *ledger, uint32_t tenant, uint64_t limit,
 
 /* What the owner has in the context. NULL: there is no room to note it. */
 SimUsage *sim_account_usage(SimLedger *ledger, const SimKnownContext *context, uint32_t owner);
-/* The bytes that a mapping of this memory would count against the tenant's limit. */
-uint64_t sim_account_cost(SimLedger *ledger, const SimTenant *tenant, uint64_t source,
-                          uint64_t offset, uint64_t bytes);
+/* The bytes that a mapping of this memory, by this machine of this tenant, would count. */
+uint64_t sim_account_cost(SimLedger *ledger, const SimKnownRange *range);
+/* What the owner has mapped before it was the machine counts as the machine's. */
+void sim_account_join(SimLedger *ledger, uint32_t owner, uint32_t machine);
 
 /* The ledger learns of these, or learns that they are gone. */
 void sim_account_add_object(SimLedger *ledger, SimTable *table, uint32_t id, uint32_t owner);

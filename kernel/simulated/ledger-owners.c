@@ -5,6 +5,7 @@
 #include "kernel/base/file.h"
 #include "kernel/base/process.h"
 #include "kernel/simulated/faults.h"
+#include "kernel/simulated/ledger-promises.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,6 +39,13 @@ uint32_t sim_owner_machine(SimLedger *ledger, uint32_t owner)
 {
     const SimLedgerOwner *entry = sim_owner(ledger, owner);
     return entry ? entry->machine : 0;
+}
+
+uint32_t sim_owner_machine_of(SimLedger *ledger, uint32_t owner, uint32_t tenant)
+{
+    uint32_t number = sim_owner_machine(ledger, owner);
+    const SimMachine *machine = sim_store_get(ledger, SIM_MACHINES, number);
+    return machine && machine->tenant == tenant ? number : 0;
 }
 
 void sim_owner_drop_if_idle(SimLedger *ledger, uint32_t owner)
@@ -251,6 +259,7 @@ int sim_forget_machine(SimLedger *ledger, uint32_t number)
         return -ENOENT;
     uint32_t id = machine->owner;
     SimLedgerOwner *owner = sim_owner(ledger, id);
+    sim_promise_close(ledger, machine);
     sim_store_remove(ledger, SIM_MACHINES, number);
     if (owner) {
         owner->machine = 0;

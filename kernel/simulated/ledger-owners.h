@@ -17,6 +17,8 @@ void sim_owner_drop_if_idle(SimLedger *ledger, uint32_t owner);
 /* Whether it has a process left. */
 bool sim_owner_has_process(SimLedger *ledger, uint32_t owner);
 uint32_t sim_owner_machine(SimLedger *ledger, uint32_t owner);
+/* The same, if it is one of the tenant, from which its mappings there are taken. */
+uint32_t sim_owner_machine_of(SimLedger *ledger, uint32_t owner, uint32_t tenant);
 
 /* As the members of LedgerOps. */
 int sim_name_role(SimLedger *ledger, const SimOwner *process, SimRole role);

@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#define STORE_MAGIC UINT64_C(0x317265676465736c) /* "lsedger1" */
+#define STORE_MAGIC UINT64_C(0x327265676465736c) /* "lsedger2" */
 #define STORE_NAME "ledger-simulated"
 #define OWNERS_MAX 65536
 #define TENANTS_MAX 65536
@@ -26,6 +26,7 @@ struct SimState {
     uint32_t contexts;           /* given out */
     uint32_t used[SIM_N_TABLES]; /* the highest slot that was ever used, from 1 on */
     uint64_t objects, ranges;
+    SimBudget host;
     LedgerCounters counters;
     uint32_t first_event, n_events;
     LedgerEvent events[SIM_EVENTS_MAX];
@@ -251,6 +252,11 @@ uint32_t sim_store_next_context(SimLedger *ledger)
 LedgerCounters *sim_store_counters(SimLedger *ledger)
 {
     return &ledger->state->counters;
+}
+
+SimBudget *sim_store_host(SimLedger *ledger)
+{
+    return &ledger->state->host;
 }
 
 uint64_t *sim_store_objects(SimLedger *ledger)

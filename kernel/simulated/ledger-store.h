@@ -45,6 +45,11 @@ typedef struct {
     uint64_t key; /* its number */
     uint32_t tenant;
     uint32_t owner; /* 0: it has not shown itself yet */
+    /* What it may map: reserved + borrowed is what it has taken from its tenant and the host, and
+     * room is what of that is not mapped. */
+    uint64_t reserved;
+    uint64_t borrowed;
+    uint64_t room;
 } SimMachine;
 
 typedef struct {
@@ -53,12 +58,14 @@ typedef struct {
     uint32_t machine; /* 0: any one process of the tenant */
     uint32_t owner;   /* that bound it */
     uint32_t flags;
+    uint32_t unit; /* 0: it is a unit by itself */
+    uint32_t unused;
 } SimLedgerDevice;
 
 typedef struct {
     uint64_t key; /* its number */
     uint64_t limit;
-    uint64_t counted;
+    uint64_t used; /* of the limit: promised to machines, and mapped besides */
     uint64_t pinned;
     uint64_t peak;
     uint64_t maps; /* these three: of usage that is closed */
@@ -67,6 +74,11 @@ typedef struct {
     uint32_t count; /* LedgerCountMode */
     uint32_t unused;
 } SimTenant;
+
+typedef struct {
+    uint64_t unlimited_less; /* the limit, as what it is below "none": 0 in a new store */
+    uint64_t used;
+} SimBudget;
 
 typedef struct {
     uint64_t key;    /* context << 32 | owner */
@@ -129,6 +141,8 @@ uint64_t sim_store_id(const SimLedger *ledger);
 uint32_t sim_store_next_owner(SimLedger *ledger);
 uint32_t sim_store_next_context(SimLedger *ledger);
 LedgerCounters *sim_store_counters(SimLedger *ledger);
+/* The host's budget, and what of it is used. */
+SimBudget *sim_store_host(SimLedger *ledger);
 /* Entries that the ledger knows, in all IOMMUFDs together. */
 uint64_t *sim_store_objects(SimLedger *ledger);
 uint64_t *sim_store_ranges(SimLedger *ledger);

@@ -7,6 +7,7 @@
 #include "kernel/simulated/iommufd.h"
 #include "kernel/simulated/ledger-account.h"
 #include "kernel/simulated/ledger-owners.h"
+#include "kernel/simulated/ledger-promises.h"
 #include "kernel/simulated/ledger-reconcile.h"
 
 #include <errno.h>
@@ -119,6 +120,15 @@ static int simulated_remove_tenant(Ledger *ledger, uint32_t tenant)
     return 0;
 }
 
+static int simulated_set_budget(Ledger *ledger, uint64_t bytes)
+{
+    SIM_LOCKED;
+    int r = accepts(ledger);
+    if (r == 0)
+        sim_promise_set_budget(sim(ledger), bytes);
+    return r;
+}
+
 static int simulated_add_machine(Ledger *ledger, uint32_t number, uint32_t tenant)
 {
     SIM_LOCKED;
@@ -144,6 +154,14 @@ static int simulated_remove_machine(Ledger *ledger, uint32_t machine)
     return r < 0 ? r : sim_forget_machine(sim(ledger), machine);
 }
 
+static int simulated_reserve_machine(Ledger *ledger, uint32_t machine, uint64_t bytes, bool again,
+                                     LedgerShortage *ret_shortage)
+{
+    SIM_LOCKED;
+    int r = accepts(ledger);
+    return r < 0 ? r : sim_promise_set(sim(ledger), machine, bytes, again, ret_shortage);
+}
+
 static int simulated_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
                                   uint32_t tenant)
 {
@@ -154,8 +172,12 @@ static int simulated_name_process(Ledger *ledger, pid_t pid, uint64_t start, uin
         return r;
     if (!sim_owner_alive(&process))
         return -ESRCH;
-    return machine != 0 ? sim_name_machine(sim(ledger), &process, machine, tenant)
-                        : sim_name_client(sim(ledger), &process, tenant);
+    if (machine == 0)
+        return sim_name_client(sim(ledger), &process, tenant);
+    r = sim_name_machine(sim(ledger), &process, machine, tenant);
+    if (r == 0)
+        sim_account_join(sim(ledger), sim_owner_for(sim(ledger), &process), machine);
+    return r;
 }
 
 static int simulated_machine(Ledger *ledger, uint32_t number, LedgerMachine *ret_machine)
@@ -168,7 +190,12 @@ static int simulated_machine(Ledger *ledger, uint32_t number, LedgerMachine *ret
     if (!machine)
         return -ENOENT;
     const SimLedgerOwner *owner = sim_owner(sim(ledger), machine->owner);
-    *ret_machine = (LedgerMachine){.pid = owner ? owner->process.pid : 0};
+    *ret_machine = (LedgerMachine){
+        .pid = owner ? owner->process.pid : 0,
+        .reserved = machine->reserved,
+        .borrowed = machine->borrowed,
+        .mapped = machine->reserved + machine->borrowed - machine->room,
+    };
     if (owner) {
         ret_machine->start = owner->process.start_time;
         g_strlcpy(ret_machine->comm, owner->comm, sizeof(ret_machine->comm));
@@ -176,8 +203,24 @@ static int simulated_machine(Ledger *ledger, uint32_t number, LedgerMachine *ret
     return 0;
 }
 
-static int simulated_admit_device(Ledger *ledger, const char *address, uint32_t tenant,
-                                  uint32_t machine, unsigned flags)
+static int simulated_admit_device(Ledger *ledger, const char *address, const LedgerClaim *claim,
+                                  uint32_t *ret_machine)
+{
+    SIM_LOCKED;
+    uint64_t key = sim_guard_device_key(address);
+    uint32_t holder = 0;
+    int r = accepts(ledger);
+    if (r < 0)
+        return r;
+    if (key == 0 || (claim->unit != 0 && claim->machine == 0))
+        return -EINVAL;
+    r = sim_claim_device(sim(ledger), key, claim, &holder);
+    if (r == -EBUSY && ret_machine)
+        *ret_machine = holder;
+    return r;
+}
+
+static int simulated_dismiss_device(Ledger *ledger, const char *address, uint32_t machine)
 {
     SIM_LOCKED;
     uint64_t key = sim_guard_device_key(address);
@@ -186,32 +229,32 @@ static int simulated_admit_device(Ledger *ledger, const char *address, uint32_t 
         return r;
     if (key == 0)
         return -EINVAL;
-    SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
+    const SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
     if (!device)
-        device = sim_store_add(sim(ledger), SIM_DEVICES, key);
-    if (!device)
-        return -E2BIG;
-    /* The same again: who has bound it is kept. */
-    if (device->tenant != tenant || device->machine != machine)
-        device->owner = 0;
-    device->tenant = tenant;
-    device->machine = machine;
-    device->flags = flags;
+        return -ENOENT;
+    if (device->machine != machine)
+        return -EBUSY;
+    sim_store_remove(sim(ledger), SIM_DEVICES, key);
     return 0;
 }
 
-static int simulated_dismiss_device(Ledger *ledger, const char *address)
+static int simulated_device(Ledger *ledger, const char *address, LedgerClaim *ret_claim)
 {
     SIM_LOCKED;
     uint64_t key = sim_guard_device_key(address);
-    int r = accepts(ledger);
+    int r = answers(ledger);
     if (r < 0)
         return r;
     if (key == 0)
         return -EINVAL;
-    if (!sim_store_get(sim(ledger), SIM_DEVICES, key))
+    const SimLedgerDevice *device = sim_store_get(sim(ledger), SIM_DEVICES, key);
+    if (!device ||
+        (device->machine != 0 && !sim_store_get(sim(ledger), SIM_MACHINES, device->machine)))
         return -ENOENT;
-    sim_store_remove(sim(ledger), SIM_DEVICES, key);
+    *ret_claim = (LedgerClaim){.tenant = device->tenant,
+                               .machine = device->machine,
+                               .unit = device->unit,
+                               .flags = device->flags};
     return 0;
 }
 
@@ -250,7 +293,7 @@ static int simulated_tenant_usage(Ledger *ledger, uint32_t number, LedgerTenantU
     *ret_usage = (LedgerTenantUsage){
         .limit = tenant->limit,
         .count = tenant->count,
-        .counted = tenant->counted,
+        .used = tenant->used,
         .pinned = tenant->pinned,
         .peak = tenant->peak,
         .maps = tenant->maps,
@@ -430,12 +473,15 @@ static const LedgerOps simulated_ops = {
     .register_iommufd = simulated_register_iommufd,
     .set_limit = simulated_set_limit,
     .remove_tenant = simulated_remove_tenant,
+    .set_budget = simulated_set_budget,
     .add_machine = simulated_add_machine,
     .remove_machine = simulated_remove_machine,
+    .reserve_machine = simulated_reserve_machine,
     .name_process = simulated_name_process,
     .machine = simulated_machine,
     .admit_device = simulated_admit_device,
     .dismiss_device = simulated_dismiss_device,
+    .device = simulated_device,
     .trust_relay = simulated_trust_relay,
     .set_relay_units = simulated_set_relay_units,
     .allow_receiver = simulated_allow_receiver,

@@ -80,7 +80,7 @@ typedef struct {
     uint32_t known; /* it knows of it */
     uint32_t owner;
     uint32_t tenant;
-    uint32_t unused;
+    uint32_t machine; /* from which its bytes are taken; 0: from the tenant */
     uint64_t bytes;
     uint64_t charged; /* bytes that are pinned */
     uint64_t source;

@@ -26,6 +26,7 @@
 #define USER 64055
 #define MAX_ROUNDS 32
 #define MEMORY (1ull << 30)
+#define PROMISE (2 * MEMORY)
 #define CONTEXTS 1000
 #define AREAS 100
 
@@ -110,7 +111,8 @@ static Ledger *load(enum load what, int iommufd, const char *device)
                                   LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
                                   &context);
     ledger->ops->add_machine(ledger, MACHINE, TENANT);
-    if (ledger->ops->admit_device(ledger, address, TENANT, MACHINE, 0))
+    if (ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, MACHINE, 0, 0}, NULL) ||
+        ledger->ops->reserve_machine(ledger, MACHINE, PROMISE, false, NULL))
         g_error("%s can't be admitted.", device);
     return ledger;
 }
@@ -136,18 +138,23 @@ static void place_close(Place *place)
     ledger_free(place->ledger);
 }
 
-/* The limit that is in the way is the guard's if it is there, and else the kernel's own. */
+static bool lower_guard(Ledger *ledger, bool low)
+{
+    return !ledger->ops->set_limit(ledger, TENANT, low ? MEMORY / 2 : LEDGER_UNLIMITED - 1,
+                                   LEDGER_COUNT_MODE_CHARGED) &&
+           !ledger->ops->reserve_machine(ledger, MACHINE, low ? MEMORY / 2 : PROMISE, false, NULL);
+}
+
+/* The limit that is in the way is the guard's if it is there, with a promise that is as small, and
+ * else the kernel's own. */
 static void set_limit(Place *place, enum load what, bool low)
 {
     const struct rlimit limit = {low ? MEMORY / 2 : RLIM_INFINITY,
                                  low ? MEMORY / 2 : RLIM_INFINITY};
 
-    if (what == GUARD)
-        place->ledger->ops->set_limit(place->ledger, TENANT,
-                                      low ? MEMORY / 2 : LEDGER_UNLIMITED - 1,
-                                      LEDGER_COUNT_MODE_CHARGED);
-    else if (prlimit(place->machine.pid, RLIMIT_MEMLOCK, &limit, NULL))
-        g_error("prlimit: %s", g_strerror(errno));
+    if (what == GUARD ? !lower_guard(place->ledger, low)
+                      : prlimit(place->machine.pid, RLIMIT_MEMLOCK, &limit, NULL) < 0)
+        g_error("The limit can't be set: %s", g_strerror(errno));
 }
 
 /* Nanoseconds of one call, or of one pair of them. */

@@ -145,10 +145,10 @@ static void test_devices(Guest *a, const char *other, const char *nobodys)
     fd = machine_open(&a->process, nobodys);
     check_error(machine_bind(&a->process, fd, iommufd, &id), -EACCES,
                 "binding a device that was not admitted");
-    ledger->ops->admit_device(ledger, address, TENANT, a->token, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, a->token, 0, 0}, NULL);
     check_error(machine_bind(&a->process, fd, iommufd, &id), 0,
                 "binding it once it is admitted (hotplug)");
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, a->token);
 }
 
 static void test_fork(Guest *a, const Guest *b)
@@ -166,7 +166,7 @@ static void test_fork(Guest *a, const Guest *b)
 
 static void test_limit(Guest *a, Guest *b)
 {
-    uint64_t before = tenant().mapped, iova = 0, memory, host, bare_iova = 0;
+    uint64_t before = tenant().budget.used, iova = 0, memory, host, bare_iova = 0;
     uint32_t bare;
     int first, second;
 
@@ -176,7 +176,7 @@ static void test_limit(Guest *a, Guest *b)
     host = host_pinned();
     check_error(machine_map(&a->process, a->ioas, memory, 2 * MIB, &iova, false), -EDQUOT,
                 "a mapping above the limit");
-    check(host_pinned() == host && tenant().mapped == (int64_t)before,
+    check(host_pinned() == host && tenant().budget.used == (int64_t)before,
           "and nothing was pinned or counted for it");
     check(find_event(LEDGER_EVENT_KIND_LIMIT) &&
               find_event(LEDGER_EVENT_KIND_LIMIT)->requested == 2 * MIB &&
@@ -192,28 +192,28 @@ static void test_limit(Guest *a, Guest *b)
     machine_unmap(&a->process, a->ioas, 0, EVERYTHING);
     a->iova = 0;
     machine_map(&a->process, a->ioas, a->memory, 4 * MIB, &a->iova, false);
-    check(tenant().mapped == (int64_t)before, "unmapping gives back what was counted");
+    check(tenant().budget.used == (int64_t)before, "unmapping gives back what was counted");
 
     check_error(machine_map(&a->process, a->ioas, 4096, MIB, &iova, false), -EFAULT,
                 "a mapping of what is no memory");
     iova = a->iova;
     check_error(machine_map(&a->process, a->ioas, memory, MIB, &iova, true), -EEXIST,
                 "a mapping where one is already");
-    check(tenant().mapped == (int64_t)before, "failed mappings count nothing");
+    check(tenant().budget.used == (int64_t)before, "failed mappings count nothing");
 
     machine_ioas(&a->process, &bare);
     host = host_pinned();
     check_error(machine_map(&a->process, bare, memory, MIB, &bare_iova, false), 0,
                 "a mapping where no device is");
-    check(host_pinned() == host && tenant().mapped == (int64_t)(before + MIB),
+    check(host_pinned() == host && tenant().budget.used == (int64_t)(before + MIB),
           "pins nothing, and counts, because an attach would pin it");
     first = machine_copy(&a->process, a->ioas, bare, bare_iova, MIB, &iova);
-    check(!first && tenant().mapped == (int64_t)(before + MIB),
+    check(!first && tenant().budget.used == (int64_t)(before + MIB),
           "a copy of it is the same memory and counts once");
     machine_destroy(&a->process, bare);
-    check(tenant().mapped == (int64_t)(before + MIB), "until its last user is gone");
+    check(tenant().budget.used == (int64_t)(before + MIB), "until its last user is gone");
     check_error(machine_unmap(&a->process, a->ioas, iova, MIB), 0, "which goes");
-    check(tenant().mapped == (int64_t)before, "then it is given back");
+    check(tenant().budget.used == (int64_t)before, "then it is given back");
 
     first = second = 0;
     for (int i = 0; i < 256; i++) {
@@ -222,7 +222,7 @@ static void test_limit(Guest *a, Guest *b)
         iova = 0;
         second += !machine_map(&b->process, b->ioas, b->memory + i * 4096, 4096, &iova, false);
     }
-    check(first + second == 256 && tenant().mapped == (int64_t)(before + MIB),
+    check(first + second == 256 && tenant().budget.used == (int64_t)(before + MIB),
           "page by page both get what is left together (%d and %d)", first, second);
     check_account(a, "after the limit");
     check_account(b, "after the limit");
@@ -300,13 +300,13 @@ static void test_other_tenant(const Guest *a, const char *device)
                 -EACCES, "it maps");
     check_error(machine_unmap(&other, a->ioas, 0, EVERYTHING), -EACCES, "it unmaps");
     check_error(machine_destroy(&other, a->ioas), -EACCES, "it destroys");
-    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     fd = machine_open(&other, device);
     check_error(machine_bind(&other, fd, iommufd, &id), -EACCES,
                 "it binds a device of the tenant's");
     check(fd >= 0 && pinned_by(a->token) == before, "and the tenant's machines have what they had");
     machine_kill(&other);
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, 0);
     for (uint32_t i = 0; i < 2; i++)
         ledger->ops->remove_machine(ledger, MACHINE + i);
     ledger->ops->remove_tenant(ledger, OTHER);

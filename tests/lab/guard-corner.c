@@ -150,7 +150,7 @@ static void test_privileged(const char *device)
 {
     const struct rlimit small = {64 << 10, 64 << 10};
     struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach)};
-    uint64_t before = tenant().mapped, iova = 0, memory;
+    uint64_t before = tenant().budget.used, iova = 0, memory;
     uint32_t id, ioas = 0, token = admit_machine(device);
     Guest root = {.token = token};
     int r;
@@ -169,7 +169,7 @@ static void test_privileged(const char *device)
     tenant_limit(before + MIB);
     check_error(machine_map(&root.process, ioas, memory, MIB, &iova, false), 0,
                 "and maps far above its RLIMIT_MEMLOCK");
-    check(pinned_by(token) == 256 && tenant().mapped == (int64_t)(before + MIB),
+    check(pinned_by(token) == 256 && tenant().budget.used == (int64_t)(before + MIB),
           "it is counted like any other");
     check_account(&root, "with CAP_IPC_LOCK");
     iova = 0;
@@ -177,7 +177,7 @@ static void test_privileged(const char *device)
                 "and the tenant's limit holds for it");
     tenant_limit(LEDGER_UNLIMITED);
     guest_end(&root);
-    check(tenant().mapped == (int64_t)before, "what it had is given back when it is reaped");
+    check(tenant().budget.used == (int64_t)before, "what it had is given back when it is reaped");
 }
 
 /* Two devices on one bus: the kernel lets one reset both when their IOMMUFD is the same. */
@@ -190,7 +190,8 @@ static void test_reset(const char *device, const char *others)
 
     mine = admit_machine(device);
     its = admit_machine(others);
-    ledger->ops->admit_device(ledger, address, TENANT, mine, LEDGER_DEVICE_FLAG_RESET_SHARED);
+    ledger->ops->admit_device(
+        ledger, address, &(LedgerClaim){TENANT, mine, 0, LEDGER_DEVICE_FLAG_RESET_SHARED}, NULL);
     machine_start(&a, iommufd, device, USER);
     machine_start(&b, iommufd, others, USER);
     r = machine_bind(&a, a.device, iommufd, &id);
@@ -201,7 +202,7 @@ static void test_reset(const char *device, const char *others)
                 -EACCES, "resetting the bus, and with it the other's device");
     r = machine_compat_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check(r == -EACCES || r == -ENOSYS, "nor by a 32-bit call: %s", g_strerror(-r));
-    ledger->ops->admit_device(ledger, address, TENANT, mine, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, mine, 0, 0}, NULL);
     r = machine_ioctl(&a, a.device, VFIO_DEVICE_PCI_HOT_RESET, reset, sizeof(reset));
     check_error(r, 0, "which the kernel allows, when the guard is not told that it is shared");
     machine_kill(&a);
@@ -350,7 +351,7 @@ static void test_change_process(const char *device)
     check_error(
         ledger->ops->register_iommufd(ledger, alone, TENANT, LEDGER_CONTEXT_FLAG_GUARDED, &serial),
         0, "registering a second IOMMUFD");
-    ledger->ops->admit_device(ledger, address, TENANT, 0, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     machine_start(&old, alone, device, USER);
     machine_start(&new, alone, NULL, USER);
     memfd = machine_memfd(&old, MIB);
@@ -382,7 +383,7 @@ static void test_change_process(const char *device)
     check(r || is.pinned == machine_pinned(new.pid) << LEDGER_PAGE_SHIFT, "and stay with it");
     machine_kill(&new);
     close(alone);
-    ledger->ops->dismiss_device(ledger, address);
+    ledger->ops->dismiss_device(ledger, address, 0);
     check_truth("when that IOMMUFD is closed");
 }
 
@@ -453,7 +454,7 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
               !race.granted,
           "many threads at once unmap nothing of the other's");
 
-    tenant_limit(tenant().mapped + MIB);
+    tenant_limit(tenant().budget.used + MIB);
     machine_race(&a->process, iommufd, IOMMU_IOAS_MAP, &map, sizeof(map), &options, &race);
     before = counters().skipped;
     printf("# a crowd: %" G_GUINT64_FORMAT " tries, %" G_GUINT64_FORMAT
@@ -463,10 +464,10 @@ static void test_crowd(Guest *a, const Guest *b, unsigned seconds)
     for (size_t i = 0; i < n; i++)
         if (truths[i].tenant == TENANT)
             real += truths[i].mapped;
-    check(real <= tenant().limit && tenant().mapped == (int64_t)real,
+    check(real <= tenant().budget.limit && tenant().budget.used == (int64_t)real,
           "nor map above the limit: %" G_GUINT64_FORMAT " of %llu bytes, drift %" G_GUINT64_FORMAT
           " bytes in %" G_GUINT64_FORMAT " entries",
-          real, tenant().limit, drift.drift, drift.repaired);
+          real, tenant().budget.limit, drift.drift, drift.repaired);
     tenant_limit(LEDGER_UNLIMITED);
 }
 

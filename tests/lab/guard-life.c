@@ -55,7 +55,7 @@ static void tell(const Guest *guests, size_t n)
 {
     uint32_t serial;
 
-    tenant_limit(tenant().limit ? tenant().limit : LEDGER_UNLIMITED);
+    tenant_limit(tenant().budget.limit ? tenant().budget.limit : LEDGER_UNLIMITED);
     if (ledger_register(ledger, iommufd, TENANT,
                         LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED |
                             LEDGER_CONTEXT_FLAG_RESTRICTED,
@@ -82,7 +82,7 @@ static void test_replace(Guest *guests)
     uint64_t iova = 0;
 
     machine_ioas(&guests[1].process, &bare);
-    tenant_limit(tenant().mapped + MIB);
+    tenant_limit(tenant().budget.used + MIB);
     machine_race_begin(&guests[0].process, iommufd, IOMMU_IOAS_UNMAP, &unmap, sizeof(unmap), &race);
     for (unsigned version = 0; version < 3; version++) {
         Ledger *old = ledger;
@@ -92,7 +92,8 @@ static void test_replace(Guest *guests)
         check(ledger->status.guarding,
               "another version is loaded, with the tables of the one before: %s%s",
               ledger->status.reason, ledger->status.guard_reason);
-        check(tenant().limit != LEDGER_UNLIMITED && tenant().limit && count_versions() == 2,
+        check(tenant().budget.limit != LEDGER_UNLIMITED && tenant().budget.limit &&
+                  count_versions() == 2,
               "both check for a while");
         tell(guests, 2);
         check_error(ledger->ops->finish_upgrade(ledger), 0, "then the earlier one is gone");

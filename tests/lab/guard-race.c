@@ -66,7 +66,7 @@ static void race_length(Attack *attack, Guest *attacker)
     attack->options.other = BIG;
     attack->may_be_granted = true;
     machine_unmap(&attacker->process, attacker->ioas, 0, EVERYTHING);
-    tenant_limit(tenant().mapped + MIB);
+    tenant_limit(tenant().budget.used + MIB);
 }
 
 /* The victim's memory: at the same place in the attacker's address space there is nothing. */
@@ -134,7 +134,7 @@ static void race_escape(Attack *attack, Guest *attacker)
     attack->bind =
         (struct vfio_device_bind_iommufd){.argsz = sizeof(attack->bind), .iommufd = iommufd};
     attack->may_be_granted = true;
-    ledger->ops->admit_device(ledger, address, TENANT, attacker->token, 0);
+    ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, attacker->token, 0, 0}, NULL);
     attack->options.other = machine_open(&attacker->process, "/dev/iommu");
 }
 
@@ -178,7 +178,7 @@ static bool take_bait(void)
 static void run(const char *name, const Attack *attack, Guest *attacker)
 {
     LedgerCounters state = {0}, before = {0};
-    int64_t peak = MAX(tenant().peak, (int64_t)MIN(tenant().limit, INT64_MAX) >> 12);
+    int64_t peak = MAX(tenant().peak, (int64_t)MIN(tenant().budget.limit, INT64_MAX) >> 12);
     MachineRace race;
 
     forget_events();
@@ -231,7 +231,7 @@ static void test_race(size_t which, const char *device, const char *nobodys)
                     .undo_size = sizeof(undo),
                     .path = races[which].opens ? nobodys : NULL},
     };
-    uint64_t before = tenant().mapped, host = host_pinned(), skipped = counters().skipped;
+    uint64_t before = tenant().budget.used, host = host_pinned(), skipped = counters().skipped;
     int64_t victims = pinned_by(victim.token);
     Guest attacker;
     bool untouched;
@@ -254,11 +254,11 @@ static void test_race(size_t which, const char *device, const char *nobodys)
         ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     printf("# %" G_GUINT64_FORMAT " hooks were skipped\n", skipped);
     check_truth("after the race");
-    check(tenant().mapped == (int64_t)before && pinned_by(victim.token) == victims &&
+    check(tenant().budget.used == (int64_t)before && pinned_by(victim.token) == victims &&
               host_pinned() == host,
           "and after the reaper nothing of it is pinned or counted (%lld and %" G_GUINT64_FORMAT
           " bytes, %" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT " pages)",
-          tenant().mapped, before, host_pinned(), host);
+          tenant().budget.used, before, host_pinned(), host);
 }
 
 /* What is done to whatever stands under an id; it would succeed with any address space. */
@@ -311,7 +311,7 @@ static void test_reuse(size_t which, const char *device)
         .undo_size = sizeof(undo),
     };
     Attack attack = {.options = {.threads = 16, .tries = 4 * tries, .seconds = seconds}};
-    long long before = tenant().mapped;
+    long long before = tenant().budget.used;
     MachineRace race, made;
     Guest attacker;
     uint32_t again;
@@ -340,15 +340,18 @@ static void test_reuse(size_t which, const char *device)
     guest_end(&attacker);
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check_truth("after the race");
-    check(tenant().mapped == before, "and nothing of it is counted (%lld and %lld bytes)",
-          tenant().mapped, before);
+    check(tenant().budget.used == before, "and nothing of it is counted (%lld and %lld bytes)",
+          tenant().budget.used, before);
 }
 
 /* The entry of a thread that has reserved a MiB. */
-static void put_reservation(uint32_t number, pid_t tid, uint64_t start)
+static void put_reservation(uint32_t number, pid_t tid, uint64_t start, uint32_t machine)
 {
-    const struct ledger_reservation entry = {
-        .tid = (uint32_t)tid, .start = start, .bytes = MIB, .tenant = TENANT};
+    const struct ledger_reservation entry = {.tid = (uint32_t)tid,
+                                             .start = start,
+                                             .bytes = MIB,
+                                             .tenant = TENANT,
+                                             .share = LEDGER_SHARE(machine, 0)};
 
     if (map_put(bpf_ledger(ledger), MAP_RESERVATIONS, &number, &entry))
         g_error("The map can't be written.");
@@ -364,34 +367,34 @@ static bool reservation_is_free(uint32_t number)
 /* The end of an ioctl was skipped, and then that of its thread. It can't be brought about. */
 static void test_unseen_end(void)
 {
-    const uint32_t id = TENANT;
-    struct ledger_tenant figures = tenant();
-    long long before = figures.mapped;
+    long long before = tenant().budget.used;
+    uint64_t mapped = machine_account(victim.token).mapped;
     pid_t dead = fork();
     uint64_t start;
 
     if (!dead)
         _exit(0);
     waitpid(dead, NULL, 0);
-    figures.mapped += 3 * MIB;
-    if (process_start_time(getpid(), &start) ||
-        map_put(bpf_ledger(ledger), MAP_TENANTS, &id, &figures))
+    count_by_hand(victim.token, MIB);
+    count_by_hand(0, 2 * MIB);
+    if (process_start_time(getpid(), &start))
         g_error("The reservations can't be made.");
-    put_reservation(0, dead, start);
-    put_reservation(1, getpid(), start + 1); /* of one that had the number before */
-    put_reservation(2, getpid(), start);
-    put_reservation(3, dead, 0); /* of one that is about to write it */
+    put_reservation(0, dead, start, victim.token);
+    put_reservation(1, getpid(), start + 1, 0); /* of one that had the number before */
+    put_reservation(2, getpid(), start, 0);
+    put_reservation(3, dead, 0, 0); /* of one that is about to write it */
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
     check(reservation_is_free(0) && reservation_is_free(1) && !reservation_is_free(2) &&
-              tenant().mapped == before + (long long)MIB,
+              tenant().budget.used == before + (long long)MIB,
           "what dead threads had reserved is given back, what a living one has is not (%lld of "
           "%lld bytes)",
-          tenant().mapped - before, 3 * (long long)MIB);
-    put_reservation(2, dead, start);
+          tenant().budget.used - before, 3 * (long long)MIB);
+    check(machine_account(victim.token).mapped == mapped, "to the machine that had it");
+    put_reservation(2, dead, start, 0);
     ledger->ops->reconcile(ledger, NULL, NULL, NULL);
-    check(reservation_is_free(2) && tenant().mapped == before, "until it is dead, too");
+    check(reservation_is_free(2) && tenant().budget.used == before, "until it is dead, too");
     check(!reservation_is_free(3), "and what is not written yet counts for nothing");
-    put_reservation(3, 0, 0);
+    put_reservation(3, 0, 0, 0);
 }
 
 int main(int argc, char **argv)

@@ -120,6 +120,7 @@ prove "no machine reaches another" guard-attack "${devices[@]}"
 prove "nor on a less trodden path" guard-corner "${devices[@]}" "${together[@]}"
 prove "nor while the programs are replaced, or the service is killed" guard-life --seconds="$looks" "${devices[@]:0:2}"
 prove "nor by changing an argument while the kernel reads it" guard-race --tries="$tries" "${devices[@]}"
+prove "what was promised may always be mapped" guard-promise --tries="$tries" "${devices[@]}"
 prove "the ledger, the iterator and VmPin agree" ledger-check --operations="$operations" "${devices[@]}"
 prove "memory that is mapped twice counts once where it is to" ledger-unique --tries="$tries" "${devices[0]}"
 prove "a full map is refused, and shared" ledger-full

@@ -80,6 +80,44 @@ struct ledger_tenant tenant(void)
     return account;
 }
 
+struct ledger_budget host_budget(void)
+{
+    const uint32_t zero = 0;
+    struct ledger_budget budget = {0};
+
+    map_get(bpf_ledger(ledger), MAP_HOST, &zero, &budget);
+    return budget;
+}
+
+void count_by_hand(uint32_t machine, int64_t bytes)
+{
+    const uint32_t number = TENANT, zero = 0;
+    struct ledger_tenant account = tenant();
+    struct ledger_budget budget = host_budget();
+    struct ledger_machine entry;
+    int r = 0;
+
+    account.budget.used += bytes;
+    budget.used += bytes;
+    if (machine) {
+        r = map_get(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
+        entry.borrowed += (uint64_t)bytes;
+        if (!r)
+            r = map_put(bpf_ledger(ledger), MAP_MACHINES, &machine, &entry);
+    }
+    if (r || map_put(bpf_ledger(ledger), MAP_TENANTS, &number, &account) ||
+        map_put(bpf_ledger(ledger), MAP_HOST, &zero, &budget))
+        g_error("The maps can't be written.");
+}
+
+LedgerMachine machine_account(uint32_t machine)
+{
+    LedgerMachine account = {0};
+
+    ledger->ops->machine(ledger, machine, &account);
+    return account;
+}
+
 LedgerCounters counters(void)
 {
     LedgerCounters now = {0};
@@ -137,10 +175,10 @@ void tenant_close(uint64_t host)
            " owners %" G_GUINT64_FORMAT " events %" G_GUINT64_FORMAT "\n",
            now.skipped, now.lost_contexts, now.lost_objects, now.lost_ranges, now.lost_usage,
            now.lost_owners, now.lost_events);
-    check(host_pinned() == host && !tenant().mapped && !tenant().pinned,
+    check(host_pinned() == host && !tenant().budget.used && !host_budget().used && !tenant().pinned,
           "in the end nothing is pinned, and the ledger says so (%" G_GUINT64_FORMAT
           " pages; %lld mapped, %lld pinned)",
-          host_pinned() - host, tenant().mapped, tenant().pinned);
+          host_pinned() - host, tenant().budget.used, tenant().pinned);
     close(iommufd);
     ledger_free(ledger);
     check(!bpf_ledger_unload(TEST_FOLDER) && access(TEST_FOLDER, F_OK), "unloading leaves nothing");
@@ -185,7 +223,8 @@ uint32_t admit_machine(const char *device)
 
     if (ledger->ops->add_machine(ledger, token, TENANT))
         g_error("The machine can't be added.");
-    if (device && ledger->ops->admit_device(ledger, address, TENANT, token, 0))
+    if (device &&
+        ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, token, 0, 0}, NULL))
         g_error("%s can't be admitted.", device);
     return token;
 }

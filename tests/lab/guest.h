@@ -36,6 +36,13 @@ void tenant_open(const LedgerOptions *options);
 void tenant_close(uint64_t host);
 /* As the programs have it: in pages, but for bytes that are mapped. */
 struct ledger_tenant tenant(void);
+/* That of the host, of which all tenants use a part. */
+struct ledger_budget host_budget(void);
+/* As if bytes more were mapped, by the machine (0: by another process of the tenant). Only while
+ * nobody maps. */
+void count_by_hand(uint32_t machine, int64_t bytes);
+/* What is promised to the machine, and what it has mapped. */
+LedgerMachine machine_account(uint32_t machine);
 LedgerCounters counters(void);
 void tenant_limit(uint64_t bytes);
 

@@ -150,7 +150,7 @@ static bool count_agrees(const LedgerMeasurement *truths, size_t n)
         charged += truths[i].tenant == TENANT ? truths[i].mapped : 0;
         unique += truths[i].tenant == TENANT ? truths[i].mapped_unique : 0;
     }
-    counted = total.mapped - total.credit;
+    counted = total.budget.used - total.budget.credit;
     if (counted == (total.count == LEDGER_COUNT_MODE_UNIQUE ? unique : charged))
         return true;
     printf("# counted %" G_GINT64_FORMAT ", charged %" G_GINT64_FORMAT ", unique %" G_GINT64_FORMAT
@@ -223,13 +223,15 @@ static void test_late(Worker *workers, const LedgerOptions *options)
                                   LEDGER_CONTEXT_FLAG_GUARDED | LEDGER_CONTEXT_FLAG_SHARED,
                                   &context);
     total = tenant();
-    check(total.mapped == was.mapped && total.pinned == was.pinned,
-          "late: the tenant has what it had (%lld bytes, %lld pages)", total.mapped, total.pinned);
+    check(total.budget.used == was.budget.used && total.pinned == was.pinned,
+          "late: the tenant has what it had (%lld bytes, %lld pages)", total.budget.used,
+          total.pinned);
     for (int i = 0; i < 2; i++) {
         g_autofree char *address = device_address(workers[i].device);
 
         ledger->ops->add_machine(ledger, workers[i].token, TENANT);
-        ledger->ops->admit_device(ledger, address, TENANT, workers[i].token, 0);
+        ledger->ops->admit_device(ledger, address, &(LedgerClaim){TENANT, workers[i].token, 0, 0},
+                                  NULL);
         check(!ledger->ops->name_process(ledger, workers[i].process.pid, workers[i].process.start,
                                          workers[i].token, TENANT),
               "late: the machine is named");
@@ -288,8 +290,8 @@ static void test_damage(Worker *workers)
     bpf_map_update_elem(accounts, &place, &account, BPF_EXIST);
     bpf_map_lookup_elem(tenants, &range.tenant, &total);
     total.pinned += 12;
-    total.mapped += ghost.bytes;
     bpf_map_update_elem(tenants, &range.tenant, &total, BPF_EXIST);
+    count_by_hand(LEDGER_SHARE_MACHINE(ghost.share), (int64_t)ghost.bytes);
     range.charge += 7;
     bpf_map_update_elem(fd, &key, &range, BPF_EXIST);
     bpf_map_update_elem(fd, &other, &ghost, BPF_ANY);
@@ -326,6 +328,7 @@ static void test_misplaced(Worker *workers)
     nowhere = (struct ledger_account_key){0, range.owner};
     moved = range;
     moved.context = moved.tenant = 0;
+    moved.share = 0;
     bpf_map_update_elem(fd, &key, &moved, BPF_EXIST);
     bpf_map_lookup_elem(accounts, &place, &account);
     account.pinned -= LEDGER_CHARGED(range.charge);
@@ -337,14 +340,14 @@ static void test_misplaced(Worker *workers)
     bpf_map_lookup_elem(tenants, &range.tenant, &total);
     after = total;
     after.pinned -= LEDGER_CHARGED(range.charge);
-    after.mapped -= range.bytes;
     bpf_map_update_elem(tenants, &range.tenant, &after, BPF_EXIST);
+    count_by_hand(LEDGER_SHARE_MACHINE(range.share), -(int64_t)range.bytes);
     ledger->ops->reconcile(ledger, &drift, NULL, NULL);
     bpf_map_lookup_elem(tenants, &range.tenant, &after);
     check(drift.repaired == 1 && !drift.unstable && after.pinned == total.pinned &&
-              after.mapped == total.mapped,
+              after.budget.used == total.budget.used,
           "misplaced: found and put right (%" G_GUINT64_FORMAT " entries; %lld of %lld bytes)",
-          drift.repaired, after.mapped, total.mapped);
+          drift.repaired, after.budget.used, total.budget.used);
     check(agree(&workers[0], NULL, 0) && agree(&workers[1], NULL, 0),
           "misplaced: the ledger is right again");
     close(fd);

@@ -26,9 +26,9 @@ static void check_counted(uint64_t bytes, const char *when)
 {
     struct ledger_tenant account = tenant();
 
-    check(account.mapped - account.credit == (int64_t)bytes,
+    check(account.budget.used - account.budget.credit == (int64_t)bytes,
           "%s: %" G_GUINT64_FORMAT " KiB count (%lld, credit %lld)", when, bytes >> 10,
-          account.mapped >> 10, account.credit >> 10);
+          account.budget.used >> 10, account.budget.credit >> 10);
 }
 
 static void twin_start(Twin *twin, const char *device)

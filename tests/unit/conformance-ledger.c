@@ -16,6 +16,7 @@
 #define OTHER_TENANT 2
 #define FIRST 11 /* machines */
 #define SECOND 12
+#define THIRD 13
 
 typedef struct {
     Host *host;
@@ -110,19 +111,68 @@ static void check_errors(const Scene *scene)
     check_result(ops->machine(ledger, 99, &machine), -ENOENT, "who is no machine");
     check(ops->machine(ledger, FIRST, &machine) == 0 && machine.pid == 0,
           "nobody has shown itself as the machine");
-    check_result(ops->admit_device(ledger, "01:00.0", TENANT, FIRST, 0), -EINVAL,
-                 "admit half an address");
-    check_result(ops->admit_device(ledger, "ffffffff:ff:1f.7", TENANT, FIRST, 0), 0,
-                 "admit a device of the longest address");
-    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.6"), -ENOENT,
+    check_result(ops->admit_device(ledger, "01:00.0", &(LedgerClaim){TENANT, FIRST, 0, 0}, NULL),
+                 -EINVAL, "admit half an address");
+    check_result(
+        ops->admit_device(ledger, "ffffffff:ff:1f.7", &(LedgerClaim){TENANT, FIRST, 0, 0}, NULL), 0,
+        "admit a device of the longest address");
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.6", FIRST), -ENOENT,
                  "dismiss the function beside it");
-    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.7"), 0, "dismiss it");
-    check_result(ops->dismiss_device(ledger, "ffff:00:01.0"), -ENOENT,
+    check_result(ops->dismiss_device(ledger, "ffffffff:ff:1f.7", FIRST), 0, "dismiss it");
+    check_result(ops->dismiss_device(ledger, "ffff:00:01.0", FIRST), -ENOENT,
                  "dismiss a device that is not admitted");
-    check_result(ops->dismiss_device(ledger, "x"), -EINVAL, "dismiss no device");
+    check_result(ops->dismiss_device(ledger, "x", FIRST), -EINVAL, "dismiss no device");
     check_result(ops->remove_tenant(ledger, OTHER_TENANT), -ENOENT, "remove no tenant");
     check_result(ops->tenant_usage(ledger, OTHER_TENANT, &usage), -ENOENT, "what no tenant has");
     check_result(ops->object(ledger, scene->context, 4711, &object), -ENOENT, "no object");
+}
+
+static int claim(const Scene *scene, const char *address, uint32_t machine, uint32_t unit,
+                 uint32_t *ret_machine)
+{
+    const LedgerClaim wanted = {.tenant = TENANT, .machine = machine, .unit = unit};
+    return scene->ops->admit_device(scene->ledger, address, &wanted, ret_machine);
+}
+
+/* Whoever claims a device has it, with all of its unit, until he gives it back or is removed. */
+static void check_claims(const Scene *scene)
+{
+    static const char one[] = "ffff:00:01.0", two[] = "ffff:00:01.1", other[] = "ffff:00:02.0";
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerClaim found = {.tenant = 0};
+    uint32_t holder = 0;
+
+    check_result(ops->device(ledger, one, &found), -ENOENT, "who has a device that nobody has");
+    check_result(claim(scene, one, 0, 7, NULL), -EINVAL, "claim a unit for no machine");
+    check_result(claim(scene, one, FIRST, 7, NULL), 0, "claim a device and its unit");
+    check_result(claim(scene, one, FIRST, 7, NULL), 0, "claim it again");
+    check(ops->device(ledger, one, &found) == 0 && found.machine == FIRST && found.unit == 7 &&
+              found.tenant == TENANT,
+          "it says who has it");
+    check_result(claim(scene, one, SECOND, 7, &holder), -EBUSY, "claim another's device");
+    check(holder == FIRST, "which says whose it is");
+    holder = 0;
+    check_result(claim(scene, two, SECOND, 7, &holder), -EBUSY, "claim the rest of its unit");
+    check(holder == FIRST, "the same");
+    check_result(ops->device(ledger, two, &found), -ENOENT, "which leaves no trace");
+    check_result(claim(scene, two, FIRST, 7, NULL), 0, "claim the rest oneself");
+    check_result(claim(scene, other, SECOND, 8, NULL), 0, "claim another unit");
+    check_result(ops->dismiss_device(ledger, one, SECOND), -EBUSY, "give back another's device");
+    check_result(ops->dismiss_device(ledger, one, FIRST), 0, "give back the one");
+    check_result(claim(scene, one, SECOND, 7, NULL), -EBUSY, "the other still holds the unit");
+    check_result(ops->dismiss_device(ledger, two, FIRST), 0, "give back the rest");
+    check_result(claim(scene, one, SECOND, 7, NULL), 0, "then another may have it");
+    check_result(ops->dismiss_device(ledger, one, SECOND), 0, "give it back");
+    check_result(ops->dismiss_device(ledger, other, SECOND), 0, "and the other");
+    check_result(ops->add_machine(ledger, THIRD, TENANT), 0, "a machine that comes and goes");
+    check_result(claim(scene, one, THIRD, 7, NULL), 0, "claims");
+    check_result(ops->remove_machine(ledger, THIRD), 0, "and is removed");
+    check_result(ops->device(ledger, one, &found), -ENOENT, "then it has nothing");
+    check_result(claim(scene, two, SECOND, 7, NULL), 0, "and its unit is another's");
+    check_result(claim(scene, one, SECOND, 7, NULL), 0, "with all devices");
+    ops->dismiss_device(ledger, one, SECOND);
+    ops->dismiss_device(ledger, two, SECOND);
 }
 
 static void check_service(const Scene *scene)
@@ -170,7 +220,7 @@ static void check_owner(Scene *scene)
               usage.machine == FIRST && usage.tenant == TENANT,
           "it has pinned its memory: %" G_GUINT64_FORMAT " KiB", usage.pinned / 1024);
     LedgerTenantUsage tenant = tenant_usage(scene);
-    check(tenant.counted == MACHINE_MEMORY && tenant.pinned == MACHINE_MEMORY, "so has the tenant");
+    check(tenant.used == MACHINE_MEMORY && tenant.pinned == MACHINE_MEMORY, "so has the tenant");
     check_result(scene->ops->reconcile(scene->ledger, &drift, &measured, &n), 0, "reconcile");
     check(drift.drift == 0 && drift.repaired == 0 && drift.adopted == 0,
           "the ledger is what the kernel says");
@@ -261,9 +311,113 @@ static void check_limit(Scene *scene)
     check_result(actor_ioctl(scene->first, "IOMMU_IOAS_MAP", object.id, MIB, &id), 0,
                  "map what is left");
     LedgerTenantUsage tenant = tenant_usage(scene);
-    check(tenant.counted == tenant.limit && tenant.peak == MACHINE_MEMORY + MIB,
+    check(tenant.used == tenant.limit && tenant.peak == MACHINE_MEMORY + MIB,
           "then nothing is left");
     scene->ops->set_limit(scene->ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+}
+
+static LedgerMachine account_of(const Scene *scene, uint32_t number)
+{
+    LedgerMachine machine = {.pid = 0};
+    scene->ops->machine(scene->ledger, number, &machine);
+    return machine;
+}
+
+static bool has_account(const Scene *scene, uint32_t number, uint64_t reserved, uint64_t borrowed,
+                        uint64_t mapped)
+{
+    LedgerMachine machine = account_of(scene, number);
+    return machine.reserved == reserved && machine.borrowed == borrowed && machine.mapped == mapped;
+}
+
+static int promise(const Scene *scene, uint32_t number, uint64_t bytes, LedgerShortage *ret_short)
+{
+    return scene->ops->reserve_machine(scene->ledger, number, bytes, false, ret_short);
+}
+
+static int map_more(const Scene *scene, uint32_t ioas, uint64_t bytes)
+{
+    uint32_t id;
+    return actor_ioctl(scene->first, "IOMMU_IOAS_MAP", ioas, bytes, &id);
+}
+
+/* The first machine has mapped its memory, and nothing was promised to it. */
+static void check_promises(Scene *scene, uint32_t ioas)
+{
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerShortage left = {.left = 0};
+
+    ops->set_limit(ledger, TENANT, 4 * MACHINE_MEMORY, LEDGER_COUNT_MODE_CHARGED);
+    check(has_account(scene, FIRST, 0, MACHINE_MEMORY, MACHINE_MEMORY),
+          "what nobody has promised is borrowed");
+    check_result(promise(scene, FIRST, 2 * MACHINE_MEMORY, NULL), 0, "promise twice as much");
+    check(has_account(scene, FIRST, 2 * MACHINE_MEMORY, 0, MACHINE_MEMORY) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "it is taken from the tenant at once, with what was borrowed");
+    check_result(promise(scene, SECOND, 2 * MACHINE_MEMORY + 1, &left), -EDQUOT,
+                 "promise a byte more than is left to the second machine");
+    check(!left.host && left.left == 2 * MACHINE_MEMORY && has_account(scene, SECOND, 0, 0, 0) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "which says how much that is, and changes nothing");
+    check_result(promise(scene, SECOND, MACHINE_MEMORY, NULL), 0, "promise it less");
+    ops->set_limit(ledger, TENANT, MIB, LEDGER_COUNT_MODE_CHARGED);
+    check_result(map_more(scene, ioas, MACHINE_MEMORY), 0,
+                 "map what was promised, when the limit is below all that is mapped");
+    find_event(scene, -1);
+    check_result(map_more(scene, ioas, MIB), -EDQUOT, "map more");
+    LedgerEvent event = find_event(scene, LEDGER_EVENT_KIND_LIMIT);
+    check(event.left == 0 && !event.host_is_short && event.machine == FIRST, "an event says so");
+    check_result(promise(scene, FIRST, 2 * MACHINE_MEMORY + MIB, &left), -EDQUOT,
+                 "promise more below the limit");
+    check_result(ops->reserve_machine(ledger, SECOND, 2 * MACHINE_MEMORY, true, NULL), 0,
+                 "promise what was promised before");
+    check(tenant_usage(scene).used == 4 * MACHINE_MEMORY, "whatever the limit is");
+}
+
+static void check_budget(Scene *scene, uint32_t ioas)
+{
+    const LedgerOps *ops = scene->ops;
+    Ledger *ledger = scene->ledger;
+    LedgerShortage left = {.left = 1};
+
+    ops->set_limit(ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
+    check_result(promise(scene, SECOND, MACHINE_MEMORY, NULL), 0, "promise the second less again");
+    check_result(ops->set_budget(ledger, 3 * MACHINE_MEMORY), 0, "set the host's budget");
+    check_result(promise(scene, SECOND, MACHINE_MEMORY + 1, &left), -EDQUOT,
+                 "promise more than the host has left");
+    check(left.host && left.left == 0, "which says whose it is");
+    find_event(scene, -1);
+    check_result(map_more(scene, ioas, MIB), -EDQUOT, "map more than the host has left");
+    check(find_event(scene, LEDGER_EVENT_KIND_LIMIT).host_is_short, "an event says so");
+    check_result(ops->set_budget(ledger, LEDGER_UNLIMITED), 0, "set no budget");
+    check_result(map_more(scene, ioas, MIB), 0, "map more than was promised");
+    check(has_account(scene, FIRST, 2 * MACHINE_MEMORY, MIB, 2 * MACHINE_MEMORY + MIB) &&
+              tenant_usage(scene).used == 3 * MACHINE_MEMORY + MIB,
+          "it is borrowed");
+    check_result(promise(scene, FIRST, MACHINE_MEMORY / 2, NULL), 0, "promise less than is mapped");
+    check(has_account(scene, FIRST, MACHINE_MEMORY / 2, 3 * MACHINE_MEMORY / 2 + MIB,
+                      2 * MACHINE_MEMORY + MIB),
+          "the rest is borrowed");
+}
+
+/* What is mapped for it is mapped apart, and unmapped again. */
+static void check_reservations(Scene *scene)
+{
+    uint32_t ioas = 0, id;
+    check_result(actor_ioctl(scene->first, "IOMMU_IOAS_ALLOC", 0, 0, &ioas), 0,
+                 "allocate another IOAS");
+    check_result(promise(scene, 99, MIB, NULL), -ENOENT, "promise to no machine");
+    check_promises(scene, ioas);
+    check_budget(scene, ioas);
+    check_result(actor_ioctl(scene->first, "IOMMU_IOAS_UNMAP", ioas, 0, &id), 0, "unmap it");
+    check(has_account(scene, FIRST, MACHINE_MEMORY / 2, MACHINE_MEMORY / 2, MACHINE_MEMORY) &&
+              tenant_usage(scene).used == 2 * MACHINE_MEMORY,
+          "what was borrowed is given back first");
+    check_result(promise(scene, FIRST, 0, NULL), 0, "promise nothing");
+    check_result(promise(scene, SECOND, 0, NULL), 0, "nor to the other");
+    check(tenant_usage(scene).used == MACHINE_MEMORY, "then what counts is what is mapped");
+    actor_ioctl(scene->first, "IOMMU_DESTROY", ioas, 0, &id);
 }
 
 static void check_orphans(Scene *scene)
@@ -293,7 +447,7 @@ static void check_orphans(Scene *scene)
     check(!usage.alive && usage.pinned == MACHINE_MEMORY + MIB, "so is what it has pinned");
     scene->host->ops->ioas_unmap(scene->host, scene->fd, object.id, 0, UINT64_MAX, &gone);
     check(gone == MACHINE_MEMORY + MIB && usage_of(scene, &dead).pinned == 0 &&
-              tenant_usage(scene).counted == 0,
+              tenant_usage(scene).used == 0,
           "until it is unmapped");
     scene->host->ops->object_destroy(scene->host, scene->fd, hwpt);
     scene->host->ops->object_destroy(scene->host, scene->fd, object.id);
@@ -309,15 +463,18 @@ static void check_devices_of_others(Scene *scene)
     check_result(actor_play(stranger, scene->address, MIB), -EACCES,
                  "a stranger binds a device that is admitted for a machine that another was");
     check(find_event(scene, LEDGER_EVENT_KIND_REFUSED).pid == stranger->pid, "an event says so");
-    scene->ops->dismiss_device(scene->ledger, scene->address);
+    scene->ops->dismiss_device(scene->ledger, scene->address, FIRST);
     check_result(actor_play(scene->second, scene->address, MIB), -EACCES,
                  "bind a device that is not admitted");
-    scene->ops->admit_device(scene->ledger, scene->address, TENANT, 0, 0);
+    scene->ops->admit_device(scene->ledger, scene->address, &(LedgerClaim){TENANT, 0, 0, 0}, NULL);
     check_result(actor_play(stranger, scene->address, MIB), 0,
                  "bind a device that is admitted for any process of the tenant");
     actor_kill(stranger);
     destroy_all(&(Watched){scene->host, scene->ledger, scene->fd, scene->context});
-    check_result(scene->ops->remove_machine(scene->ledger, FIRST), 0, "remove the first machine");
+    check_result(promise(scene, FIRST, MIB, NULL), 0, "promise something to the first machine");
+    check_result(scene->ops->remove_machine(scene->ledger, FIRST), 0, "remove it");
+    check(tenant_usage(scene).used == 0, "which gives back what was promised");
+    check_result(promise(scene, FIRST, MIB, NULL), -ENOENT, "nothing can be promised to it now");
     check_result(scene->ops->remove_machine(scene->ledger, FIRST), -ENOENT, "remove it again");
 }
 
@@ -333,7 +490,8 @@ static bool set_scene(Scene *scene)
     if (r == 0)
         r = ops->add_machine(scene->ledger, SECOND, TENANT);
     if (r == 0)
-        r = ops->admit_device(scene->ledger, scene->address, TENANT, FIRST, 0);
+        r = ops->admit_device(scene->ledger, scene->address, &(LedgerClaim){TENANT, FIRST, 0, 0},
+                              NULL);
     check_result(r, 0, "make a tenant, its IOMMUFD, two machines and a device known");
     return r == 0;
 }
@@ -356,10 +514,12 @@ void check_ledger(Host *host, Ledger *ledger, const char *address)
     scene.second = actor_new(host, fd);
     if (set_scene(&scene)) {
         check_errors(&scene);
+        check_claims(&scene);
         check_service(&scene);
         check_owner(&scene);
         check_naming(&scene);
         check_trespass(&scene);
+        check_reservations(&scene);
         check_limit(&scene);
         check_orphans(&scene);
         check_devices_of_others(&scene);

@@ -25,7 +25,7 @@ static void test_left(void)
     static const struct {
         const char *what;
         uint64_t limit;
-        int64_t mapped, credit;
+        int64_t used, credit;
         uint64_t left;
         bool over;
     } rows[] = {
@@ -43,12 +43,12 @@ static void test_left(void)
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        const struct ledger_tenant tenant = {
-            .limit = rows[i].limit, .mapped = rows[i].mapped, .credit = rows[i].credit};
+        const struct ledger_budget budget = {
+            .limit = rows[i].limit, .used = rows[i].used, .credit = rows[i].credit};
 
         g_test_message("%s", rows[i].what);
-        g_assert_cmpuint(tenant_left(&tenant, tenant.mapped), ==, rows[i].left);
-        g_assert_cmpint(tenant_is_over(&tenant), ==, rows[i].over);
+        g_assert_cmpuint(budget_left(&budget, budget.used, false), ==, rows[i].left);
+        g_assert_cmpint(budget_is_over(&budget), ==, rows[i].over);
     }
 }
 
@@ -57,7 +57,7 @@ static void test_reserve(void)
     static const struct {
         const char *what;
         uint64_t limit;
-        int64_t mapped, credit;
+        int64_t used, credit;
         uint64_t bytes;
         int r;
     } rows[] = {
@@ -74,71 +74,69 @@ static void test_reserve(void)
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        struct ledger_tenant tenant = {
-            .limit = rows[i].limit, .mapped = rows[i].mapped, .credit = rows[i].credit};
-        uint64_t before = tenant_left(&tenant, tenant.mapped);
+        struct ledger_budget budget = {
+            .limit = rows[i].limit, .used = rows[i].used, .credit = rows[i].credit};
+        uint64_t before = budget_left(&budget, budget.used, false);
         __u64 left = 0;
 
         g_test_message("%s", rows[i].what);
-        g_assert_cmpint(tenant_reserve(&tenant, rows[i].bytes, &left), ==, rows[i].r);
+        g_assert_cmpint(budget_take(&budget, rows[i].bytes, false, &left), ==, rows[i].r);
         g_assert_cmpuint(left, ==, before);
-        g_assert_cmpint(tenant.mapped, ==,
-                        rows[i].mapped + (rows[i].r ? 0 : (int64_t)rows[i].bytes));
+        g_assert_cmpint(budget.used, ==, rows[i].used + (rows[i].r ? 0 : (int64_t)rows[i].bytes));
     }
 }
 
 static void test_release(void)
 {
-    struct ledger_tenant tenant = {.limit = 100, .mapped = 100, .credit = 30};
+    struct ledger_tenant tenant = {.budget = {.limit = 100, .used = 100, .credit = 30}};
 
-    tenant_release(&tenant, 10);
-    g_assert_cmpint(tenant.mapped, ==, 90);
-    g_assert_cmpint(tenant.credit, ==, 20);
-    /* It never falls below 0, and what is released is released all the same. */
-    tenant_release(&tenant, 50);
-    g_assert_cmpint(tenant.mapped, ==, 40);
-    g_assert_cmpint(tenant.credit, ==, 0);
+    tenant_note_release(&tenant, 10);
+    g_assert_cmpint(tenant.budget.credit, ==, 20);
+    /* It never falls below 0. */
+    tenant_note_release(&tenant, 50);
+    g_assert_cmpint(tenant.budget.credit, ==, 0);
     g_assert_cmpuint(tenant.releases, ==, 2);
 }
 
 static void test_credit(void)
 {
-    struct ledger_tenant tenant = {.limit = 100, .mapped = 100, .releases = 7};
+    struct ledger_tenant tenant = {.budget = {.limit = 100, .used = 100}, .releases = 7};
+    __u64 left;
 
     g_assert_cmpint(tenant_set_credit(&tenant, 40, 7), ==, 0);
-    g_assert_cmpint(tenant.credit, ==, 40);
+    g_assert_cmpint(tenant.budget.credit, ==, 40);
     /* Something was given back since it was computed. */
     g_assert_cmpint(tenant_set_credit(&tenant, 60, 6), ==, -ESTALE);
-    g_assert_cmpint(tenant.credit, ==, 40);
+    g_assert_cmpint(tenant.budget.credit, ==, 40);
+    /* It may be mapped, but not promised. */
+    g_assert_cmpint(budget_take(&tenant.budget, 1, true, &left), ==, -EDQUOT);
+    g_assert_cmpint(budget_take(&tenant.budget, 40, false, &left), ==, 0);
 }
 
 static void test_leaks(void)
 {
-    struct ledger_tenant tenant = {.limit = 1000, .mapped = 300};
-    uint64_t leaks;
+    struct ledger_leaks leaks = {0};
+    __s64 bytes = 0;
+    uint64_t count;
 
-    tenant_leak(&tenant, 100);
-    tenant_leak(&tenant, 50);
-    g_assert_cmpint(tenant.mapped, ==, 300);
-    g_assert_cmpint(tenant.unmatched, ==, 150);
+    leaks_add(&leaks, 100);
+    leaks_add(&leaks, 50);
+    g_assert_cmpint(leaks.unmatched, ==, 150);
     /* A range that is found is counted already, as far as something was leaked. */
-    tenant_match(&tenant, 120);
-    g_assert_cmpint(tenant.mapped, ==, 300);
-    g_assert_cmpint(tenant.unmatched, ==, 30);
-    tenant_match(&tenant, 70);
-    g_assert_cmpint(tenant.mapped, ==, 340);
-    g_assert_cmpint(tenant.unmatched, ==, 0);
-    tenant_match(&tenant, 10);
-    g_assert_cmpint(tenant.mapped, ==, 350);
+    g_assert_cmpuint(leaks_match(&leaks, 120), ==, 0);
+    g_assert_cmpint(leaks.unmatched, ==, 30);
+    g_assert_cmpuint(leaks_match(&leaks, 70), ==, 40);
+    g_assert_cmpint(leaks.unmatched, ==, 0);
+    g_assert_cmpuint(leaks_match(&leaks, 10), ==, 10);
 
-    tenant_leak(&tenant, 80);
-    leaks = tenant.leaks;
-    tenant_leak(&tenant, 20);
-    g_assert_cmpint(tenant_drop_unmatched(&tenant, leaks), ==, -ESTALE);
-    g_assert_cmpint(tenant.unmatched, ==, 100);
-    g_assert_cmpint(tenant_drop_unmatched(&tenant, tenant.leaks), ==, 0);
-    g_assert_cmpint(tenant.unmatched, ==, 0);
-    g_assert_cmpint(tenant.mapped, ==, 250);
+    leaks_add(&leaks, 80);
+    count = leaks.count;
+    leaks_add(&leaks, 20);
+    g_assert_cmpint(leaks_drop(&leaks, count, &bytes), ==, -ESTALE);
+    g_assert_cmpint(leaks.unmatched, ==, 100);
+    g_assert_cmpint(leaks_drop(&leaks, leaks.count, &bytes), ==, 0);
+    g_assert_cmpint(leaks.unmatched, ==, 0);
+    g_assert_cmpint(bytes, ==, 100);
 }
 
 static void test_charge(void)
@@ -195,6 +193,9 @@ static void test_extent(void)
     g_assert_cmpuint(extent_search(&memory, N_EXTENTS, false), ==, number);
     /* Nothing but the very same is the same. */
     other.tenant = 2;
+    g_assert_cmpuint(extent_search(&other, N_EXTENTS, false), ==, 0);
+    other = memory;
+    other.machine = 3;
     g_assert_cmpuint(extent_search(&other, N_EXTENTS, false), ==, 0);
     other = memory;
     other.bytes = 8192;
@@ -280,18 +281,20 @@ static gpointer reserve_and_release(gpointer data)
         uint64_t bytes = g_rand_int_range(rand, 1, 40);
         __u64 left;
 
-        if (!tenant_reserve(&shared->tenant, bytes, &left))
+        if (!budget_take(&shared->tenant.budget, bytes, false, &left))
             has += bytes;
         else
             __sync_fetch_and_add(&shared->refused, 1);
         /* An exchange that failed TRIES times may exceed the limit, for a moment, by what one
          * thread asks for. */
-        if (READ_ONCE(shared->tenant.mapped) > (int64_t)shared->tenant.limit + 40 * N_THREADS)
+        if (READ_ONCE(shared->tenant.budget.used) >
+            (int64_t)shared->tenant.budget.limit + 40 * N_THREADS)
             __sync_fetch_and_add(&shared->over, 1);
         if (has > 0 && g_rand_boolean(rand)) {
             uint64_t less = g_rand_int_range(rand, 1, has + 1);
 
-            tenant_release(&shared->tenant, less);
+            tenant_note_release(&shared->tenant, less);
+            budget_add(&shared->tenant.budget, -(__s64)less);
             has -= less;
         }
     }
@@ -301,43 +304,44 @@ static gpointer reserve_and_release(gpointer data)
 
 static void test_threads_reserve(void)
 {
-    Shared shared = {.tenant = {.limit = 100}};
+    Shared shared = {.tenant = {.budget = {.limit = 100}}};
 
     run_threads(reserve_and_release, &shared);
     g_assert_cmpint(shared.over, ==, 0);
     g_assert_cmpint(shared.refused, >, 0);
-    g_assert_cmpint(shared.tenant.mapped, ==, shared.reserved);
-    g_assert_cmpint(shared.tenant.mapped, <=, 100);
+    g_assert_cmpint(shared.tenant.budget.used, ==, shared.reserved);
+    g_assert_cmpint(shared.tenant.budget.used, <=, 100);
 }
 
 static gpointer leak_and_match(gpointer data)
 {
     Shared *shared = data;
+    struct ledger_tenant *tenant = &shared->tenant;
 
     for (int i = 0; i < ROUNDS; i++) {
+        __s64 bytes;
         __u64 left;
 
-        g_assert_cmpint(tenant_reserve(&shared->tenant, 8, &left), ==, 0);
-        tenant_leak(&shared->tenant, 8);
+        g_assert_cmpint(budget_take(&tenant->budget, 8, false, &left), ==, 0);
+        leaks_add(&tenant->leaks, 8);
         if (i % 3)
-            tenant_match(&shared->tenant, 8);
-        if (i % 7 == 0)
-            tenant_drop_unmatched(&shared->tenant, READ_ONCE(shared->tenant.leaks));
+            budget_add(&tenant->budget, (__s64)leaks_match(&tenant->leaks, 8));
+        if (i % 7 == 0 && !leaks_drop(&tenant->leaks, READ_ONCE(tenant->leaks.count), &bytes))
+            budget_add(&tenant->budget, -bytes);
     }
     return NULL;
 }
 
-/* Each leaked reservation is matched by a range, or dropped: what is mapped then is the ranges' and
+/* Each leaked reservation is matched by a range, or dropped: what is used then is the ranges' and
  * what is not settled yet. */
 static void test_threads_leak(void)
 {
-    Shared shared = {.tenant = {.limit = LEDGER_NO_LIMIT}};
+    Shared shared = {.tenant = {.budget = {.limit = LEDGER_NO_LIMIT}}};
     const int64_t ranges = (int64_t)N_THREADS * (ROUNDS - (ROUNDS + 2) / 3);
 
     run_threads(leak_and_match, &shared);
-    g_assert_cmpint(shared.tenant.unmatched, >=, 0);
-    g_assert_cmpint(tenant_drop_unmatched(&shared.tenant, shared.tenant.leaks), ==, 0);
-    g_assert_cmpint(shared.tenant.mapped, ==, ranges * 8);
+    g_assert_cmpint(shared.tenant.leaks.unmatched, >=, 0);
+    g_assert_cmpint(shared.tenant.budget.used - shared.tenant.leaks.unmatched, ==, ranges * 8);
 }
 
 static gpointer charge_and_sum(gpointer data)
@@ -409,25 +413,25 @@ static gpointer map_and_unmap(gpointer data)
         __u64 left;
 
         if (!number) {
-            if (tenant_reserve(&shared->tenant, memory.bytes, &left))
+            if (budget_take(&shared->tenant.budget, memory.bytes, false, &left))
                 continue;
             number = extent_search(&memory, N_EXTENTS, true);
         }
         if (number && !extent_is_of(extent_at(number), &memory))
             __sync_fetch_and_add(&shared->over, 1);
-        tenant_release(&shared->tenant, number ? extent_put(number) : memory.bytes);
+        budget_add(&shared->tenant.budget, -(__s64)(number ? extent_put(number) : memory.bytes));
     }
     return NULL;
 }
 
 static void test_threads_extents(void)
 {
-    Shared shared = {.tenant = {.limit = LEDGER_NO_LIMIT}};
+    Shared shared = {.tenant = {.budget = {.limit = LEDGER_NO_LIMIT}}};
 
     clear_extents();
     run_threads(map_and_unmap, &shared);
     g_assert_cmpint(shared.over, ==, 0);
-    g_assert_cmpint(shared.tenant.mapped, ==, 0);
+    g_assert_cmpint(shared.tenant.budget.used, ==, 0);
     for (int i = 0; i < N_EXTENTS; i++)
         g_assert_cmpuint(extents[i].state & (EXTENT_REFS | EXTENT_WRITING), ==, 0);
 }

@@ -148,7 +148,7 @@ static void test_restart(Fixture *f, gconstpointer data)
     ledger_free(f->ledger);
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 64 * MIB);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 64 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 64 * MIB);
     g_assert_cmpuint(count_objects(f), ==, 2);
     g_assert_cmpint(f->ledger->ops->machine(f->ledger, MACHINE, &machine), ==, 0);
     g_assert_cmpint(machine.pid, ==, f->pid);
@@ -172,7 +172,7 @@ static void test_iommufd_closed_meanwhile(Fixture *f, gconstpointer data)
     f->fd = close_fd(f->fd);
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 0);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 0);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 0);
     g_assert_cmpuint(usage_of(f, TENANT).maps, ==, 1);
     g_assert_cmpuint(count_objects(f), ==, 0);
 }
@@ -185,7 +185,7 @@ static void test_begun_late(Fixture *f, gconstpointer data)
     open_ledger(f, (LedgerOptions){.guard = LEDGER_GUARD_MODE_KNOWN});
     make_known(f);
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 64 * MIB);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 64 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 64 * MIB);
     g_assert_cmpuint(count_objects(f), ==, 2);
 }
 
@@ -212,7 +212,7 @@ static void test_missed(Fixture *f, gconstpointer data)
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 64 * MIB);
     g_assert_cmpuint(reconcile(f).drift, ==, 64 * MIB);
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 0);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 0);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 0);
     g_assert_cmpuint(reconcile(f).repaired, ==, 0);
     g_assert_cmpint(simulated_host_set_fault(f->host, "teleport", 1), ==, -EINVAL);
 }
@@ -222,24 +222,24 @@ static void test_count(Fixture *f, gconstpointer data)
     const LedgerOps *ops = f->ledger->ops;
     g_assert_cmpint(play(f, 64 * MIB), ==, 0);
     g_assert_cmpint(ioctl_of(f, "IOMMU_IOAS_MAP", 1, 64 * MIB), ==, 0);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 128 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 128 * MIB);
     ops->set_limit(f->ledger, TENANT, 64 * MIB, LEDGER_COUNT_MODE_UNIQUE);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 64 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 64 * MIB);
     g_assert_cmpint(ioctl_of(f, "IOMMU_IOAS_MAP", 1, 64 * MIB), ==, 0);
     g_assert_cmpint(ioctl_of(f, "IOMMU_IOAS_MAP", 1, 32 * MIB), ==, -EDQUOT);
     g_assert_cmpuint(count_events(f, LEDGER_EVENT_KIND_LIMIT), ==, 1);
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 192 * MIB);
     ops->set_limit(f->ledger, TENANT, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_CHARGED);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 192 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 192 * MIB);
     /* The same IOMMUFD for another tenant: all goes along. */
     ops->set_limit(f->ledger, OTHER, LEDGER_UNLIMITED, LEDGER_COUNT_MODE_UNIQUE);
     g_assert_cmpint(ops->register_iommufd(f->ledger, f->fd, OTHER, FLAGS, &f->context), ==, 0);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 0);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 0);
     g_assert_cmpuint(usage_of(f, TENANT).pinned, ==, 0);
-    g_assert_cmpuint(usage_of(f, OTHER).counted, ==, 64 * MIB);
+    g_assert_cmpuint(usage_of(f, OTHER).used, ==, 64 * MIB);
     g_assert_cmpuint(usage_of(f, OTHER).pinned, ==, 192 * MIB);
     g_assert_cmpint(ioctl_of(f, "IOMMU_IOAS_UNMAP", 1, 0), ==, 0);
-    g_assert_cmpuint(usage_of(f, OTHER).counted, ==, 0);
+    g_assert_cmpuint(usage_of(f, OTHER).used, ==, 0);
     g_assert_cmpuint(usage_of(f, OTHER).pinned, ==, 0);
 }
 
@@ -316,7 +316,7 @@ static void test_guard_off(Fixture *f, gconstpointer data)
     g_assert_false(f->ledger->status.guarding);
     f->ledger->ops->set_limit(f->ledger, TENANT, MIB, LEDGER_COUNT_MODE_CHARGED);
     g_assert_cmpint(play(f, 64 * MIB), ==, 0);
-    g_assert_cmpuint(usage_of(f, TENANT).counted, ==, 64 * MIB);
+    g_assert_cmpuint(usage_of(f, TENANT).used, ==, 64 * MIB);
 }
 
 int main(int argc, char **argv)

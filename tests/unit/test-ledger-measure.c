@@ -44,7 +44,7 @@ static Snapshot *make_snapshot(const Range *ranges, const struct ledger_tenant *
                                            .context = ranges[i].context,
                                            .owner = OWNER,
                                            .tenant = ranges[i].tenant,
-                                           .extent = ranges[i].extent};
+                                           .share = LEDGER_SHARE(0, ranges[i].extent)};
 
         snapshot_add_record(snapshot, &context, &record);
         if (!ranges[i].missed)

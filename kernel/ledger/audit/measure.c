@@ -157,9 +157,11 @@ typedef struct {
 static void sum_tenant_range(TenantSum *sum, const WalkRecord *range,
                              const struct ledger_pages *recorded)
 {
+    uint32_t extent = LEDGER_SHARE_EXTENT(recorded->share);
+
     sum->unique += count_pages(&sum->counted, &range->record) << LEDGER_PAGE_SHIFT;
     sum->mapped += recorded->bytes;
-    if (!recorded->extent || g_hash_table_add(sum->extents, GUINT_TO_POINTER(recorded->extent)))
+    if (!extent || g_hash_table_add(sum->extents, GUINT_TO_POINTER(extent)))
         sum->charged += recorded->bytes;
 }
 

@@ -7,6 +7,7 @@
 #include "kernel/ledger/audit/measure.h"
 #include "kernel/ledger/audit/repair-apply.h"
 #include "kernel/ledger/audit/snapshot-read.h"
+#include "kernel/ledger/machines.h"
 
 /* Runs the program with each element of the array. */
 static void run_each(const BpfLedger *ledger, ProgramId program, GArray *array)
@@ -83,15 +84,27 @@ static void leak_dead_reservations(const BpfLedger *ledger)
 
 /* ---- unmatched bytes ---- */
 
-/* Tenants with bytes that no range is known for, and how many leaks there were: before the first
- * snapshot. */
+/* Tenants and machines with bytes that no range is known for, and how many leaks there were: before
+ * the first snapshot. */
 static int note_unmatched(const void *key, const void *value, void *data)
 {
     const struct ledger_tenant *tenant = value;
     const struct control_drop_unmatched args = {.tenant = *(const uint32_t *)key,
-                                                .expected_leaks = tenant->leaks};
+                                                .expected_leaks = tenant->leaks.count};
 
-    if (tenant->unmatched)
+    if (tenant->leaks.unmatched)
+        g_array_append_val((GArray *)data, args);
+    return 0;
+}
+
+static int note_unmatched_of_machine(const void *key, const void *value, void *data)
+{
+    const struct ledger_machine *machine = value;
+    const struct control_drop_unmatched args = {.tenant = machine->tenant,
+                                                .machine = *(const uint32_t *)key,
+                                                .expected_leaks = machine->leaks.count};
+
+    if (machine->leaks.unmatched)
         g_array_append_val((GArray *)data, args);
     return 0;
 }
@@ -128,6 +141,8 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement *
     leak_dead_reservations(self);
     int r = map_each(self, MAP_TENANTS, note_unmatched, unmatched);
     if (r >= 0)
+        r = map_each(self, MAP_MACHINES, note_unmatched_of_machine, unmatched);
+    if (r >= 0)
         r = snapshot_read(self, &snapshot);
     if (r >= 0 && snapshot_differs(snapshot))
         r = repair(self, &snapshot, &drift);
@@ -137,6 +152,7 @@ int ledger_reconcile(Ledger *ledger, LedgerDrift *ret_drift, LedgerMeasurement *
     /* While ranges come and go, the one that some bytes belong to may not have been seen. */
     if (!drift.unstable)
         run_each(self, CONTROL_DROP_UNMATCHED, unmatched);
+    machines_sweep(self);
     close_idle_accounts(self, snapshot);
     g_autoptr(GArray) credits = snapshot_dedup_credits(snapshot);
     run_each(self, CONTROL_SET_DEDUP_CREDIT, credits);
