@@ -76,6 +76,7 @@ typedef struct {
     uint64_t bytes;             /* the reservation: what the kernel will charge */
     const char *const *devices; /* of device_addresses_parse(); NULL: none */
     bool iommufd;
+    bool follows_limit;    /* its process's lock limit is raised by what is plugged in */
     uint64_t unique_bytes; /* as bytes, with each page once; 0: no less than bytes */
     uint64_t iommufd_id;   /* the IOMMUFD that its start will be given; 0: not said */
 } AdmissionRequest;

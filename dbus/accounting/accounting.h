@@ -96,6 +96,10 @@ gboolean accounting_promise(Accounting *accounting, const AccountingPromise *pro
 void accounting_promise_again(Accounting *accounting, uint32_t machine, uint64_t bytes);
 /* What is promised to the machine. False: there is no ledger, or it does not know the machine. */
 bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret_bytes);
+/* What is promised to the machine follows the lock limit of its process from here on: `reserved`,
+ * and what the limit is above `limit`. False: there is no ledger, or it refuses. */
+bool accounting_follow_limit(Accounting *accounting, uint32_t machine, uint64_t limit,
+                             uint64_t reserved);
 /* The process is the machine. INVALID_ARGUMENT: another has shown itself as this machine. */
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error);

@@ -143,6 +143,14 @@ bool accounting_promised(Accounting *accounting, uint32_t machine, uint64_t *ret
     return true;
 }
 
+bool accounting_follow_limit(Accounting *accounting, uint32_t machine, uint64_t limit,
+                             uint64_t reserved)
+{
+    Ledger *ledger = accounting_ledger(accounting);
+    return ledger && machine != 0 &&
+           ledger->ops->follow_limit(ledger, machine, limit, reserved) >= 0;
+}
+
 gboolean accounting_name_leader(Accounting *accounting, uint32_t machine, uint32_t tenant,
                                 const PidRef *leader, GError **error)
 {

@@ -121,6 +121,7 @@ static int admit_machine(sd_bus_message *message, void *userdata, sd_bus_error *
         {"Iommufd", "b", "a boolean", offsetof(AdmissionRequest, iommufd)},
         {"UniqueBytes", "t", "bytes", offsetof(AdmissionRequest, unique_bytes)},
         {"IommufdId", "t", "an id from OpenWithId()", offsetof(AdmissionRequest, iommufd_id)},
+        {"FollowLimit", "b", "a boolean", offsetof(AdmissionRequest, follows_limit)},
         {NULL},
     };
     Service *service = userdata;

@@ -125,6 +125,32 @@ static int play_ioctl(sd_bus_message *message, void *userdata, sd_bus_error *ret
                  : sd_bus_reply_method_return(message, "u", made);
 }
 
+static int set_lock_limit(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Manager *manager = ((Service *)userdata)->manager;
+    g_autoptr(GError) error = NULL;
+    uint32_t pid;
+    uint64_t bytes;
+    int r = sd_bus_message_read(message, "ut", &pid, &bytes);
+    if (r < 0)
+        return r;
+    r = pid <= INT32_MAX ? simulated_host_set_lock_limit(manager->host, (pid_t)pid, bytes) : -ESRCH;
+    return answer(message, r, pid, ret_error);
+}
+
+static int get_lock_limit(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    Host *host = ((Service *)userdata)->manager->host;
+    uint64_t bytes = 0;
+    uint32_t pid;
+    int r = sd_bus_message_read(message, "u", &pid);
+    if (r < 0)
+        return r;
+    r = pid <= INT32_MAX ? host->ops->lock_limit(host, (pid_t)pid, &bytes) : -ESRCH;
+    return r < 0 ? answer(message, r, pid, ret_error)
+                 : sd_bus_reply_method_return(message, "t", bytes);
+}
+
 static int set_fault(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     Manager *manager = ((Service *)userdata)->manager;
@@ -148,6 +174,10 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_METHOD_WITH_ARGS("Ioctl",
                             SD_BUS_ARGS("u", pid, "s", tenant, "s", ioctl, "u", object, "t", bytes),
                             SD_BUS_RESULT("u", object), play_ioctl, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetLockLimit", SD_BUS_ARGS("u", pid), SD_BUS_RESULT("t", bytes),
+                            get_lock_limit, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("SetLockLimit", SD_BUS_ARGS("u", pid, "t", bytes), SD_BUS_NO_RESULT,
+                            set_lock_limit, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("SetFault", SD_BUS_ARGS("s", fault, "t", value), SD_BUS_NO_RESULT,
                             set_fault, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,

@@ -73,8 +73,8 @@ int client_call_message(sd_bus *bus, sd_bus_message *message, uint64_t timeout_u
     int r = sd_bus_call(bus, message, timeout_usec, error, ret_reply);
 
     if (r < 0 && error && sd_bus_error_is_set(error) && not_running(error)) {
-        /* Not every bus says which name it is, and client_error_text() has nothing else. It is asked
-         * for here: sending a message moves what is in it. */
+        /* Not every bus says which name it is, and client_error_text() has nothing else. It is
+         * asked for here: sending a message moves what is in it. */
         sd_bus_error_free(error);
         (void)sd_bus_error_setf(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
                                 "The name %s is not on the bus.",

@@ -3,7 +3,7 @@
 
 #include "dbus/base/journal.h"
 #include "dbus/base/signals.h"
-#include "dbus/core/machine.h"
+#include "dbus/core/machine-devices.h"
 #include "kernel/uapi/iommufd.h"
 #include "policy/size.h"
 
@@ -180,6 +180,33 @@ static void on_full(const KernelEvent *self)
         object ? "MaxObjects" : "MaxMappings");
 }
 
+/* What whoever plugs it in is told is a number (EDQUOT): here is the rest. */
+static void on_plug_refused(KernelEvent *self)
+{
+    const LedgerEvent *event = self->event;
+    Refusal *refusal = &self->refusal;
+    refusal->requested = event->requested;
+    refusal->left = event->left;
+    refusal->limit = self->tenant ? budget_limit(self->tenant->policy.budget) : SIZE_INFINITY;
+    if (!self->machine)
+        return;
+    g_autofree char *asked = size_format(refusal->requested);
+    g_autofree char *left = size_format(refusal->left);
+    g_autofree char *limit = size_format(refusal->limit);
+    g_autofree char *whose = event->host_is_short ? g_strdup("the host's budget")
+                                                  : g_strdup_printf("the limit of tenant %s, %s",
+                                                                    refusal->tenant, limit);
+    journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = refusal},
+                  "Something was not plugged into machine %s (%s), which runs on: it needs %s more "
+                  "(%" PRIu64 " bytes), and %s (%" PRIu64 " bytes) are left of %s. %s, or stop a "
+                  "machine.",
+                  self->machine->policy.name, machine_uuid(self->machine), asked,
+                  refusal->requested, left, refusal->left, whose,
+                  event->host_is_short ? "Raise Budget= in iommud.conf"
+                                       : "Raise it with 'iommuctl tenant set-limit'");
+    signal_limit_exceeded(self->manager->bus, refusal);
+}
+
 void kernel_event_handle(const LedgerEvent *event, void *manager)
 {
     g_auto(KernelEvent) self = {0};
@@ -199,6 +226,13 @@ void kernel_event_handle(const LedgerEvent *event, void *manager)
         break;
     case LEDGER_EVENT_KIND_FULL:
         on_full(&self);
+        break;
+    case LEDGER_EVENT_KIND_PLUG:
+        if (self.machine && self.machine->policy.state == MACHINE_RUNNING)
+            machine_follow_plug(self.machine);
+        break;
+    case LEDGER_EVENT_KIND_PLUG_REFUSED:
+        on_plug_refused(&self);
         break;
     }
 }

@@ -98,6 +98,7 @@ static gboolean write_down(Admission *admission, GError **error)
         .bytes = admission->bytes,
         .iommufd = request->iommufd,
         .shares = admission->shares,
+        .follows_limit = request->follows_limit,
         .state = MACHINE_ADMITTED,
         .since = admission->since,
         .ledger_id = admission->ledger_id,
@@ -204,6 +205,7 @@ static Machine *take(Admission *admission)
     machine_set_ledger_id(machine, admission->ledger_id);
     machine->shares = admission->shares;
     tenant_use_given(admission->tenant, admission->request->iommufd_id);
+    machine->follows_limit = admission->request->follows_limit;
     machine->since = admission->since;
     if (admission->ledger_id)
         devices_update_neighbours(manager, admission->request->devices);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "dbus/core/machine-devices.h"
 
+#include "dbus/base/journal.h"
 #include "dbus/base/signals.h"
 #include "kernel/base/pci-address.h"
+#include "policy/size.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- whom a reset would hit ---- */
 
@@ -181,4 +185,85 @@ gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t uniq
     signal_machine_changed(manager->bus, machine_uuid(machine), "ReservedBytes");
     signal_reserved_changed(manager->bus, tenant);
     return TRUE;
+}
+
+/* ---- what libvirt plugs in ---- */
+
+/* The limit of its leader. False: it has none, or the leader is gone. By number, and then by pidfd:
+ * so it was the leader's. */
+static bool read_limit(const Machine *machine, uint64_t *ret_limit)
+{
+    Host *host = machine->manager->host;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return host->ops->lock_limit(host, machine->leader.pid, ret_limit) >= 0 &&
+           pidref_is_alive(&machine->leader) && *ret_limit != UINT64_MAX && *ret_limit > page;
+}
+
+/* So that whoever plugs in something next asks, however little it is. */
+static void lower_limit(Machine *machine)
+{
+    Host *host = machine->manager->host;
+    uint64_t limit;
+    if (!read_limit(machine, &limit) || limit == machine->plug_lowered)
+        return;
+    limit -= (uint64_t)sysconf(_SC_PAGESIZE);
+    int r = host->ops->set_lock_limit(host, machine->leader.pid, limit);
+    if (r < 0 && r != -ESRCH)
+        journal_write(
+            LOG_WARNING, MESSAGE_KERNEL_NOT_TOLD, &(JournalFields){JOURNAL_MACHINE(machine)},
+            "The limit of locked memory of machine %s (%s) can't be set: %s. What is plugged "
+            "in next is only checked when it is mapped.",
+            machine->policy.name, machine_uuid(machine), g_strerror(-r));
+    if (r < 0)
+        return;
+    machine->plug_lowered = limit;
+    machine_mark(machine);
+}
+
+/* Pages that are mapped twice count once for such a tenant, and a limit does not tell how many of
+ * those there will be. */
+static bool is_followed(const Machine *machine)
+{
+    return machine->follows_limit && machine->ledger_id != 0 &&
+           machine_tenant(machine)->policy.config->count != COUNT_UNIQUE;
+}
+
+void machine_begin_plugs(Machine *machine)
+{
+    uint64_t limit, reserved = charge_bytes(machine->policy.charge);
+    if (!is_followed(machine) || !read_limit(machine, &limit) ||
+        !accounting_follow_limit(machine->manager->accounting, machine->ledger_id, limit, reserved))
+        return;
+    machine->plug_limit = limit;
+    machine->plug_reserved = reserved;
+    lower_limit(machine);
+}
+
+void machine_resume_plugs(Machine *machine)
+{
+    if (machine->plug_limit == 0 || machine->policy.state != MACHINE_RUNNING ||
+        !accounting_follow_limit(machine->manager->accounting, machine->ledger_id,
+                                 machine->plug_limit, machine->plug_reserved))
+        return;
+    lower_limit(machine);
+}
+
+void machine_follow_plug(Machine *machine)
+{
+    Manager *manager = machine->manager;
+    uint64_t before = charge_bytes(machine->policy.charge), promised;
+    lower_limit(machine);
+    if (!accounting_promised(manager->accounting, machine->ledger_id, &promised) ||
+        promised == before)
+        return;
+    charge_put_back(machine->policy.charge, promised);
+    machine_mark(machine);
+    g_autofree char *size = size_format(promised);
+    journal_write(
+        LOG_INFO, MESSAGE_MACHINE_PLUGGED,
+        &(JournalFields){JOURNAL_MACHINE(machine), .bytes = &promised},
+        "Machine %s (%s) of tenant %s gets something plugged in, and has %s reserved now.",
+        machine->policy.name, machine_uuid(machine), tenant_id(machine_tenant(machine)), size);
+    signal_machine_changed(manager->bus, machine_uuid(machine), "ReservedBytes");
+    signal_reserved_changed(manager->bus, tenant_id(machine_tenant(machine)));
 }

@@ -26,3 +26,21 @@ gboolean machine_remove_device(Machine *machine, const char *address, GError **e
 /* LIMIT_EXCEEDED, HOST_BUDGET_EXCEEDED, KERNEL_REFUSED. */
 gboolean machine_set_reservation(Machine *machine, uint64_t bytes, uint64_t unique_bytes,
                                  GError **error);
+
+/* ---- what libvirt plugs in ---- */
+
+/*
+ * What is plugged into a running machine, and needs no other step. libvirt raises the lock limit
+ * (RLIMIT_MEMLOCK) of the machine's process before it plugs anything in, by exactly what will be
+ * pinned more; the kernel's account promises that, or refuses the limit, which libvirt takes back
+ * (kernel/bpf/plug.bpf.h). The service follows: it takes over what was promised, and keeps the
+ * limit a page below what libvirt has set, since libvirt does not ask where the limit is high
+ * enough.
+ */
+
+/* Begins with it, for a machine that has just started, if it is one whose limit is followed. */
+void machine_begin_plugs(Machine *machine);
+/* Goes on with it after a restart. */
+void machine_resume_plugs(Machine *machine);
+/* The kernel has let its limit be raised. */
+void machine_follow_plug(Machine *machine);

@@ -4,6 +4,7 @@
 #include "dbus/base/errors.h"
 #include "dbus/base/journal.h"
 #include "dbus/base/signals.h"
+#include "dbus/core/machine-devices.h"
 #include "dbus/core/usage.h"
 #include "dbus/state/fd-store.h"
 #include "kernel/base/process.h"
@@ -183,6 +184,7 @@ static gboolean run(Machine *machine, PidRef given, bool adopted, GError **error
     machine->admission_timer = sd_event_source_disable_unref(machine->admission_timer);
     g_autofree char *name = fd_store_leader_name(machine_uuid(machine));
     fd_store_push(name, machine->leader.fd);
+    machine_begin_plugs(machine);
     announce_running(machine, adopted);
     return TRUE;
 }

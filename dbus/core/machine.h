@@ -22,6 +22,10 @@ struct Machine {
     uint32_t ledger_id; /* 0: the kernel was not told of it */
     /* Since its admission: it uses its tenant's shared IOMMUFD, and may leave objects in it. */
     bool shares;
+    bool follows_limit; /* its lock limit says what it is promised: machine-devices.h */
+    uint64_t plug_limit;
+    uint64_t plug_reserved;
+    uint64_t plug_lowered;
     int64_t since; /* CLOCK_MONOTONIC, µs: when its state was entered */
     PidRef leader; /* running, or reaping after that: dead, maybe without a pidfd */
     sd_event_source *leader_event;

@@ -104,6 +104,10 @@ static void take_up(Machine *machine, const MachineRecord *record, FdStore *stor
     machine->since = record->since;
     machine->last_pinned = record->last_pinned;
     machine->shares = record->shares;
+    machine->follows_limit = record->follows_limit;
+    machine->plug_limit = record->plug_limit;
+    machine->plug_reserved = record->plug_reserved;
+    machine->plug_lowered = record->plug_lowered;
     machine_set_ledger_id(machine, record->ledger_id);
     if (record->state == MACHINE_RUNNING) {
         PidRef leader;
@@ -373,6 +377,7 @@ static void tell_of_machines(Manager *manager)
         Machine *machine = g_ptr_array_index(machines, i);
         if (machine->policy.iommufd && !tell_of_machine(machine, &error))
             log_unguarded(tenant_id(machine_tenant(machine)), machine_uuid(machine), error);
+        machine_resume_plugs(machine);
     }
 }
 

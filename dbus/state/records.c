@@ -115,6 +115,10 @@ gboolean machine_record_save(const MachineRecord *record, const char *runtime_di
                                g_strv_length(record->devices));
     g_key_file_set_boolean(file, group, "Iommufd", record->iommufd);
     g_key_file_set_boolean(file, group, "Shares", record->shares);
+    g_key_file_set_boolean(file, group, "FollowsLimit", record->follows_limit);
+    g_key_file_set_uint64(file, group, "PlugLimit", record->plug_limit);
+    g_key_file_set_uint64(file, group, "PlugReserved", record->plug_reserved);
+    g_key_file_set_uint64(file, group, "PlugLowered", record->plug_lowered);
     g_key_file_set_string(file, group, "State", machine_state_to_string(record->state));
     g_key_file_set_int64(file, group, "Since", record->since);
     g_key_file_set_integer(file, group, "Leader", (int)record->leader);
@@ -158,6 +162,10 @@ static MachineRecord *machine_record_read(const char *uuid, GKeyFile *file)
     record->shares = g_key_file_has_key(file, group, "Shares", NULL)
                          ? g_key_file_get_boolean(file, group, "Shares", NULL)
                          : record->iommufd;
+    record->follows_limit = g_key_file_get_boolean(file, group, "FollowsLimit", NULL);
+    record->plug_limit = g_key_file_get_uint64(file, group, "PlugLimit", NULL);
+    record->plug_reserved = g_key_file_get_uint64(file, group, "PlugReserved", NULL);
+    record->plug_lowered = g_key_file_get_uint64(file, group, "PlugLowered", NULL);
     record->leader = (pid_t)g_key_file_get_integer(file, group, "Leader", NULL);
     record->leader_start = g_key_file_get_uint64(file, group, "LeaderStart", NULL);
     record->ledger_id = get_u32(file, group, "LedgerId");

@@ -27,6 +27,12 @@ typedef struct {
     bool iommufd;
     bool shares; /* its tenant's IOMMUFD */
     MachineState state;
+    bool follows_limit; /* as in AdmissionRequest */
+    /* Its leader's lock limit when it started, what was reserved then, and the limit that the
+     * service has set last; 0: it does not follow it. */
+    uint64_t plug_limit;
+    uint64_t plug_reserved;
+    uint64_t plug_lowered;
     int64_t since; /* CLOCK_MONOTONIC, µs */
     pid_t leader;  /* 0: none */
     uint64_t leader_start;

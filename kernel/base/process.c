@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -100,6 +101,23 @@ int process_locked(pid_t pid, uint64_t *ret_bytes)
         kib = 0;
     *ret_bytes = kib * 1024;
     return 0;
+}
+
+int process_lock_limit(pid_t pid, uint64_t *ret_bytes)
+{
+    struct rlimit limit;
+
+    if (prlimit(pid, RLIMIT_MEMLOCK, NULL, &limit) < 0)
+        return -errno;
+    *ret_bytes = limit.rlim_max == RLIM_INFINITY ? UINT64_MAX : limit.rlim_max;
+    return 0;
+}
+
+int process_set_lock_limit(pid_t pid, uint64_t bytes)
+{
+    const struct rlimit limit = {bytes, bytes};
+
+    return prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL) < 0 ? -errno : 0;
 }
 
 int process_qemu_uuid(pid_t pid, char **ret_uuid)

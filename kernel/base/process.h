@@ -22,6 +22,11 @@ int process_start_time(pid_t pid, uint64_t *ret_ticks);
  * count what they have pinned; what the process has locked itself is in it, too. -ESRCH. */
 int process_locked(pid_t pid, uint64_t *ret_bytes);
 
+/* The limit of what it may lock (RLIMIT_MEMLOCK, the hard one; UINT64_MAX: none), and the same set,
+ * both hard and soft. -ESRCH, -EPERM. */
+int process_lock_limit(pid_t pid, uint64_t *ret_bytes);
+int process_set_lock_limit(pid_t pid, uint64_t bytes);
+
 /* The UUID that a QEMU command line names ("-uuid UUID" or "--uuid UUID", see lookup_opt() in
  * QEMU's system/vl.c), in lower case, to be freed with g_free(). -ENXIO: the command line names
  * none; -ESRCH: no such process. It is looked up by number: whoever has a pidfd asks

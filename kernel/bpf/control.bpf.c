@@ -287,6 +287,19 @@ int control_set_budget(struct control_set_budget *args)
 /* Sets what is promised to the machine; who maps meanwhile, or makes it another promise, is no
  * obstacle. */
 SEC("syscall")
+int control_follow_limit(struct control_follow_limit *args)
+{
+    struct ledger_machine *machine = get_machine(args->machine);
+
+    if (!machine)
+        return -ENOENT;
+    WRITE_ONCE(machine->plug_reserved, args->reserved);
+    /* Last, with a full barrier: who sees it has the other, too. */
+    __sync_lock_test_and_set(&machine->plug_limit, args->limit);
+    return 0;
+}
+
+SEC("syscall")
 int control_reserve_machine(struct control_reserve_machine *args)
 {
     struct promise_change change = {.bytes = args->bytes, .forced = args->forced};

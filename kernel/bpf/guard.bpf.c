@@ -9,6 +9,7 @@
  */
 #include "guard.bpf.h"
 #include "unbind.bpf.h"
+#include "plug.bpf.h"
 
 /* Both programs of a check: of the LSM hook, and of the function security_NAME() without the BPF
  * LSM, with the hook's arguments, of which `ret` is what was answered before. */
@@ -465,3 +466,7 @@ static __always_inline int guard_capability(int capability)
 GUARD_HOOK(capable, "lsm/capable", guard_capability(capability), "capable",
            guard_capability(capability), const struct cred *cred, struct user_namespace *ns,
            int capability, unsigned int opts, int ret)
+
+GUARD_HOOK(task_setrlimit, "lsm/task_setrlimit", guard_setrlimit(task, resource, limit),
+           "task_setrlimit", guard_setrlimit(task, resource, limit), struct task_struct *task,
+           unsigned int resource, struct rlimit *limit, int ret)

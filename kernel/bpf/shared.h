@@ -299,6 +299,10 @@ struct ledger_machine {
     __s64 room;     /* of what it has taken from its tenant, what is not mapped */
     __u64 borrowed; /* taken from its tenant beyond what is promised */
     struct ledger_leaks leaks;
+    /* RLIMIT_MEMLOCK of its process when it started, and what was promised to it then (plug.bpf.h);
+     * 0: its limit is not followed. */
+    __u64 plug_limit;
+    __u64 plug_reserved;
 };
 /* Far below what any sum can come to. */
 #define LEDGER_ROOM_CLOSED (-(1ll << 62))
@@ -339,6 +343,8 @@ enum ledger_event_kind {
     LEDGER_EVENT_ARGUMENT_CHANGED, /* the argument was changed behind the check: killed */
     LEDGER_EVENT_EXIT,             /* the last process of an owner is gone */
     LEDGER_EVENT_FULL,             /* a map is full, so that a mapping was refused */
+    LEDGER_EVENT_PLUG,             /* a machine's limit was raised, and its promise if need be */
+    LEDGER_EVENT_PLUG_REFUSED,     /* the same was refused: there is not so much to promise */
 };
 struct ledger_event {
     __u64 requested; /* bytes */
@@ -381,6 +387,13 @@ struct control_set_budget {
     __u64 limit;
 };
 /* What is promised to the machine. */
+/* How the machine's promise is to follow its limit, from here on. */
+struct control_follow_limit {
+    __u64 limit; /* 0: it is not to */
+    __u64 reserved;
+    __u32 machine;
+    __u32 pad;
+};
 struct control_reserve_machine {
     __u64 bytes;
     __u32 machine;

@@ -116,6 +116,11 @@ struct signal_struct {
     atomic_t live;
 };
 
+struct rlimit {
+    unsigned long rlim_cur;
+    unsigned long rlim_max;
+};
+
 struct mm_struct;
 struct cred;
 struct user_namespace;

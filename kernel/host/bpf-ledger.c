@@ -58,6 +58,8 @@ static const LedgerEventKind event_kinds[] = {
     [LEDGER_EVENT_ARGUMENT_CHANGED] = LEDGER_EVENT_KIND_ARGUMENT_CHANGED,
     [LEDGER_EVENT_EXIT] = LEDGER_EVENT_KIND_EXIT,
     [LEDGER_EVENT_FULL] = LEDGER_EVENT_KIND_FULL,
+    [LEDGER_EVENT_PLUG] = LEDGER_EVENT_KIND_PLUG,
+    [LEDGER_EVENT_PLUG_REFUSED] = LEDGER_EVENT_KIND_PLUG_REFUSED,
 };
 
 static int on_event(void *data, void *bytes, size_t size)
@@ -257,6 +259,7 @@ static const LedgerOps bpf_ops = {
     .add_machine = ledger_add_machine,
     .remove_machine = ledger_remove_machine,
     .reserve_machine = ledger_reserve_machine,
+    .follow_limit = ledger_follow_limit,
     .name_process = ledger_name_process,
     .machine = ledger_machine,
     .admit_device = ledger_admit_device,

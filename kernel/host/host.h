@@ -121,6 +121,10 @@ typedef struct {
 
     /* The host's memory in bytes (MemTotal). */
     int (*memory_total)(Host *host, uint64_t *ret_bytes);
+    /* What a process may lock (RLIMIT_MEMLOCK, the hard limit; UINT64_MAX: all), and the same set,
+     * the soft one with it. -ESRCH, -EPERM. */
+    int (*lock_limit)(Host *host, pid_t pid, uint64_t *ret_bytes);
+    int (*set_lock_limit)(Host *host, pid_t pid, uint64_t bytes);
     /* Bytes pinned on the whole host by anybody: nr_foll_pin_acquired - nr_foll_pin_released. */
     int (*memory_pinned)(Host *host, uint64_t *ret_bytes);
 

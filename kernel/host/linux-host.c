@@ -93,6 +93,16 @@ static int linux_process_holds(Host *host, pid_t pid, int fd)
     return process_holds_device(linux_root(host), pid, "iommu", device);
 }
 
+static int linux_lock_limit(Host *host, pid_t pid, uint64_t *ret_bytes)
+{
+    return process_lock_limit(pid, ret_bytes);
+}
+
+static int linux_set_lock_limit(Host *host, pid_t pid, uint64_t bytes)
+{
+    return process_set_lock_limit(pid, bytes);
+}
+
 static int linux_memory_total(Host *host, uint64_t *ret_bytes)
 {
     char path[PATH_MAX], text[PROC_FILE_MAX];
@@ -166,6 +176,8 @@ static const HostOps linux_ops = {
     .process_pinned = linux_process_pinned,
     .process_holds = linux_process_holds,
     .memory_total = linux_memory_total,
+    .lock_limit = linux_lock_limit,
+    .set_lock_limit = linux_set_lock_limit,
     .memory_pinned = linux_memory_pinned,
     .ledger_load = linux_ledger_load,
     .ledger_open = linux_ledger_open,

@@ -130,6 +130,10 @@ typedef enum {
     LEDGER_EVENT_KIND_ARGUMENT_CHANGED, /* behind the check: its process was killed */
     LEDGER_EVENT_KIND_EXIT,             /* the last process of an owner is gone */
     LEDGER_EVENT_KIND_FULL, /* a table is full, so that a mapping or an object was refused */
+    /* Somebody has raised the RLIMIT_MEMLOCK of a machine's process (follow_limit()), and what is
+     * promised to the machine if it was less; or was refused that. */
+    LEDGER_EVENT_KIND_PLUG,
+    LEDGER_EVENT_KIND_PLUG_REFUSED,
 } LedgerEventKind;
 
 /* A few a second are reported on behalf of each owner; LedgerCounters.lost_events counts the rest.
@@ -145,9 +149,11 @@ typedef struct {
     uint32_t command;        /* ioctl, 0: it was none */
     uint32_t id;             /* object that was named, 0: none */
     uint32_t object_machine; /* whose that object was at that moment, 0: no machine's */
-    uint64_t requested;      /* LIMIT, FULL: bytes; 0 of FULL: it was an object */
-    uint64_t left;           /* LIMIT: bytes that the machine could have mapped */
-    bool host_is_short;      /* LIMIT: it is the host's budget, and not the tenant's limit */
+    uint64_t requested;      /* LIMIT, FULL: bytes; 0 of FULL: it was an object. PLUG: bytes more */
+    uint64_t left;           /* LIMIT: bytes that the machine could have mapped. PLUG_REFUSED: bytes
+                              * by which the promise could have been made larger */
+    bool host_is_short; /* LIMIT, PLUG_REFUSED: it is the host's budget, and not the tenant's limit
+                         */
 } LedgerEvent;
 
 typedef void (*LedgerEventHandler)(const LedgerEvent *event, void *data);
@@ -306,6 +312,11 @@ typedef struct {
      * machine, or its tenant is not known. */
     int (*reserve_machine)(Ledger *ledger, uint32_t machine, uint64_t bytes, bool again,
                            LedgerShortage *ret_shortage);
+    /* Whoever sets the RLIMIT_MEMLOCK of the machine's first process, but itself and the caller,
+     * sets what is promised to it to `reserved` and what the new limit is above `limit`, if that is
+     * more than it was; is refused (EDQUOT) if there is not so much; and an event tells of either.
+     * limit 0: no longer. -ENOENT: no such machine. */
+    int (*follow_limit)(Ledger *ledger, uint32_t machine, uint64_t limit, uint64_t reserved);
     /* The process is the machine (0: some process of the tenant), with what it forks and with the
      * helpers in the scope that systemd-machined has made for it. -ENOENT: no such machine;
      * -ESRCH: no such process; -EEXIST: another process has shown itself as that machine, or this

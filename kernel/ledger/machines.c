@@ -87,6 +87,12 @@ int ledger_reserve_machine(Ledger *ledger, uint32_t machine, uint64_t bytes, boo
     return r;
 }
 
+int ledger_follow_limit(Ledger *ledger, uint32_t machine, uint64_t limit, uint64_t reserved)
+{
+    struct control_follow_limit args = {.machine = machine, .limit = limit, .reserved = reserved};
+    return program_run(bpf_ledger(ledger), CONTROL_FOLLOW_LIMIT, &args, sizeof(args));
+}
+
 int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine)
 {
     const BpfLedger *self = bpf_ledger(ledger);

@@ -11,6 +11,7 @@ void machines_sweep(const BpfLedger *ledger);
 /* Members of LedgerOps. */
 int ledger_add_machine(Ledger *ledger, uint32_t machine, uint32_t tenant);
 int ledger_remove_machine(Ledger *ledger, uint32_t machine);
+int ledger_follow_limit(Ledger *ledger, uint32_t machine, uint64_t limit, uint64_t reserved);
 int ledger_reserve_machine(Ledger *ledger, uint32_t machine, uint64_t bytes, bool again,
                            LedgerShortage *ret_shortage);
 int ledger_machine(Ledger *ledger, uint32_t machine, LedgerMachine *ret_machine);

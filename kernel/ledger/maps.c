@@ -32,6 +32,7 @@ const char *const program_names[N_PROGRAMS] = {
     [CONTROL_DISMISS_DEVICE] = "control_dismiss_device",
     [CONTROL_SET_LIMIT] = "control_set_limit",
     [CONTROL_SET_BUDGET] = "control_set_budget",
+    [CONTROL_FOLLOW_LIMIT] = "control_follow_limit",
     [CONTROL_RESERVE_MACHINE] = "control_reserve_machine",
     [CONTROL_SET_DEDUP_CREDIT] = "control_set_dedup_credit",
     [CONTROL_REMOVE_MACHINE] = "control_remove_machine",

@@ -263,3 +263,29 @@ int sim_guard_map(SimTable *table, const SimOwner *process, uint32_t command, ui
     sim_report(sim_ledger, process, id, &event);
     return -EDQUOT;
 }
+
+/* ---- plugs ---- */
+
+int sim_guard_setrlimit(const SimOwner *process, uint64_t limit)
+{
+    uint32_t id = sim_ledger ? sim_owner_for(sim_ledger, process) : 0;
+    uint32_t number = sim_ledger ? sim_owner_machine(sim_ledger, id) : 0;
+    SimMachine *machine = number ? sim_store_get(sim_ledger, SIM_MACHINES, number) : NULL;
+    LedgerShortage shortage = {0};
+    if (!machine || machine->plug_limit == 0 || limit == LEDGER_UNLIMITED)
+        return 0;
+    uint64_t more = limit > machine->plug_limit ? limit - machine->plug_limit : 0;
+    uint64_t promise = machine->plug_reserved + more, before = machine->reserved;
+    int r = promise > before ? sim_promise_set(sim_ledger, number, promise, false, &shortage) : 0;
+    LedgerEvent event = {
+        .kind = r < 0 ? LEDGER_EVENT_KIND_PLUG_REFUSED : LEDGER_EVENT_KIND_PLUG,
+        .error = r,
+        .machine = number,
+        .tenant = machine->tenant,
+        .requested = promise > before ? promise - before : 0,
+        .left = shortage.left,
+        .host_is_short = shortage.host,
+    };
+    sim_report(sim_ledger, process, id, &event);
+    return r;
+}

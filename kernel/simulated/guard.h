@@ -26,5 +26,9 @@ int sim_guard_make(SimTable *table, const SimOwner *process, uint32_t command, u
 int sim_guard_map(SimTable *table, const SimOwner *process, uint32_t command, uint64_t source,
                   uint64_t offset, uint64_t bytes);
 
+/* Somebody sets the lock limit of the process: if it is a machine's, so much more is promised to
+ * it, or nothing is done. -EDQUOT. */
+int sim_guard_setrlimit(const SimOwner *process, uint64_t limit);
+
 /* The key of a device in the ledger. 0: not a PCI address. */
 uint64_t sim_guard_device_key(const char *address);

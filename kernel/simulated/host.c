@@ -9,6 +9,7 @@
 #include "kernel/simulated/hardware.h"
 #include "kernel/simulated/ioas.h"
 #include "kernel/simulated/iommufd.h"
+#include "kernel/simulated/ledger-owners.h"
 #include "kernel/simulated/ledger.h"
 #include "kernel/simulated/objects.h"
 #include "kernel/simulated/play.h"
@@ -250,6 +251,39 @@ static int simulated_process_holds(Host *host, pid_t pid, int fd)
     return process_holds_file("", pid, fd) == 0 ? 0 : -ENXIO;
 }
 
+static int simulated_lock_limit(Host *host, pid_t pid, uint64_t *ret_bytes)
+{
+    SIM_LOCKED;
+    SimOwner process;
+    int r = sim_owner_of(pid, &process);
+    const SimProcess *entry = r == 0 && sim_ledger ? sim_process(sim_ledger, &process) : NULL;
+    if (r < 0 || !entry || entry->lock_limit == 0)
+        return r < 0 ? r : process_lock_limit(pid, ret_bytes);
+    *ret_bytes = entry->lock_limit;
+    return 0;
+}
+
+/* A test may not set real ones, and has none of a VMM's. */
+static int set_lock_limit(const SimOwner *process, uint64_t bytes)
+{
+    SimProcess *entry = NULL;
+    if (sim_ledger && sim_owner_for(sim_ledger, process) != SIM_OWNER_NONE)
+        entry = sim_process(sim_ledger, process);
+    if (!entry)
+        return -ENOMEM;
+    entry->lock_limit = bytes;
+    return 0;
+}
+
+/* Of the service itself, which the guard does not ask about. */
+static int simulated_set_lock_limit(Host *host, pid_t pid, uint64_t bytes)
+{
+    SIM_LOCKED;
+    SimOwner process;
+    int r = sim_owner_of(pid, &process);
+    return r < 0 ? r : set_lock_limit(&process, bytes);
+}
+
 static int simulated_memory_total(Host *host, uint64_t *ret_bytes)
 {
     *ret_bytes = host_hardware(host)->memory;
@@ -315,6 +349,8 @@ static const HostOps simulated_ops = {
     .process_pinned = simulated_process_pinned,
     .process_holds = simulated_process_holds,
     .memory_total = simulated_memory_total,
+    .lock_limit = simulated_lock_limit,
+    .set_lock_limit = simulated_set_lock_limit,
     .memory_pinned = simulated_memory_pinned,
     .ledger_load = simulated_ledger_load,
     .ledger_open = simulated_ledger_open,
@@ -352,6 +388,16 @@ int simulated_host_ioctl(Host *host, pid_t pid, int iommufd, const char *name, u
     SimTable *table;
     int r = sim_iommufd_get(iommufd, &table);
     return r < 0 ? r : sim_play_ioctl(host_hardware(host), pid, table, name, id, bytes, ret_id);
+}
+
+int simulated_host_set_lock_limit(Host *host, pid_t pid, uint64_t bytes)
+{
+    SIM_LOCKED;
+    SimOwner process;
+    int r = sim_owner_of(pid, &process);
+    if (r == 0)
+        r = sim_guard_setrlimit(&process, bytes);
+    return r < 0 ? r : set_lock_limit(&process, bytes);
 }
 
 int simulated_host_set_fault(Host *host, const char *fault, uint64_t value)

@@ -42,6 +42,10 @@ int simulated_host_play(Host *host, pid_t pid, int iommufd, const char *const *d
 int simulated_host_ioctl(Host *host, pid_t pid, int iommufd, const char *name, uint32_t id,
                          uint64_t bytes, uint32_t *ret_id);
 
+/* Sets what the process may lock, as libvirt does before it plugs something into a machine. The
+ * guard is asked: -EDQUOT. -ESRCH; -ENOMEM: no ledger, or no room in it. */
+int simulated_host_set_lock_limit(Host *host, pid_t pid, uint64_t bytes);
+
 /* Has the simulated kernel do something wrong (kernel/simulated/faults.h). value: how often, or how
  * slowly in milliseconds; 0: no more. -EINVAL: there is no such fault. */
 int simulated_host_set_fault(Host *host, const char *fault, uint64_t value);

@@ -18,7 +18,8 @@ typedef struct {
     uint64_t key; /* pid */
     uint64_t start;
     uint32_t owner;
-    uint32_t role; /* SimRole */
+    uint32_t role;       /* SimRole */
+    uint64_t lock_limit; /* that was set here; 0: the real one */
 } SimProcess;
 
 typedef enum {
@@ -50,6 +51,9 @@ typedef struct {
     uint64_t reserved;
     uint64_t borrowed;
     uint64_t room;
+    /* The lock limit of its process at its start, and what was promised then; 0: not followed. */
+    uint64_t plug_limit;
+    uint64_t plug_reserved;
 } SimMachine;
 
 typedef struct {

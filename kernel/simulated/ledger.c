@@ -162,6 +162,21 @@ static int simulated_reserve_machine(Ledger *ledger, uint32_t machine, uint64_t 
     return r < 0 ? r : sim_promise_set(sim(ledger), machine, bytes, again, ret_shortage);
 }
 
+static int simulated_follow_limit(Ledger *ledger, uint32_t number, uint64_t limit,
+                                  uint64_t reserved)
+{
+    SIM_LOCKED;
+    int r = accepts(ledger);
+    if (r < 0)
+        return r;
+    SimMachine *machine = sim_store_get(sim(ledger), SIM_MACHINES, number);
+    if (!machine)
+        return -ENOENT;
+    machine->plug_limit = limit;
+    machine->plug_reserved = reserved;
+    return 0;
+}
+
 static int simulated_name_process(Ledger *ledger, pid_t pid, uint64_t start, uint32_t machine,
                                   uint32_t tenant)
 {
@@ -477,6 +492,7 @@ static const LedgerOps simulated_ops = {
     .add_machine = simulated_add_machine,
     .remove_machine = simulated_remove_machine,
     .reserve_machine = simulated_reserve_machine,
+    .follow_limit = simulated_follow_limit,
     .name_process = simulated_name_process,
     .machine = simulated_machine,
     .admit_device = simulated_admit_device,

@@ -351,6 +351,7 @@ static void check_promises(Scene *scene, uint32_t ioas)
     ops->set_limit(ledger, TENANT, 4 * MACHINE_MEMORY, LEDGER_COUNT_MODE_CHARGED);
     check(has_account(scene, FIRST, 0, MACHINE_MEMORY, MACHINE_MEMORY),
           "what nobody has promised is borrowed");
+    check_result(ops->follow_limit(ledger, 4711, MIB, MIB), -ENOENT, "follow the limit of nobody");
     check_result(promise(scene, FIRST, 2 * MACHINE_MEMORY, NULL), 0, "promise twice as much");
     check(has_account(scene, FIRST, 2 * MACHINE_MEMORY, 0, MACHINE_MEMORY) &&
               tenant_usage(scene).used == 2 * MACHINE_MEMORY,

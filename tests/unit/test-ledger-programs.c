@@ -72,7 +72,7 @@ static void test_choice(void)
         {"7.2 with iommud's modules",
          new_kernel,
          {.guard = true, .hooks = true, .lsm = true},
-         {[PROGRAM_HOOK] = 6, [PROGRAM_LSM] = 6},
+         {[PROGRAM_HOOK] = 6, [PROGRAM_LSM] = 7},
          "ledger_open ledger_pinned guard_file_ioctl hook_pages control_register walk_files "
          "ledger_birth",
          "ledger_object ledger_ioctl_done ledger_user_pages guard_capable probe_map_user "
@@ -80,13 +80,13 @@ static void test_choice(void)
         {"7.2 with a distribution's iommufd",
          new_kernel,
          {.guard = true, .lsm = true},
-         {[PROGRAM_PROBE] = 7, [PROGRAM_LSM] = 7},
+         {[PROGRAM_PROBE] = 7, [PROGRAM_LSM] = 8},
          "ledger_object ledger_ioctl_done ledger_user_pages guard_capable probe_map_user",
          "hook_pages ledger_map_user ledger_pages_6_12"},
         {"7.2 without the BPF LSM",
          new_kernel,
          {.guard = true, .hooks = true},
-         {[PROGRAM_HOOK] = 6, [PROGRAM_NO_LSM] = 6},
+         {[PROGRAM_HOOK] = 6, [PROGRAM_NO_LSM] = 7},
          "guard_file_ioctl_no_lsm guard_mmap_file_no_lsm",
          "guard_file_ioctl guard_capable_no_lsm"},
         {"7.2 without the guard",
@@ -98,7 +98,7 @@ static void test_choice(void)
         {"6.12 with a distribution's iommufd",
          old_kernel,
          {.guard = true, .lsm = true},
-         {[PROGRAM_PROBE] = 5, [PROGRAM_LSM] = 7},
+         {[PROGRAM_PROBE] = 5, [PROGRAM_LSM] = 8},
          "ledger_pages_6_12 ledger_pinned_6_12 ledger_fork ledger_exit",
          "ledger_user_pages ledger_file_pages ledger_pinned ledger_change_process "
          "probe_map_file probe_change_process"},

@@ -217,3 +217,19 @@ gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint6
     *ret_unique = sum;
     return TRUE;
 }
+
+/* ---- the limit ---- */
+
+static bool has(const DomainXml *xml, const char *parent, const char *name)
+{
+    for (xmlNode *node = xml_first(xml->root->children, parent, NULL); node;
+         node = xml_first(node->next, parent, NULL))
+        if (xml_first(node->children, name, NULL))
+            return true;
+    return false;
+}
+
+bool domain_xml_follows_limit(const DomainXml *xml)
+{
+    return !has(xml, "memtune", "hard_limit") && !has(xml, "memoryBacking", "locked");
+}

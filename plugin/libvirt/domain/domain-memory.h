@@ -11,3 +11,8 @@
  * a machine can have. */
 gboolean domain_xml_reservation(const DomainXml *xml, uint64_t *ret_bytes, uint64_t *ret_unique,
                                 GError **error);
+
+/* Whether libvirt computes the limit of locked memory of its process
+ * (qemuDomainGetMemLockLimitBytes()), and so raises it by what is plugged in: not if <hard_limit>
+ * or <locked> says what it is. */
+bool domain_xml_follows_limit(const DomainXml *xml);

@@ -16,6 +16,7 @@ DomainRequest *domain_request_new(const DomainXml *xml, GError **error)
         request->tenant = g_strdup("");
     request->devices = g_strdupv(xml->devices);
     request->iommufd = domain_xml_uses_iommud(xml);
+    request->follows_limit = domain_xml_follows_limit(xml);
     return g_steal_pointer(&request);
 }
 

@@ -13,7 +13,8 @@ typedef struct {
     uint64_t bytes;
     uint64_t unique_bytes; /* with each page counted once */
     char **devices;
-    bool iommufd; /* on the tenant's IOMMUFD */
+    bool iommufd;       /* on the tenant's IOMMUFD */
+    bool follows_limit; /* libvirt raises its lock limit by what is plugged in */
 } DomainRequest;
 
 /* INVALID: identity, tenant or memory can't be read. */

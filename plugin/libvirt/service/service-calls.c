@@ -48,9 +48,9 @@ int iommud_admit(sd_bus *bus, const DomainRequest *request, uint64_t iommufd_id,
     if (r >= 0)
         r = sd_bus_message_append_strv(message, request->devices);
     if (r >= 0)
-        r = sd_bus_message_append(message, "a{sv}", 3, "Iommufd", "b", (int)request->iommufd,
+        r = sd_bus_message_append(message, "a{sv}", 4, "Iommufd", "b", (int)request->iommufd,
                                   "UniqueBytes", "t", request->unique_bytes, "IommufdId", "t",
-                                  iommufd_id);
+                                  iommufd_id, "FollowLimit", "b", (int)request->follows_limit);
     return send_call(bus, message, r, error, NULL);
 }
 
