@@ -218,7 +218,7 @@ systemctl stop iommud-libvirt.service iommud.service
 check "a machine of ours does not start" fails timeout 60 virsh start acme-1
 check "one is taken out" eval '[[ $(iommuctl libvirt disable acme-1) == acme-1 ]]'
 check "and starts" timeout 60 virsh start acme-1
-check "all are" eval '[[ $(iommuctl libvirt disable --all) == acme-2 ]]'
+check "all are, whatever else there is" grep -qx acme-2 <(iommuctl libvirt disable --all)
 check "nothing of it is left in the definition" fails grep -q iommud <(virsh dumpxml --inactive acme-2)
 check "the other one starts, too" timeout 60 virsh start acme-2
 systemctl start iommud.service iommud-libvirt.service
