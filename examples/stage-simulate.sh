@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
 # The story's stage on the simulated host: a private bus, iommud --simulate, and processes that
-# stand for QEMU. libvirt's hook is run as libvirt runs it. Sourced by story; BIN is where the
-# programs were built.
+# stand for QEMU. What libvirt's hook asks iommud is asked by busctl. Sourced by story; BIN is where
+# the programs were built.
 : "${BIN:?BIN names the folder of the build}" "${here:?sourced by story}"
 stage=$(mktemp -d)
 # Bash's own word on each process that ends by a signal is no part of the story.
@@ -37,7 +37,6 @@ EOF_BUS
 dbus-daemon --config-file="$stage/bus.conf" --nofork --nopidfile 2>"$stage/dbus.log" &
 echo $! >"$stage/dbus.pid"
 export IOMMUD_BUS_ADDRESS="unix:path=$stage/bus"
-export IOMMUD_LIBVIRT_PID_DIR="$stage"
 mkdir "$stage/etc" "$stage/var" "$stage/run"
 mkfifo "$stage/fifo"
 
@@ -66,44 +65,30 @@ stage_devices() {
     printf '0000:0%d:00.0\n' 1 2 3 4
 }
 
+manager() { # METHOD SIGNATURE ARG...
+    busctl --address="$IOMMUD_BUS_ADDRESS" call org.iommud1 /org/iommud1 org.iommud1.Manager "$@"
+}
+
 # What libvirt does with a managed device when the machine starts is done once, here.
 machine_define() {
-    local uuid
     iommuctl device bind "$3" vfio-pci || return 1
-    uuid=$(cat /proc/sys/kernel/random/uuid)
-    echo "$uuid $2 $3" >"$stage/$1.machine"
-    cat >"$stage/$1.xml" <<EOF_XML
-<domain type='kvm'>
-  <name>$1</name>
-  <uuid>$uuid</uuid>
-  <memory unit='MiB'>256</memory>
-  <metadata><iommud:tenant xmlns:iommud='urn:iommud:domain:1' id='$2'/></metadata>
-  <iommufd enabled='yes' fdgroup='iommud'/>
-  <devices>
-    <hostdev mode='subsystem' type='pci' managed='yes'>
-      <source><address domain='0x0000' bus='0x${3:5:2}' slot='0x${3:8:2}' function='0x${3:11:1}'/>
-      </source>
-    </hostdev>
-  </devices>
-</domain>
-EOF_XML
+    echo "$(cat /proc/sys/kernel/random/uuid) $2 $3" >"$stage/$1.machine"
 }
 
-stage_hook() { # NAME OPERATION SUBOPERATION EXTRA
-    "$BIN/plugin/libvirt/iommud-libvirt-hook" "$@" <"$stage/$1.xml"
-}
-
+# What libvirt's hook calls, and QEMU does meanwhile.
 machine_start() {
     local uuid tenant device
     read -r uuid tenant device <"$stage/$1.machine"
-    stage_hook "$1" prepare begin - || return 1
+    # Its memory, and its firmware's.
+    manager AdmitMachine 'ssstasa{sv}' "$uuid" "$1" "$tenant" $((260 * 1024 * 1024)) 1 "$device" 0 \
+        >/dev/null || return 1
     # Stands for QEMU: it has its command line's -uuid, and waits for a writer who never comes.
     bash -c 'read -r _ <"$0"' "$stage/fifo" -uuid "$uuid" &
     echo $! >"$stage/$1.pid"
     # What QEMU does at its start: binds its device, maps and pins its memory.
     busctl --address="$IOMMUD_BUS_ADDRESS" call org.iommud1 /org/iommud1 org.iommud1.Simulation \
         Play usast $! "$tenant" 1 "$device" $((256 * 1024 * 1024 + 256 * 1024)) >/dev/null &&
-        stage_hook "$1" started begin -
+        manager StartMachine sv "$uuid" u $! >/dev/null
 }
 
 machine_kill() {
@@ -114,8 +99,11 @@ machine_kill() {
 }
 
 machine_stop() {
+    local uuid
     machine_kill "$1"
-    stage_hook "$1" release end destroyed
+    read -r uuid _ <"$stage/$1.machine"
+    # It may be gone by now: its death is seen without this.
+    manager ReleaseMachine ss "$uuid" destroyed >/dev/null 2>&1 || return 0
 }
 
 kernel_pinned() {

@@ -11,9 +11,14 @@
  * has: reading takes no more than 1/READING_SHARE of the time. */
 #define READING_SHARE 20
 
+static int64_t usual_age(const Accounting *accounting)
+{
+    return READING_SHARE * accounting->usage_duration;
+}
+
 static bool read_usage(Accounting *accounting)
 {
-    return accounting_read_usage(accounting, READING_SHARE * accounting->usage_duration);
+    return accounting_read_usage(accounting, usual_age(accounting));
 }
 
 static bool has_something(const LedgerUsage *one)
@@ -21,17 +26,25 @@ static bool has_something(const LedgerUsage *one)
     return one->alive && one->mapped > 0;
 }
 
-/* Whether a process of the machine's lives although its first one is dead: what that has forked. An
- * error says nothing, and so is none's death. */
-static bool has_helper(Accounting *accounting, uint32_t machine)
+/* As of a reading that is no older than so many microseconds. */
+static bool had_helper(Accounting *accounting, uint32_t machine, int64_t age)
 {
-    if (!read_usage(accounting))
+    if (!accounting_read_usage(accounting, age))
         return true;
     for (size_t i = 0; i < accounting->n_usage; i++) {
         if (accounting->usage[i].machine == machine && has_something(&accounting->usage[i]))
             return true;
     }
     return false;
+}
+
+/* Whether a process of the machine's lives although its first one is dead: what that has forked. An
+ * error says nothing, and so is none's death. What was read before that death would take the first
+ * one itself for it: so only a reading of now says yes. */
+static bool has_helper(Accounting *accounting, uint32_t machine)
+{
+    return had_helper(accounting, machine, usual_age(accounting)) &&
+           had_helper(accounting, machine, 0);
 }
 
 /* The process that has bound a device of the machine, or that was named. */
