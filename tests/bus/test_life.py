@@ -315,8 +315,9 @@ class Starting(harness.TestCase):
         first, leader = self.new_leader(), self.new_leader()
         self.play(first, devices=[address(1)])
         self.play(leader)
-        self.kill(first)
+        # Before it dies: what a dead process left is destroyed at once.
         self.set_fault("failing-destroy", 1 << 32)
+        self.kill(first)
         self.caller.start_call(harness.ROOT, harness.MANAGER, "ReleaseMachine", "ss",
                                self.machine, "")
         harness.wait_until(lambda: self.state(self.machine) == "reaping", what="the release")
