@@ -123,26 +123,39 @@ static void on_refused(const KernelEvent *self)
     signal_refused(self->manager->bus, &self->refusal);
 }
 
-static void on_limit(KernelEvent *self)
+/* Takes over the figures of a limit. Whose limit it is, in words; freed with g_free(). */
+static char *note_limit(KernelEvent *self)
 {
     const LedgerEvent *event = self->event;
     Refusal *refusal = &self->refusal;
     refusal->requested = event->requested;
     refusal->left = event->left;
     refusal->limit = self->tenant ? budget_limit(self->tenant->policy.budget) : SIZE_INFINITY;
+    g_autofree char *limit = size_format(refusal->limit);
+    return event->host_is_short
+               ? g_strdup("the host's budget")
+               : g_strdup_printf("the limit of tenant %s, %s", refusal->tenant, limit);
+}
+
+/* What to do about it: the end of a sentence, or of two. */
+static const char *limit_advice(const KernelEvent *self)
+{
+    return self->event->host_is_short ? "Raise Budget= in iommud.conf"
+                                      : "Raise it with 'iommuctl tenant set-limit'";
+}
+
+static void on_limit(KernelEvent *self)
+{
+    Refusal *refusal = &self->refusal;
+    g_autofree char *whose = note_limit(self);
     g_autofree char *asked = size_format(refusal->requested);
     g_autofree char *left = size_format(refusal->left);
-    g_autofree char *limit = size_format(refusal->limit);
-    g_autofree char *whose = event->host_is_short ? g_strdup("the host's budget")
-                                                  : g_strdup_printf("the limit of tenant %s, %s",
-                                                                    refusal->tenant, limit);
     journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = refusal},
                   "%s was refused %s of %s (%" PRIu64
                   " bytes), which is more than was promised to it: %s (%" PRIu64
                   " bytes) are left to it, of its promise and of %s. %s, or stop a machine.",
                   self->who, refusal->ioctl, asked, refusal->requested, left, refusal->left, whose,
-                  event->host_is_short ? "Raise Budget= in iommud.conf"
-                                       : "Raise it with 'iommuctl tenant set-limit'");
+                  limit_advice(self));
     if (!self->tenant)
         return;
     signal_limit_exceeded(self->manager->bus, refusal);
@@ -183,27 +196,18 @@ static void on_full(const KernelEvent *self)
 /* What whoever plugs it in is told is a number (EDQUOT): here is the rest. */
 static void on_plug_refused(KernelEvent *self)
 {
-    const LedgerEvent *event = self->event;
     Refusal *refusal = &self->refusal;
-    refusal->requested = event->requested;
-    refusal->left = event->left;
-    refusal->limit = self->tenant ? budget_limit(self->tenant->policy.budget) : SIZE_INFINITY;
-    if (!self->machine)
-        return;
+    g_autofree char *whose = note_limit(self);
     g_autofree char *asked = size_format(refusal->requested);
     g_autofree char *left = size_format(refusal->left);
-    g_autofree char *limit = size_format(refusal->limit);
-    g_autofree char *whose = event->host_is_short ? g_strdup("the host's budget")
-                                                  : g_strdup_printf("the limit of tenant %s, %s",
-                                                                    refusal->tenant, limit);
+    if (!self->machine)
+        return;
     journal_write(LOG_WARNING, MESSAGE_LIMIT_EXCEEDED, &(JournalFields){.refusal = refusal},
                   "Something was not plugged into machine %s (%s), which runs on: it needs %s more "
                   "(%" PRIu64 " bytes), and %s (%" PRIu64 " bytes) are left of %s. %s, or stop a "
                   "machine.",
                   self->machine->policy.name, machine_uuid(self->machine), asked,
-                  refusal->requested, left, refusal->left, whose,
-                  event->host_is_short ? "Raise Budget= in iommud.conf"
-                                       : "Raise it with 'iommuctl tenant set-limit'");
+                  refusal->requested, left, refusal->left, whose, limit_advice(self));
     signal_limit_exceeded(self->manager->bus, refusal);
 }
 
